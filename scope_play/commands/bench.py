@@ -1,0 +1,29 @@
+"""`scope-play bench NAME`: each benchmark is a module in `scope_play.bench` with `configure(parser)` and `run(args) -> int`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+BENCHES: dict[str, str] = {
+    "dit": "our forward against a literal transcription of the reference",
+    "stream": "cached streaming: passes, commit, decode, memory",
+    "arena": "the simulator: frames a second",
+    "play": "the whole loop: fps, chunk time, input-to-frame delay",
+    "kernels": "fused kernels against their PyTorch twins",
+    "decode": "the latent decoders",
+    "offline": "the 81-frame mode",
+    "roofline": "the floor that arithmetic and bandwidth set, for a GPU you name",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bench", choices=BENCHES, metavar="name", help="; ".join(f"{k}: {v}" for k, v in BENCHES.items()))
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="the benchmark's own options; `bench NAME --help` lists them")
+
+
+def run(args: argparse.Namespace) -> int:
+    module = importlib.import_module(f"scope_play.bench.{args.bench}")
+    parser = argparse.ArgumentParser(prog=f"scope-play bench {args.bench}", description=BENCHES[args.bench])
+    module.configure(parser)
+    return int(module.run(parser.parse_args(args.rest)))
