@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scope_play import actions
 from scope_play.actions import BUTTONS, STICKS, fit_rows, read_actions, window_index, write_actions
 from scope_play.errors import ScopeError
+from tests.helpers.golden import golden_json, golden_root, golden_tensors
 
 
 def table(rows: int = 3, **changes: object) -> dict[str, object]:
@@ -173,8 +175,22 @@ def test_window_index_starts_before_the_clip() -> None:
     assert index[5].tolist() == list(range(4, 20))
 
 
+@pytest.mark.parametrize("case", golden_json("actions/load_actions.json")["cases"], ids=lambda case: case["name"])
+def test_loaded_actions_are_the_references(case: dict) -> None:
+    golden = golden_tensors("actions/load_actions.safetensors")
+    rows = fit_rows(read_actions(golden_root() / case["parquet"]), case["num_frames"])
+    buttons, sticks = actions.as_model_actions(rows, dtype=torch.bfloat16)
+    assert torch.equal(buttons, golden[case["name"] + ".keyboard"])
+    assert torch.equal(sticks, golden[case["name"] + ".mouse"])
+
+
+@pytest.mark.parametrize("latents", sorted(map(int, golden_json("action_module/window_index_table.json")["table"])))
+def test_window_index_is_the_references(latents: int) -> None:
+    table = golden_json("action_module/window_index_table.json")["table"]
+    assert window_index(latents).tolist() == table[str(latents)]
+
+
 def test_model_actions_are_rounded_to_bfloat16() -> None:
-    torch = pytest.importorskip("torch")
     rows = np.zeros((2, 10), dtype=np.float32)
     rows[1, 7] = -0.93
     buttons, sticks = actions.as_model_actions(rows, dtype=torch.float32)
