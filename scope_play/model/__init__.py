@@ -1,0 +1,1 @@
+"""The networks, and nothing else: no files, no devices chosen, no threads."""

@@ -1,0 +1,162 @@
+"""The ActionModule: how ten degrees of freedom a frame reach the picture (paper section 3; SPEC.md section 2).
+
+Sticks act through every pixel's own history: a token is a time series over latent frames, joined with the stick
+window of each frame, and attends along time only. Buttons act through one key and value per latent frame, which all
+pixels query: nothing is repeated over pixels.
+
+Names of parameters are those of the released files.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from scope_play.errors import ScopeError
+from scope_play.model.cache import KVMemory
+from scope_play.model.config import ActionConfig, DiTConfig
+from scope_play.model.layers import RMSNorm, Rotation, SinkView, attend, frames_to_tokens, rotate, split_heads
+
+
+class ActionWindows(NamedTuple):
+    """The action rows each latent frame sees: sticks (B, F, rows, axes), buttons (B, F, rows, buttons); None if absent.
+
+    keep: (B,) of 0 and 1, or None for all 1: where 0 the sample is computed as if it had no actions.
+    """
+
+    sticks: Tensor | None
+    buttons: Tensor | None
+    keep: Tensor | None = None
+
+
+class TimePlan(NamedTuple):
+    """How frames look at frames along time; see FrameLayout. All None: everyone sees everyone."""
+
+    rotation: Rotation
+    sink_rotation: Rotation | None
+    sink: int
+    visible: Tensor | None
+
+
+def window_rows(rows: Tensor, latents: int, config: ActionConfig) -> Tensor:
+    """(B, N, channels) rows -> (B, latents, window rows, channels). Latent i sees rows 4i - 16 .. 4i - 1.
+
+    Rows before the first repeat row 0. Raises ScopeError when fewer than 4 (latents - 1) rows are there.
+    """
+    needed = max(1, config.frames_per_latent * (latents - 1))
+    if rows.shape[1] < needed:
+        raise ScopeError(f"{latents} latent frames need {needed} action rows, but {rows.shape[1]} were given; add rows")
+    first = torch.arange(latents, device=rows.device) * config.frames_per_latent - config.window_rows
+    index = (first[:, None] + torch.arange(config.window_rows, device=rows.device)).clamp(min=0)
+    return rows[:, index]
+
+
+class PixelAttention(nn.Module):
+    """Self-attention of each spatial position over its own latent frames."""
+
+    def __init__(self, dim: int, heads: int, eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(dim, dim)
+        self.k = nn.Linear(dim, dim)
+        self.v = nn.Linear(dim, dim)
+        self.o = nn.Linear(dim, dim)
+        self.norm_q = RMSNorm(dim, eps)
+        self.norm_k = RMSNorm(dim, eps)
+
+    def forward(self, x: Tensor, plan: TimePlan, memory: KVMemory | None) -> Tensor:
+        """(B, F, S, C) -> (B, F, S, C)."""
+        batch, frames, tokens, _ = x.shape
+        q_plain = split_heads(self.norm_q(self.q(x)), self.heads)
+        k = rotate(split_heads(self.norm_k(self.k(x)), self.heads), plan.rotation)
+        v = split_heads(self.v(x), self.heads)
+        if memory is not None:
+            k, v = memory.append(k, v)
+        pattern = "b f s heads d -> (b s) heads f d"
+        sink = None
+        if plan.sink_rotation is not None:
+            sink = SinkView(rearrange(rotate(q_plain, plan.sink_rotation), pattern), plan.sink)
+        out = attend(
+            rearrange(rotate(q_plain, plan.rotation), pattern),
+            rearrange(k, pattern),
+            rearrange(v, pattern),
+            plan.visible,
+            sink,
+        )
+        return self.o(rearrange(out, "(b s) heads f d -> b f s (heads d)", b=batch, s=tokens, f=frames))
+
+
+class ActionModule(nn.Module):
+    """Adds the effect of sticks and buttons to the hidden states of one block."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        if config.action is None:
+            raise ScopeError("an ActionModule needs an action config; this DiTConfig has none")
+        action, dim = config.action, config.dim
+        width = dim // action.window_rows
+        self.heads = config.heads
+        self.mouse_mlp = nn.Sequential(
+            nn.Linear(dim + action.axes * action.window_rows, dim),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(dim, dim),
+            nn.LayerNorm(dim, eps=1e-5),
+        )
+        self.mouse_attn = PixelAttention(dim, config.heads, config.eps)
+        self.keyboard_embed = nn.Sequential(nn.Linear(action.buttons, width), nn.SiLU(), nn.Linear(width, width))
+        self.keyboard_q_proj = nn.Linear(dim, dim, bias=False)
+        self.keyboard_kv_proj = nn.Linear(dim, 2 * dim, bias=False)
+        self.keyboard_o_proj = nn.Linear(dim, dim, bias=False)
+        self.key_attn_q_norm = RMSNorm(dim, config.eps)
+        self.key_attn_k_norm = RMSNorm(dim, config.eps)
+
+    def forward(
+        self,
+        x: Tensor,
+        windows: ActionWindows,
+        plan: TimePlan,
+        pixel_memory: KVMemory | None = None,
+        button_memory: KVMemory | None = None,
+    ) -> Tensor:
+        """x (B, F, S, C) -> same shape. Without sticks or buttons the respective path is the identity."""
+        keep = None if windows.keep is None else windows.keep.to(x.dtype)[:, None, None, None]
+        if windows.sticks is not None:
+            moved = self.mouse_attn(self._join_sticks(x, windows.sticks), plan, pixel_memory)
+            x = x + (moved if keep is None else keep * moved)
+        if windows.buttons is not None:
+            pressed = self._read_buttons(x, windows.buttons, plan, button_memory)
+            x = x + (pressed if keep is None else keep * pressed)
+        return x
+
+    def _join_sticks(self, x: Tensor, sticks: Tensor) -> Tensor:
+        # Linear([hidden, window]) = Linear(hidden) + Linear(window): the second half once per frame, not per pixel.
+        first, dim = self.mouse_mlp[0], x.shape[-1]
+        per_frame = F.linear(rearrange(sticks, "b f rows axes -> b f 1 (rows axes)"), first.weight[:, dim:], first.bias)
+        hidden = F.linear(x, first.weight[:, :dim]) + per_frame
+        return self.mouse_mlp[3](self.mouse_mlp[2](self.mouse_mlp[1](hidden)))
+
+    def _read_buttons(self, x: Tensor, buttons: Tensor, plan: TimePlan, memory: KVMemory | None) -> Tensor:
+        tokens = x.shape[2]
+        window = rearrange(self.keyboard_embed(buttons), "b f rows width -> b f 1 (rows width)")
+        k, v = self.keyboard_kv_proj(window).chunk(2, -1)
+        k = rotate(split_heads(self.key_attn_k_norm(k), self.heads), plan.rotation)
+        v = split_heads(v, self.heads)
+        if memory is not None:
+            k, v = memory.append(k, v)
+        q_plain = split_heads(self.key_attn_q_norm(self.keyboard_q_proj(x)), self.heads)
+        q_pattern, k_pattern = "b f s heads d -> b heads (f s) d", "b f 1 heads d -> b heads f d"
+        sink = None
+        if plan.sink_rotation is not None:
+            sink = SinkView(rearrange(rotate(q_plain, plan.sink_rotation), q_pattern), plan.sink)
+        out = attend(
+            rearrange(rotate(q_plain, plan.rotation), q_pattern),
+            rearrange(k, k_pattern),
+            rearrange(v, k_pattern),
+            None if plan.visible is None else frames_to_tokens(plan.visible, tokens, 1),
+            sink,
+        )
+        return self.keyboard_o_proj(rearrange(out, "b heads (f s) d -> b f s (heads d)", s=tokens))

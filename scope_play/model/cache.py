@@ -1,0 +1,184 @@
+"""Keys and values of earlier latents: sink + sliding window + the chunk in flight, in one preallocated buffer.
+
+Slots lie `[tail | sink | window ring]` along the frame axis. The tail holds the chunk being denoised, rewritten in
+every pass and pushed against its end, so that what may be seen is always one contiguous run of slots: no mask, no
+copy, and a slot outside the run can hold anything. Keys are stored rotated to their own position; since rotary scores
+depend on differences alone, the ring never needs touching however long a session lasts. Only the sinks are turned
+again for each chunk, from a pristine copy, so that they stay just before the window (see FrameLayout.sink_shift).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scope_play.errors import ScopeError
+from scope_play.model.config import DiTConfig
+from scope_play.model.layers import Rotation, rotate
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Sizes in latent frames: `chunk` denoised at once, `window` remembered, `sink` first frames kept for ever."""
+
+    window: int = 12
+    chunk: int = 1
+    sink: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("window", 1), ("chunk", 1), ("sink", 0)):
+            if getattr(self, name) < least:
+                raise ScopeError(f"cache {name} is {getattr(self, name)}, but must be at least {least}")
+
+    @property
+    def slots(self) -> int:
+        return self.chunk + self.sink + self.window
+
+
+class KVMemory:
+    """Keys and values of one attention in one layer: two tensors (B, slots, tokens, heads, head_dim)."""
+
+    def __init__(self, config: CacheConfig, shape: tuple[int, int, int, int], device: torch.device, dtype: torch.dtype):
+        batch, tokens, heads, head_dim = shape
+        self.config = config
+        self.keys = torch.zeros(batch, config.slots, tokens, heads, head_dim, device=device, dtype=dtype)
+        self.values = torch.zeros_like(self.keys)
+        self.sink_keys = torch.zeros_like(self.keys[:, : config.sink])
+        self.filled = 0
+        self.in_flight = 0
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the chunk in flight (B, n, tokens, heads, head_dim) and return all that it may see, itself first."""
+        self.in_flight = k.shape[1]
+        start, end = self.config.chunk - self.in_flight, self.config.chunk
+        self.keys[:, start:end] = k
+        self.values[:, start:end] = v
+        stop = end + self.filled
+        return self.keys[:, start:stop], self.values[:, start:stop]
+
+    def commit(self, source: list[int], target: list[int], to_sink: list[int], filled: int) -> None:
+        """Keep latents of the tail: tail offset source[j] goes to slot target[j]; the first len(to_sink) are sinks."""
+        self.keys[:, target] = self.keys[:, source]
+        self.values[:, target] = self.values[:, source]
+        if to_sink:
+            self.sink_keys[:, to_sink] = self.keys[:, source[: len(to_sink)]]
+        self.filled = filled
+
+    def turn_sink(self, rotation: Rotation, filled: int) -> None:
+        start = self.config.chunk
+        self.keys[:, start : start + filled] = rotate(self.sink_keys[:, :filled], rotation)
+
+    def tensors(self) -> Iterator[Tensor]:
+        yield from (self.keys, self.values, self.sink_keys)
+
+
+@dataclass
+class LayerMemory:
+    """The memories of one block; None where the block has no such attention."""
+
+    frames: KVMemory
+    pixels: KVMemory | None
+    buttons: KVMemory | None
+
+    def all(self) -> Iterator[KVMemory]:
+        yield from (memory for memory in (self.frames, self.pixels, self.buttons) if memory is not None)
+
+
+@dataclass(frozen=True)
+class CacheSnapshot:
+    """A copy of everything a StreamCache holds; `nbytes` on its device."""
+
+    tensors: tuple[Tensor, ...]
+    position: int
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+class StreamCache:
+    """All memories of one running world (or of B worlds in step with each other)."""
+
+    def __init__(
+        self,
+        network: DiTConfig,
+        config: CacheConfig,
+        *,
+        batch: int,
+        tokens: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """`tokens` is the number of tokens in a latent frame, after patchify."""
+        self.config = config
+        self.position = 0
+        """Latents committed so far, which is also the position of the next one."""
+        device = torch.device(device)
+
+        def memory(width: int) -> KVMemory:
+            return KVMemory(config, (batch, width, network.heads, network.head_dim), device, dtype)
+
+        acts = network.action is not None
+        self.layers = [
+            LayerMemory(memory(tokens), memory(tokens) if acts else None, memory(1) if acts else None)
+            for _ in range(network.layers)
+        ]
+
+    def memories(self) -> Iterator[KVMemory]:
+        for layer in self.layers:
+            yield from layer.all()
+
+    @property
+    def sink_shift(self) -> int:
+        """How far the sinks stand from where they were written, to sit just before the window."""
+        return max(0, self.position - self.config.window - self.config.sink)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for memory in self.memories() for tensor in memory.tensors())
+
+    def commit(self) -> None:
+        """Keep the chunk in flight, as last written, for the chunks to come."""
+        count = next(self.memories()).in_flight
+        if count == 0:
+            raise ScopeError("there is no chunk in flight to commit; run a pass over the cache first")
+        config, source, target, sinks = self.config, [], [], []
+        # A chunk longer than the window would write a ring slot twice; only its newest latents can stay.
+        for offset in range(count):
+            latent = self.position + offset
+            if latent < config.sink:
+                sinks.append(latent)
+                target.append(config.chunk + latent)
+            elif offset >= count - config.window:
+                target.append(config.chunk + config.sink + (latent - config.sink) % config.window)
+            else:
+                continue
+            source.append(config.chunk - count + offset)
+        self.position += count
+        filled = min(self.position, config.sink + config.window)
+        for memory in self.memories():
+            memory.commit(source, target, sinks, filled)
+            memory.in_flight = 0
+
+    def turn_sinks(self, frame_rotation: Rotation, pixel_rotation: Rotation) -> None:
+        """Rotate the sink keys on by `sink_shift`: video attention with the first, the others with the second."""
+        filled = min(self.position, self.config.sink)
+        for layer in self.layers:
+            for memory in layer.all():
+                memory.turn_sink(frame_rotation if memory is layer.frames else pixel_rotation, filled)
+
+    def snapshot(self) -> CacheSnapshot:
+        tensors = tuple(tensor.clone() for memory in self.memories() for tensor in memory.tensors())
+        return CacheSnapshot(tensors, self.position)
+
+    def restore(self, snapshot: CacheSnapshot) -> None:
+        kept = iter(snapshot.tensors)
+        for memory in self.memories():
+            for tensor in memory.tensors():
+                tensor.copy_(next(kept))
+            memory.filled = min(snapshot.position, self.config.sink + self.config.window)
+            memory.in_flight = 0
+        self.position = snapshot.position

@@ -1,0 +1,122 @@
+"""Shapes of the diffusion transformer, as frozen dataclasses: SCOPE's, nano's, and whatever a file says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from scope_play.errors import ScopeError
+
+
+@dataclass(frozen=True)
+class ActionConfig:
+    """What an ActionModule reads: `axes` stick values and `buttons` button values in each video frame.
+
+    A latent frame stands for `frames_per_latent` video frames and sees the `windows * frames_per_latent` action
+    rows before it (SPEC.md section 2).
+    """
+
+    axes: int = 4
+    buttons: int = 6
+    frames_per_latent: int = 4
+    windows: int = 4
+
+    @property
+    def window_rows(self) -> int:
+        return self.frames_per_latent * self.windows
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """Everything that fixes the transformer's tensors. The defaults are SCOPE's (SPEC.md section 3).
+
+    `text_dim=None` leaves out the text cross-attention, `action=None` the ActionModules. `causal` says how the
+    weights were trained: block-causal over latent frames (they stream natively) or bidirectional.
+    """
+
+    dim: int = 3072
+    layers: int = 30
+    heads: int = 24
+    ffn_dim: int = 14336
+    in_channels: int = 48
+    out_channels: int = 48
+    patch: tuple[int, int, int] = (1, 2, 2)
+    text_dim: int | None = 4096
+    freq_dim: int = 256
+    eps: float = 1e-6
+    action: ActionConfig | None = ActionConfig()
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads or (self.dim // self.heads) % 2:
+            raise ScopeError(f"dim {self.dim} does not split into {self.heads} heads of even size; change dim or heads")
+        if self.patch[0] != 1:
+            raise ScopeError(f"patch {self.patch} spans several latent frames; its first number must be 1")
+        if self.action is not None and self.dim % self.action.window_rows:
+            raise ScopeError(
+                f"dim {self.dim} is not a multiple of the {self.action.window_rows} rows of an action window"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: str = "config.json") -> DiTConfig:
+        """Inverse of `to_json`. Raises ScopeError naming an unknown or missing key and `where` it stood."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ScopeError(f"{where}: unknown key {unknown[0]!r}; known keys are {', '.join(sorted(known))}")
+        merged = dict(values)
+        if "patch" in merged:
+            merged["patch"] = tuple(merged["patch"])
+        if merged.get("action") is not None:
+            try:
+                merged["action"] = ActionConfig(**merged["action"])
+            except TypeError as error:
+                raise ScopeError(f"{where}: key 'action' is not an ActionConfig ({error})") from error
+        return cls(**merged)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_reference(cls, values: Mapping[str, Any]) -> DiTConfig:
+        """From the reference's own constructor arguments, as stored beside its golden vectors."""
+        action = values["action_config"] if values.get("enable_action") else None
+        return cls(
+            dim=values["dim"],
+            layers=values["num_layers"],
+            heads=values["num_heads"],
+            ffn_dim=values["ffn_dim"],
+            in_channels=values["in_dim"],
+            out_channels=values["out_dim"],
+            patch=tuple(values["patch_size"]),
+            text_dim=values["text_dim"],
+            freq_dim=values["freq_dim"],
+            eps=values["eps"],
+            action=None
+            if action is None
+            else ActionConfig(
+                axes=action["mouse_dim_in"],
+                buttons=action["keyboard_dim_in"],
+                frames_per_latent=action["vae_time_compression_ratio"],
+                windows=action["windows_size"],
+            ),
+        )
+
+
+SCOPE_5B = DiTConfig()
+NANO = DiTConfig(
+    dim=256,
+    layers=8,
+    heads=8,
+    ffn_dim=1024,
+    in_channels=64,
+    out_channels=64,
+    patch=(1, 1, 1),
+    text_dim=None,
+    causal=True,
+)

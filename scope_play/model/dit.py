@@ -1,0 +1,312 @@
+"""The diffusion transformer of SCOPE and nano: patchify, blocks, head (SPEC.md section 3).
+
+One block code serves three uses: offline over all latents, training under a frame mask, and streaming a chunk against
+its caches. They differ only in the plan of the pass and in whether a memory is given. Parameter names are those of
+the released files.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from scope_play.errors import ScopeError
+from scope_play.model.action import ActionModule, ActionWindows, TimePlan, window_rows
+from scope_play.model.cache import KVMemory, LayerMemory, StreamCache
+from scope_play.model.config import DiTConfig
+from scope_play.model.layers import (
+    RMSNorm,
+    Rotation,
+    SinkView,
+    attend,
+    frames_to_tokens,
+    modulate,
+    pixel_rotation,
+    rotate,
+    split_heads,
+    timestep_sinusoid,
+    video_rotation,
+)
+from scope_play.model.layout import FrameLayout, bidirectional, block_causal
+
+
+class TextKV(NamedTuple):
+    """Keys and values of one prompt for one block's cross-attention: (B, heads, length, head_dim) each."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class PassPlan(NamedTuple):
+    """What all blocks of one pass share."""
+
+    rotation: Rotation
+    sink_rotation: Rotation | None
+    token_mask: Tensor | None
+    time: TimePlan
+    windows: ActionWindows
+
+
+class Attention(nn.Module):
+    """Projections and norms of video self-attention and of text cross-attention."""
+
+    def __init__(self, dim: int, heads: int, eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(dim, dim)
+        self.k = nn.Linear(dim, dim)
+        self.v = nn.Linear(dim, dim)
+        self.o = nn.Linear(dim, dim)
+        self.norm_q = RMSNorm(dim, eps)
+        self.norm_k = RMSNorm(dim, eps)
+
+
+class VideoAttention(Attention):
+    """Self-attention over all tokens of the visible latent frames."""
+
+    def forward(self, x: Tensor, plan: PassPlan, memory: KVMemory | None) -> Tensor:
+        """(B, F, S, C) -> (B, F, S, C)."""
+        tokens = x.shape[2]
+        q_plain = split_heads(self.norm_q(self.q(x)), self.heads)
+        k = rotate(split_heads(self.norm_k(self.k(x)), self.heads), plan.rotation)
+        v = split_heads(self.v(x), self.heads)
+        if memory is not None:
+            k, v = memory.append(k, v)
+        pattern = "b f s heads d -> b heads (f s) d"
+        sink = None
+        if plan.sink_rotation is not None:
+            shifted = rearrange(rotate(q_plain, plan.sink_rotation), pattern)
+            sink = SinkView(shifted, plan.time.sink * tokens)
+        q = rearrange(rotate(q_plain, plan.rotation), pattern)
+        out = attend(q, rearrange(k, pattern), rearrange(v, pattern), plan.token_mask, sink)
+        return self.o(rearrange(out, "b heads (f s) d -> b f s (heads d)", s=tokens))
+
+
+class TextAttention(Attention):
+    """Cross-attention to a prompt whose keys and values were made once."""
+
+    def keys_values(self, context: Tensor) -> TextKV:
+        k = split_heads(self.norm_k(self.k(context)), self.heads)
+        v = split_heads(self.v(context), self.heads)
+        return TextKV(rearrange(k, "b l heads d -> b heads l d"), rearrange(v, "b l heads d -> b heads l d"))
+
+    def forward(self, x: Tensor, text: TextKV) -> Tensor:
+        q = rearrange(split_heads(self.norm_q(self.q(x)), self.heads), "b f s heads d -> b heads (f s) d")
+        out = attend(q, text.keys, text.values)
+        return self.o(rearrange(out, "b heads (f s) d -> b f s (heads d)", s=x.shape[2]))
+
+
+class Block(nn.Module):
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim, eps = config.dim, config.eps
+        self.eps = eps
+        self.self_attn = VideoAttention(dim, config.heads, eps)
+        self.cross_attn = None if config.text_dim is None else TextAttention(dim, config.heads, eps)
+        self.norm3 = None if config.text_dim is None else nn.LayerNorm(dim, eps=eps)
+        self.action_attn = None if config.action is None else ActionModule(config)
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(config.ffn_dim, dim)
+        )
+        self.modulation = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, plan: PassPlan, text: TextKV | None, memory: LayerMemory | None
+    ) -> Tensor:
+        """x (B, F, S, C); modulation (B, F or 1, 6, C) from the time projection."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation[:, None] + modulation).split(1, dim=2)
+        attended = self.self_attn(
+            modulate(x, shift1, scale1, self.eps), plan, None if memory is None else memory.frames
+        )
+        x = torch.addcmul(x, gate1, attended)
+        if self.cross_attn is not None and self.norm3 is not None and text is not None:
+            x = x + self.cross_attn(self.norm3(x), text)
+        if self.action_attn is not None:
+            pixels, buttons = (None, None) if memory is None else (memory.pixels, memory.buttons)
+            x = self.action_attn(x, plan.windows, plan.time, pixels, buttons)
+        return torch.addcmul(x, gate2, self.ffn(modulate(x, shift2, scale2, self.eps)))
+
+
+class Head(nn.Module):
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        _, rows, columns = config.patch
+        self.eps = config.eps
+        self.head = nn.Linear(config.dim, rows * columns * config.out_channels)
+        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """x (B, F, S, C); time (B, F or 1, C), the time embedding itself for both shift and scale."""
+        shift, scale = (self.modulation[:, None] + time[:, :, None]).split(1, dim=2)
+        return self.head(modulate(x, shift, scale, self.eps))
+
+
+class DiT(nn.Module):
+    """Predicts the flow-matching velocity (noise - clean) of latent frames from noisy ones, actions and a prompt."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.dim
+        self.patch_embedding = nn.Conv3d(config.in_channels, dim, kernel_size=config.patch, stride=config.patch)
+        self.text_embedding = (
+            None
+            if config.text_dim is None
+            else nn.Sequential(nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        )
+        self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.head = Head(config)
+
+    def forward(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        *,
+        timestep_index: Tensor | None = None,
+        layout: FrameLayout | None = None,
+        context: Tensor | None = None,
+        text_cache: list[TextKV] | None = None,
+        buttons: Tensor | None = None,
+        sticks: Tensor | None = None,
+        action_keep: Tensor | None = None,
+    ) -> Tensor:
+        """One uncached pass over F latent frames.
+
+        latents (B, in_channels, F, H, W); timesteps (B, K) in 0..1000, the K distinct ones, with `timestep_index`
+        (F,) telling which each frame carries (not needed when K is 1 or F); buttons (B, N, 6) and sticks (B, N, 4)
+        one row per video frame; context (B, L, text_dim) or the `text_cache` made from it; action_keep (B,) 0 where
+        a sample's actions are dropped. `layout` says who sees whom: by default everyone, or block-causally with
+        chunk 1 if the config is causal. Returns the velocity, shaped as the latents with out_channels.
+
+        Raises ScopeError when latents do not divide into patches, rows are too few, or the text is missing.
+        """
+        frames = latents.shape[2]
+        if layout is None:
+            layout = block_causal(frames) if self.config.causal else bidirectional(frames)
+        layout = layout.to(latents.device)
+        if timestep_index is None:
+            timestep_index = layout.timestep_index
+        x, grid = self._patchify(latents)
+        time, modulation = self.embed_time(timesteps.to(latents.dtype), frames, timestep_index)
+        windows = self._windows(buttons, sticks, action_keep, layout.action_index)
+        plan = self._plan(layout, grid, windows)
+        text = text_cache if text_cache is not None or context is None else self.text_keys(context)
+        self._check_text(text)
+        for index, block in enumerate(self.blocks):
+            x = block(x, modulation, plan, None if text is None else text[index], None)
+        return self._unpatchify(self.head(x, time), grid)
+
+    def step(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        cache: StreamCache,
+        windows: ActionWindows,
+        *,
+        text_cache: list[TextKV] | None = None,
+    ) -> Tensor:
+        """One pass over the chunk in flight, (B, in_channels, n, H, W), against the cache.
+
+        The chunk's keys and values are left in the cache's tail: `cache.commit()` after a pass over the clean chunk
+        keeps them. timesteps (B, 1) or (B, n); windows as window_rows makes them, for these n latents.
+        """
+        frames, device = latents.shape[2], latents.device
+        x, grid = self._patchify(latents)
+        positions = torch.arange(cache.position, cache.position + frames, device=device)
+        time, modulation = self.embed_time(timesteps.to(latents.dtype), frames, None)
+        rotation = video_rotation(positions, *grid, self.config.head_dim)
+        along_time = TimePlan(pixel_rotation(positions, self.config.head_dim), None, 0, None)
+        plan = PassPlan(rotation, None, None, along_time, windows)
+        self._check_text(text_cache)
+        for index, (block, memory) in enumerate(zip(self.blocks, cache.layers, strict=True)):
+            x = block(x, modulation, plan, None if text_cache is None else text_cache[index], memory)
+        return self._unpatchify(self.head(x, time), grid)
+
+    def turn_sinks(self, cache: StreamCache) -> None:
+        """Bring the cache's attention sinks up to the window; once before each chunk."""
+        if cache.config.sink == 0:
+            return
+        shift = torch.tensor([cache.sink_shift], device=next(cache.memories()).keys.device)
+        # Turning by a time shift alone: the rotation of position `shift` at row 0 and column 0.
+        cache.turn_sinks(video_rotation(shift, 1, 1, self.config.head_dim), pixel_rotation(shift, self.config.head_dim))
+
+    def embed_time(self, timesteps: Tensor, frames: int, index: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, K) timesteps -> time embedding (B, F or 1, C) and modulation (B, F or 1, 6, C), K computed once each."""
+        count = timesteps.shape[1]
+        if index is None and count not in (1, frames):
+            raise ScopeError(f"{count} timesteps for {frames} latent frames need a timestep_index")
+        weight = self.time_embedding[0].weight
+        time = self.time_embedding(timestep_sinusoid(timesteps, self.config.freq_dim).to(weight.dtype))
+        modulation = self.time_projection(time).unflatten(-1, (6, self.config.dim))
+        if index is not None:
+            time, modulation = time[:, index], modulation[:, index]
+        return time, modulation
+
+    def text_keys(self, context: Tensor) -> list[TextKV]:
+        """(B, L, text_dim) -> keys and values for every block, once per prompt. All L positions count (SPEC.md 3)."""
+        if self.text_embedding is None:
+            raise ScopeError("this model has no text encoder, so it takes no prompt; leave the prompt out")
+        embedded = self.text_embedding(context)
+        return [block.cross_attn.keys_values(embedded) for block in self.blocks]
+
+    def tokens_per_frame(self, height: int, width: int) -> int:
+        """Tokens of one latent frame of height x width latents."""
+        return (height // self.config.patch[1]) * (width // self.config.patch[2])
+
+    def _check_text(self, text: list[TextKV] | None) -> None:
+        if text is None and self.text_embedding is not None:
+            raise ScopeError("this model needs a prompt's context; pass context= or text_cache=")
+
+    def _windows(
+        self, buttons: Tensor | None, sticks: Tensor | None, keep: Tensor | None, action_index: Tensor
+    ) -> ActionWindows:
+        action = self.config.action
+        if action is None or (buttons is None and sticks is None):
+            return ActionWindows(None, None)
+        latents = int(action_index.max()) + 1
+        return ActionWindows(
+            None if sticks is None else window_rows(sticks, latents, action)[:, action_index],
+            None if buttons is None else window_rows(buttons, latents, action)[:, action_index],
+            keep,
+        )
+
+    def _plan(self, layout: FrameLayout, grid: tuple[int, int], windows: ActionWindows) -> PassPlan:
+        head_dim, tokens = self.config.head_dim, grid[0] * grid[1]
+        rotation = video_rotation(layout.positions, *grid, head_dim)
+        along_time = pixel_rotation(layout.positions, head_dim)
+        sink_rotation = sink_time = None
+        if layout.sink_shift is not None:
+            moved = layout.positions - layout.sink_shift
+            sink_rotation = video_rotation(moved, *grid, head_dim)
+            sink_time = pixel_rotation(moved, head_dim)
+        mask = None if layout.visible is None else frames_to_tokens(layout.visible, tokens, tokens)
+        time = TimePlan(along_time, sink_time, layout.sink, layout.visible)
+        return PassPlan(rotation, sink_rotation, mask, time, windows)
+
+    def _patchify(self, latents: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        _, rows, columns = self.config.patch
+        if latents.shape[-2] % rows or latents.shape[-1] % columns:
+            raise ScopeError(f"latents of {latents.shape[-2]}x{latents.shape[-1]} do not divide into {rows}x{columns}")
+        # A convolution whose kernel is its stride is one matrix product over flattened patches.
+        patches = rearrange(
+            latents, "b c f (h rows) (w columns) -> b f (h w) (c rows columns)", rows=rows, columns=columns
+        )
+        x = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+        return x, (latents.shape[-2] // rows, latents.shape[-1] // columns)
+
+    def _unpatchify(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        _, rows, columns = self.config.patch
+        return rearrange(
+            x,
+            "b f (h w) (rows columns c) -> b c f (h rows) (w columns)",
+            h=grid[0],
+            w=grid[1],
+            rows=rows,
+            columns=columns,
+        )

@@ -1,0 +1,119 @@
+"""The parts every block is made of: RMSNorm, rotary positions, attention, modulation (SPEC.md section 3).
+
+Hidden states keep their axes apart, (batch, frames, tokens, dim), so that whatever belongs to a latent frame (its
+timestep, its actions, its place in time) is applied once per frame and never per token.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis, in float32, cast back before the weight is applied."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype) * self.weight
+
+
+class Rotation(NamedTuple):
+    """cos and sin of the rotary angles, float32, broadcastable to (batch, frames, tokens, heads, head_dim / 2)."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rope_angles(positions: Tensor, dim: int) -> Tensor:
+    """(n,) positions -> (n, dim / 2) float64 angles, position * 10000^(-2j / dim)."""
+    exponent = torch.arange(0, dim, 2, dtype=torch.float64, device=positions.device) / dim
+    return positions.to(torch.float64)[:, None] * 10000.0**-exponent
+
+
+def rotation_from(angles: Tensor) -> Rotation:
+    return Rotation(angles.cos().float(), angles.sin().float())
+
+
+def pixel_rotation(positions: Tensor, head_dim: int) -> Rotation:
+    """Rotation over time alone, for attention along one pixel's own history: (1, F, 1, 1, head_dim / 2)."""
+    return rotation_from(rope_angles(positions, head_dim)[None, :, None, None, :])
+
+
+def video_rotation(positions: Tensor, height: int, width: int, head_dim: int) -> Rotation:
+    """Rotation over time, rows and columns of the token grid: (1, F, height * width, 1, head_dim / 2).
+
+    Rows and columns get the largest even share not above a third each, time the rest: 44 + 42 + 42 of 128.
+    """
+    space = 2 * (head_dim // 6)
+    rows = rope_angles(torch.arange(height, device=positions.device), space)
+    columns = rope_angles(torch.arange(width, device=positions.device), space)
+    time = rope_angles(positions, head_dim - 2 * space)
+    grid = torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], 1)
+    frames, tokens = len(time), len(grid)
+    angles = torch.cat([time[:, None].expand(-1, tokens, -1), grid[None].expand(frames, -1, -1)], 2)
+    return rotation_from(angles[None, :, :, None, :])
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn adjacent pairs of the last axis by the rotary angles, in float32."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = rotation
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).to(x.dtype)
+
+
+class SinkView(NamedTuple):
+    """How queries look at the first `keys` keys: with their own rotation `query`, shifted in time (see FrameLayout)."""
+
+    query: Tensor
+    keys: int
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, sink: SinkView | None = None) -> Tensor:
+    """Softmax attention. q (B, heads, Lq, D), k and v (B, heads, Lk, D), mask (Lq, Lk) True where visible.
+
+    Masked attention on the CPU is written out: there the backward of the fused kernel costs twice as much.
+    """
+    if sink is None and (mask is None or q.device.type != "cpu"):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = q @ k.transpose(-1, -2)
+    if sink is not None:
+        shifted = sink.query @ k[..., : sink.keys, :].transpose(-1, -2)
+        scores = torch.cat([shifted, scores[..., sink.keys :]], -1)
+    scores = scores * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    return x.unflatten(-1, (heads, -1))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """LayerNorm without weights, then scale and shift per latent frame. x (B, F, S, C), shift and scale (B, F, 1, C)."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
+
+
+def timestep_sinusoid(timesteps: Tensor, dim: int) -> Tensor:
+    """(...,) timesteps -> (..., dim): all cosines, then all sines, computed in float64, in the timesteps' dtype."""
+    half = dim // 2
+    frequencies = 10000.0 ** (-torch.arange(half, dtype=torch.float64, device=timesteps.device) / half)
+    angles = timesteps.to(torch.float64)[..., None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1).to(timesteps.dtype)
+
+
+def frames_to_tokens(visible: Tensor, queries: int, keys: int) -> Tensor:
+    """(Fq, Fk) frame mask -> (Fq * queries, Fk * keys) token mask."""
+    return rearrange(
+        visible[:, None, :, None].expand(-1, queries, -1, keys), "fq queries fk keys -> (fq queries) (fk keys)"
+    )

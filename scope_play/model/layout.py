@@ -1,0 +1,88 @@
+"""Which latent frame sees which, and where each stands in time: the plan of one forward pass.
+
+Everything here is at the granularity of latent frames; the networks widen it to tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FrameLayout:
+    """The F latent frames of one forward pass.
+
+    positions: (F,) time position of each frame for RoPE.
+    action_index: (F,) which latent's action window conditions each frame.
+    timestep_index: (F,) which of the K timesteps each frame carries; None when K is 1 or F.
+    visible: (F, F) bool, True where the row's frame may attend to the column's; None lets all see all.
+    sink, sink_shift: the first `sink` frames are attention sinks; query frame i sees them moved later in time by
+        `sink_shift[i]` positions, (F,), so that their distance never exceeds what the network was trained on.
+    """
+
+    positions: Tensor
+    action_index: Tensor
+    timestep_index: Tensor | None = None
+    visible: Tensor | None = None
+    sink: int = 0
+    sink_shift: Tensor | None = None
+
+    def to(self, device: torch.device) -> FrameLayout:
+        return FrameLayout(
+            positions=self.positions.to(device),
+            action_index=self.action_index.to(device),
+            timestep_index=None if self.timestep_index is None else self.timestep_index.to(device),
+            visible=None if self.visible is None else self.visible.to(device),
+            sink=self.sink,
+            sink_shift=None if self.sink_shift is None else self.sink_shift.to(device),
+        )
+
+
+def chunk_starts(frames: int, chunk: int) -> Tensor:
+    """(frames,) first latent of the chunk each latent belongs to. Latent 0, the start image, is a chunk of its own."""
+    index = torch.arange(frames)
+    return torch.where(index == 0, 0, (index - 1) // chunk * chunk + 1)
+
+
+def bidirectional(frames: int) -> FrameLayout:
+    """All frames see all: offline generation with the released weights."""
+    index = torch.arange(frames)
+    return FrameLayout(positions=index, action_index=index)
+
+
+def block_causal(frames: int, *, chunk: int = 1, window: int | None = None, sink: int = 0) -> FrameLayout:
+    """Each chunk sees itself, the `window` latents before it, and the first `sink` latents.
+
+    This is what streaming computes with its caches, written as one mask: the two must agree to rounding.
+    """
+    index = torch.arange(frames)
+    start = chunk_starts(frames, chunk)
+    key = index[None, :]
+    visible = key < start[:, None]
+    shift = None
+    if window is not None:
+        visible &= (key >= start[:, None] - window) | (key < sink)
+        shift = (start - window - sink).clamp(min=0) if sink else None
+    visible |= start[:, None] == start[None, :]
+    return FrameLayout(
+        positions=index, action_index=index, visible=visible, sink=sink if window else 0, sink_shift=shift
+    )
+
+
+def two_stream(frames: int, *, window: int | None = None) -> FrameLayout:
+    """Teacher forcing in one pass: F context frames followed by F noisy targets of the same latents.
+
+    Context i sees context j <= i; target i sees context j < i and itself. Both within `window`.
+    """
+    index = torch.arange(frames)
+    earlier = index[None, :] < index[:, None]
+    if window is not None:
+        earlier = earlier & (index[None, :] >= index[:, None] - window)
+    same = torch.eye(frames, dtype=torch.bool)
+    none = torch.zeros(frames, frames, dtype=torch.bool)
+    visible = torch.cat([torch.cat([earlier | same, none], 1), torch.cat([earlier, same], 1)], 0)
+    both = torch.cat([index, index])
+    return FrameLayout(positions=both, action_index=both, visible=visible)
