@@ -32,7 +32,9 @@ class DiTConfig:
     """Everything that fixes the transformer's tensors. The defaults are SCOPE's (SPEC.md section 3).
 
     `text_dim=None` leaves out the text cross-attention, `action=None` the ActionModules. `causal` says how the
-    weights were trained: block-causal over latent frames (they stream natively) or bidirectional.
+    weights were trained: block-causal over latent frames (they stream natively) or bidirectional. `prediction` is
+    what the head's output stands for: the velocity itself, or the clean latent from which the velocity follows. A
+    token of nano carries as many noise numbers as its width, and would spend it on copying them into a velocity.
     """
 
     dim: int = 3072
@@ -47,8 +49,11 @@ class DiTConfig:
     eps: float = 1e-6
     action: ActionConfig | None = ActionConfig()
     causal: bool = False
+    prediction: str = "velocity"
 
     def __post_init__(self) -> None:
+        if self.prediction not in ("velocity", "clean"):
+            raise ScopeError(f"prediction {self.prediction!r} is unknown; use 'velocity' or 'clean'")
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise ScopeError(f"dim {self.dim} does not split into {self.heads} heads of even size; change dim or heads")
         if self.patch[0] != 1:

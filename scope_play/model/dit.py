@@ -34,6 +34,10 @@ from scope_play.model.layers import (
 from scope_play.model.layout import FrameLayout, bidirectional, block_causal
 
 
+SMALLEST_SIGMA = 0.02
+"""Noise levels below this, such as a clean context's 0, divide by it when a clean prediction becomes a velocity."""
+
+
 class TextKV(NamedTuple):
     """Keys and values of one prompt for one block's cross-attention: (B, heads, length, head_dim) each."""
 
@@ -175,13 +179,14 @@ class DiT(nn.Module):
         buttons: Tensor | None = None,
         sticks: Tensor | None = None,
         action_keep: Tensor | None = None,
+        windows: ActionWindows | None = None,
     ) -> Tensor:
         """One uncached pass over F latent frames.
 
         latents (B, in_channels, F, H, W); timesteps (B, K) in 0..1000, the K distinct ones, with `timestep_index`
         (F,) telling which each frame carries (not needed when K is 1 or F); buttons (B, N, 6) and sticks (B, N, 4)
         one row per video frame; context (B, L, text_dim) or the `text_cache` made from it; action_keep (B,) 0 where
-        a sample's actions are dropped. `layout` says who sees whom: by default everyone, or block-causally with
+        a sample's actions are dropped. `windows` gives the rows already cut into windows instead. `layout` says who sees whom: by default everyone, or block-causally with
         chunk 1 if the config is causal. Returns the velocity, shaped as the latents with out_channels.
 
         Raises ScopeError when latents do not divide into patches, rows are too few, or the text is missing.
@@ -194,13 +199,14 @@ class DiT(nn.Module):
             timestep_index = layout.timestep_index
         x, grid = self._patchify(latents)
         time, modulation = self.embed_time(timesteps.to(latents.dtype), frames, timestep_index)
-        windows = self._windows(buttons, sticks, action_keep, layout.action_index)
+        if windows is None:
+            windows = self._windows(buttons, sticks, action_keep, layout.action_index)
         plan = self._plan(layout, grid, windows)
         text = text_cache if text_cache is not None or context is None else self.text_keys(context)
         self._check_text(text)
         for index, block in enumerate(self.blocks):
             x = block(x, modulation, plan, None if text is None else text[index], None)
-        return self._unpatchify(self.head(x, time), grid)
+        return self._velocity(self._unpatchify(self.head(x, time), grid), latents, timesteps, timestep_index)
 
     def step(
         self,
@@ -226,7 +232,7 @@ class DiT(nn.Module):
         self._check_text(text_cache)
         for index, (block, memory) in enumerate(zip(self.blocks, cache.layers, strict=True)):
             x = block(x, modulation, plan, None if text_cache is None else text_cache[index], memory)
-        return self._unpatchify(self.head(x, time), grid)
+        return self._velocity(self._unpatchify(self.head(x, time), grid), latents, timesteps, None)
 
     def turn_sinks(self, cache: StreamCache) -> None:
         """Bring the cache's attention sinks up to the window; once before each chunk."""
@@ -275,6 +281,12 @@ class DiT(nn.Module):
             None if buttons is None else window_rows(buttons, latents, action)[:, action_index],
             keep,
         )
+
+    def _velocity(self, output: Tensor, latents: Tensor, timesteps: Tensor, index: Tensor | None) -> Tensor:
+        if self.config.prediction == "velocity":
+            return output
+        sigmas = (timesteps if index is None else timesteps[:, index]).to(latents.dtype) / 1000
+        return (latents - output) / sigmas.clamp_min(SMALLEST_SIGMA)[:, None, :, None, None]
 
     def _plan(self, layout: FrameLayout, grid: tuple[int, int], windows: ActionWindows) -> PassPlan:
         head_dim, tokens = self.config.head_dim, grid[0] * grid[1]

@@ -1,0 +1,163 @@
+"""What the three trainings share: the run folder, the budget, the moving average, and the loop.
+
+Every random draw of step n comes from a generator seeded with (seed, purpose, n), so a run has no random state to
+lose: weights, optimiser, average and step number are the whole of it, and resuming repeats an unbroken run exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scope_play.errors import ScopeError
+from scope_play.train import checkpoint
+
+B = TypeVar("B")
+
+
+def seed_of(seed: int, purpose: str, step: int) -> int:
+    """A 63-bit seed for the draws of one purpose in one step."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{step}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def generator(seed: int, purpose: str, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed_of(seed, purpose, step))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop: after `steps` in all, or after `minutes` of this process, whichever comes first."""
+
+    minutes: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.minutes is None and self.steps is None:
+            raise ScopeError("a training needs an end: give --minutes or --steps")
+
+    def spent(self, step: int, seconds: float) -> bool:
+        too_late = self.minutes is not None and seconds >= 60 * self.minutes
+        return too_late or (self.steps is not None and step >= self.steps)
+
+
+class Average:
+    """Exponential moving average of parameters; its memory grows with the run up to `decay`."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().clone() for name, p in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, parameters: Mapping[str, nn.Parameter], step: int) -> None:
+        decay = min(self.decay, (step + 1) / (step + 10))
+        for name, parameter in parameters.items():
+            self.values[name].lerp_(parameter, 1 - decay)
+
+    @torch.no_grad()
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in self.values.items():
+            value.copy_(values[name])
+
+
+class Trainer(Protocol[B]):
+    """One kind of training. `batch` runs ahead in a background thread; `update` changes the weights."""
+
+    def batch(self, step: int) -> B: ...
+    def update(self, batch: B, step: int) -> dict[str, float]: ...
+    def state(self) -> dict[str, Tensor]: ...
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None: ...
+    def values(self) -> dict[str, Any]: ...
+    def validate(self) -> tuple[dict[str, float], np.ndarray]: ...
+
+
+class Run(Generic[B]):
+    """A run folder: `metrics.jsonl`, `checkpoint-*`, `sheets/`, and the loop that fills them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        trainer: Trainer[B],
+        *,
+        save_every: float = 120,
+        sheet_every: float = 240,
+        log_every: int = 10,
+        report: Callable[[str], None] = print,
+    ) -> None:
+        self.folder = folder
+        self.trainer = trainer
+        self.step = 0
+        self._save_every, self._sheet_every, self._log_every = save_every, sheet_every, log_every
+        self._report = report
+        (folder / "sheets").mkdir(parents=True, exist_ok=True)
+
+    def resume(self, path: Path) -> None:
+        self.step, tensors, _ = checkpoint.load(path)
+        try:
+            self.trainer.load_state(tensors)
+        except (KeyError, RuntimeError) as error:
+            raise ScopeError(f"{path} was written by another kind or size of model ({error}); give its own --model") from error
+
+    def fit(self, budget: Budget) -> None:
+        """Trains until the budget is spent, then saves. Interrupting it (Ctrl-C) saves too."""
+        begun = saved = shown = time.monotonic()
+        recent: list[dict[str, float]] = []
+        with ThreadPoolExecutor(1) as ahead:
+            pending: Future[B] = ahead.submit(self.trainer.batch, self.step)
+            try:
+                while not budget.spent(self.step, time.monotonic() - begun):
+                    batch = pending.result()
+                    pending = ahead.submit(self.trainer.batch, self.step + 1)
+                    recent.append(self.trainer.update(batch, self.step))
+                    self.step += 1
+                    now = time.monotonic()
+                    if self.step % self._log_every == 0:
+                        self._log(recent, now - begun)
+                        recent.clear()
+                    if now - saved > self._save_every:
+                        self.save()
+                        saved = now
+                    if now - shown > self._sheet_every:
+                        self.show()
+                        shown = now
+            finally:
+                pending.cancel()
+                self.save()
+        self.show()
+
+    def save(self) -> None:
+        checkpoint.save(self.folder, self.step, self.trainer.state(), self.trainer.values())
+
+    def show(self) -> None:
+        """Validates, logs the figures and keeps the contact sheet."""
+        from PIL import Image
+
+        figures, sheet = self.trainer.validate()
+        Image.fromarray(sheet).save(self.folder / "sheets" / f"{self.step:08d}.png")
+        self._write({"step": self.step, "validation": figures})
+
+    def _log(self, recent: list[dict[str, float]], seconds: float) -> None:
+        means = {key: float(np.mean([entry[key] for entry in recent])) for key in recent[0]}
+        self._write({"step": self.step, "seconds": round(seconds, 1), **means})
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **_rounded(record)})
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(line + "\n")
+        self._report(line)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value

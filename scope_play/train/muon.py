@@ -1,0 +1,115 @@
+"""Muon for the matrices inside a network, AdamW for everything else, as one optimiser with named state.
+
+Muon (Jordan et al. 2024): the momentum of each matrix is replaced by the nearest orthogonal matrix, found by a few
+Newton-Schulz steps, and scaled so that one learning rate suits both halves (Liu et al. 2025, "Muon is scalable").
+Matrices of equal shape are orthogonalised together.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """`lr` is the change of a weight per step in units of 0.2 (Muon) or of about 1 (AdamW, times `adam_scale`)."""
+
+    lr: float = 2e-3
+    adam_scale: float = 0.5
+    momentum: float = 0.95
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    warmup: int = 50
+    max_norm: float = 1.0
+    newton_schulz_steps: int = 5
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """(N, rows, columns) -> the same with singular values near 1 (between about 0.7 and 1.2)."""
+    a, b, c = _QUINTIC
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    x = x.to(torch.bfloat16) if x.is_cuda else x
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    x = x.to(matrices.dtype)
+    return x.mT if tall else x
+
+
+class MuonAdamW:
+    """Optimises named parameters. `matrix_names` go to Muon, flattened to (rows, rest); all others to AdamW."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], matrix_names: Iterable[str], config: OptimiserConfig) -> None:
+        self.config = config
+        self.parameters = dict(parameters)
+        self._matrices = set(matrix_names)
+        unknown = self._matrices - set(self.parameters)
+        if unknown:
+            raise ValueError(f"not among the parameters: {sorted(unknown)[0]}")
+        self._state: dict[str, Tensor] = {}
+        for name, parameter in self.parameters.items():
+            self._state[f"{name}/momentum"] = torch.zeros_like(parameter)
+            if name not in self._matrices:
+                self._state[f"{name}/square"] = torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def update(self, gradients: Mapping[str, Tensor], step: int, scale: float = 1.0) -> float:
+        """One step with these gradients. `step` counts from 0, `scale` multiplies the rate. Returns the gradient norm."""
+        config = self.config
+        norm = torch.stack([g.norm() for g in gradients.values()]).norm()
+        clip = (config.max_norm / (norm + 1e-6)).clamp(max=1.0)
+        rate = config.lr * scale * min(1.0, (step + 1) / max(1, config.warmup))
+        groups: dict[tuple[int, int], list[str]] = defaultdict(list)
+        for name, gradient in gradients.items():
+            if name in self._matrices:
+                matrix = gradient.flatten(1)
+                groups[matrix.shape[0], matrix.shape[1]].append(name)
+                self._state[f"{name}/momentum"].lerp_(gradient * clip, 1 - config.momentum)
+            else:
+                self._adamw(name, gradient * clip, rate * config.adam_scale, step)
+        for shape, names in groups.items():
+            self._muon(shape, names, gradients, clip, rate)
+        return float(norm)
+
+    def _muon(self, shape: tuple[int, int], names: list[str], gradients: Mapping[str, Tensor], clip: Tensor, rate: float) -> None:
+        momentum = self.config.momentum
+        nesterov = [torch.lerp(gradients[n] * clip, self._state[f"{n}/momentum"], momentum).flatten(1) for n in names]
+        updates = orthogonalise(torch.stack(nesterov), self.config.newton_schulz_steps)
+        for name, update in zip(names, updates, strict=True):
+            parameter = self.parameters[name]
+            parameter.mul_(1 - rate * self.config.weight_decay)
+            parameter.add_(update.reshape(parameter.shape), alpha=-rate * 0.2 * max(shape) ** 0.5)
+
+    def _adamw(self, name: str, gradient: Tensor, rate: float, step: int) -> None:
+        parameter, (beta1, beta2) = self.parameters[name], self.config.betas
+        first, second = self._state[f"{name}/momentum"], self._state[f"{name}/square"]
+        first.lerp_(gradient, 1 - beta1)
+        second.lerp_(gradient.square(), 1 - beta2)
+        corrected = (second / (1 - beta2 ** (step + 1))).sqrt_().add_(1e-8)
+        parameter.addcdiv_(first, corrected, value=-rate / (1 - beta1 ** (step + 1)))
+
+    def state(self) -> dict[str, Tensor]:
+        return self._state
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        for name, tensor in self._state.items():
+            tensor.copy_(state[name])
+
+
+def hidden_matrices(model: nn.Module, prefixes: tuple[str, ...]) -> list[str]:
+    """Names of the trainable weights with two or more axes under these prefixes: what Muon is made for."""
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.ndim >= 2 and min(parameter.flatten(1).shape) > 1 and name.startswith(prefixes)
+    ]
