@@ -174,9 +174,10 @@ def encode_image(
     vae: WanVAE,
     image: np.ndarray,
     shape: ClipShape,
+    tiling: Tiling | None,
+    *,
     dtype: torch.dtype,
     device: torch.device | str,
-    tiling: Tiling | None,
 ) -> Tensor:
     """The latents (1, C, 1, h, w) of a start image, uint8 RGB (H, W, 3), which is stretched to the clip's size."""
     pixels = stretch(image, shape.height, shape.width)
