@@ -23,7 +23,8 @@ from numba import njit
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.arena.arena import Arena, spread_seeds
-from scope_play.arena.config import ArenaConfig
+from scope_play.arena.config import ArenaConfig, as_record
+from scope_play.arena.geometry import Record
 from scope_play.arena.simulate import (
     AIM,
     FIRE,
@@ -49,8 +50,8 @@ _RESPONSE = 0.35  # share of the gap to its goal that a thumb closes in a frame
 
 @dataclass(frozen=True)
 class Clip:
-    """frames uint8 (B, T, H, W, 3); rows float32 (B, T, 10), row i takes frame i to frame i + 1; masks bool (B, T, H, W)
-    of weapon and HUD, or None."""
+    """frames uint8 (B, T, H, W, 3); rows float32 (B, T, 10), row i takes frame i to frame i + 1; masks bool
+    (B, T, H, W) where weapon and HUD are drawn, or None."""
 
     frames: np.ndarray
     rows: np.ndarray
@@ -109,7 +110,13 @@ def _press(rng: np.random.Generator, column: np.ndarray, button: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _thumbs(
-    states: np.ndarray, goals: np.ndarray, kinds: np.ndarray, places: np.ndarray, hand: np.ndarray, rules: np.void
+    states: np.ndarray,
+    goals: np.ndarray,
+    kinds: np.ndarray,
+    places: np.ndarray,
+    size: float,
+    rules: Record,
+    hand: np.ndarray,
 ) -> None:
     """Move `hand` (B, 10), the rows given last, towards this frame's goals; fighters steer by what they see."""
     for i in range(states.shape[0]):
@@ -127,9 +134,13 @@ def _thumbs(
                 drop = math.atan2(0.7 * rules.target_height - rules.eye_height - s.z, max(distance, 0.3)) - s.pitch
                 want_x = min(max(off * 5.0, -1.0), 1.0)
                 want_y = min(max(-drop * 6.0, -1.0), 1.0)
-        if kinds[i] == LOOK or kinds[i] == ROAM:  # nobody stares at the sky for long
-            if abs(s.pitch) > 0.6 * rules.pitch_limit and want_y * s.pitch < 0.0:
-                want_y = 0.4 if s.pitch > 0.0 else -0.4
+        elif abs(s.pitch) > 0.6 * rules.pitch_limit and want_y * s.pitch < 0.0:  # nobody stares at the sky for long
+            want_y = 0.4 if s.pitch > 0.0 else -0.4
+        if (kinds[i] == WALK or kinds[i] == ROAM) and goal[LEFT_Y] < 0.0:  # turn away from a wall ahead
+            ahead_x, ahead_y = s.x + 1.1 * math.cos(s.yaw), s.y + 1.1 * math.sin(s.yaw)
+            if min(min(ahead_x, ahead_y), size - max(ahead_x, ahead_y)) < 0.0:
+                home = math.atan2(0.5 * size - s.y, 0.5 * size - s.x) - s.yaw
+                want_x = 0.85 if (home + math.pi) % (2.0 * math.pi) > math.pi else -0.85
         for axis, want in ((LEFT_X, goal[LEFT_X]), (LEFT_Y, goal[LEFT_Y]), (RIGHT_X, want_x), (RIGHT_Y, want_y)):
             row[axis] += (want - row[axis]) * _RESPONSE
             if abs(row[axis]) < 0.02 and abs(want) < 0.02:
@@ -142,19 +153,18 @@ class Players:
     """One player per environment; the same player in every batch. Plans are drawn for at most `frames` frames."""
 
     def __init__(self, seeds: Sequence[int], frames: int, config: ArenaConfig) -> None:
-        from scope_play.arena.config import as_record
-
         plans = [_plan(np.random.default_rng((seed, 1)), frames) for seed in seeds]
         self._goals = np.stack([rows for rows, _ in plans])
         self._kinds = np.stack([kinds for _, kinds in plans])
         self._places = np.array(config.map.targets, np.float64).reshape(-1, 2)
+        self._size = float(config.map.size)
         self._rules = as_record(config.rules)
         self._hand = np.zeros((len(plans), ROW_WIDTH))
 
     def rows(self, state: ArenaState, frame: int) -> np.ndarray:
         """What the players do at `frame`, seeing `state`: float32 (B, 10)."""
         goals, kinds = np.ascontiguousarray(self._goals[:, frame]), np.ascontiguousarray(self._kinds[:, frame])
-        _thumbs(state, goals, kinds, self._places, self._hand, self._rules)
+        _thumbs(state, goals, kinds, self._places, self._size, self._rules, self._hand)
         return self._hand.astype(np.float32)
 
 

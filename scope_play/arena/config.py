@@ -75,12 +75,12 @@ class Look:
     fog_distance: float = 22.0
     wall_coping: Colour = (0.97, 0.93, 0.86)
     floor_corners: tuple[Colour, Colour, Colour, Colour] = (
-        (0.30, 0.62, 0.66),  # x=0 y=0
-        (0.92, 0.56, 0.42),  # x=1 y=0
-        (0.93, 0.76, 0.38),  # x=1 y=1
-        (0.56, 0.46, 0.78),  # x=0 y=1
+        (0.13, 0.66, 0.70),  # x=0 y=0
+        (0.98, 0.46, 0.34),  # x=1 y=0
+        (0.98, 0.76, 0.20),  # x=1 y=1
+        (0.54, 0.36, 0.86),  # x=0 y=1
     )
-    floor_middle: Colour = (0.95, 0.86, 0.72)
+    floor_middle: Colour = (0.99, 0.86, 0.66)
     vignette: float = 0.45
 
 

@@ -52,7 +52,7 @@ def bake_floor(config: ArenaConfig) -> np.ndarray:
     a, b, c, d = (np.array(corner) for corner in look.floor_corners)
     colour = (a * (1 - u) + b * u) * (1 - v) + (d * (1 - u) + c * u) * v
     radius = np.hypot(x - court.size / 2, y - court.size / 2)[..., None] / (court.size / 2)
-    middle = np.exp(-((radius / 0.42) ** 2))
+    middle = np.exp(-((radius / 0.36) ** 2))
     colour = colour * (1 - 0.75 * middle) + np.array(look.floor_middle) * 0.75 * middle
     ring = np.exp(-(((radius - 0.6) / 0.055) ** 2))  # a soft ring: one can see oneself walk over it
     colour = colour * (1 + 0.16 * ring)
@@ -66,5 +66,5 @@ def bake_floor(config: ArenaConfig) -> np.ndarray:
         distance = np.maximum(np.hypot(x - tx, y - ty) - config.rules.target_radius, 0.0)
         contact *= 1.0 - 0.5 * np.exp(-distance / 0.16)
     sunlit = _shade(x, y, config)
-    light = np.stack([0.60 + 0.42 * sunlit, 0.62 + 0.39 * sunlit, 0.72 + 0.27 * sunlit], axis=-1)
+    light = np.stack([0.66 + 0.36 * sunlit, 0.68 + 0.33 * sunlit, 0.78 + 0.21 * sunlit], axis=-1)
     return np.clip(colour * light * contact[..., None], 0.0, 1.0).astype(np.float32)

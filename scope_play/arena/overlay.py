@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from scope_play.arena.config import RIFLE
+from scope_play.arena.geometry import Record
 
 QUAD, DISC, RING = 0, 1, 2
 # Columns of an item. EDGES: four (nx, ny, c), inside where c - n.p >= 0. RAMP: (gx, gy, g0), colour mix g0 + g.p from
@@ -145,9 +146,9 @@ _CANNON = np.array(
 _MUZZLE = np.array([[0.0, 0.0, 1.42], [0.0, 0.0, 1.10]])
 _BLADE = np.array(
     [
-        [0.0, 0.0, 0.72, 0.075, 0.014, 0.75, 0.012, 0.008, 0.88, 0.93, 1.00],
-        [0.0, 0.0, 0.66, 0.100, 0.026, 0.06, 0.100, 0.026, 0.98, 0.72, 0.16],
-        [0.0, 0.0, 0.40, 0.030, 0.028, 0.27, 0.030, 0.028, 0.45, 0.14, 0.16],
+        [0.0, 0.0, 0.70, 0.062, 0.010, 0.62, 0.030, 0.008, 0.86, 0.92, 1.00],
+        [0.0, 0.0, 0.66, 0.085, 0.022, 0.04, 0.085, 0.022, 0.98, 0.72, 0.16],
+        [0.0, 0.0, 0.50, 0.024, 0.022, 0.16, 0.024, 0.022, 0.45, 0.14, 0.16],
     ]
 )
 # Where each weapon is held: at the hip, and behind the scope.
@@ -156,7 +157,7 @@ _AIMED = np.array([[0.0, -0.29, 0.05, 0.0, 0.02, 0.0], [0.0, -0.35, 0.10, 0.0, 0
 
 
 @njit(cache=True)
-def _hold(s: np.void, rules: np.void, pose: np.ndarray) -> None:
+def _hold(s: Record, rules: Record, pose: np.ndarray) -> None:
     """The weapon's pose: hip or aimed, swaying, kicked, lowered to reload, to swing the blade or to be changed."""
     aim = s.aim * s.aim * (3.0 - 2.0 * s.aim)
     for k in range(6):
@@ -190,7 +191,7 @@ def _hold(s: np.void, rules: np.void, pose: np.ndarray) -> None:
 
 
 @njit(cache=True)
-def _shot(s: np.void, rules: np.void, pose: np.ndarray, pixel: float, items: np.ndarray, count: int) -> int:
+def _shot(s: Record, rules: Record, pose: np.ndarray, pixel: float, items: np.ndarray, count: int) -> int:
     """Tracer from muzzle to crosshair, flash at the muzzle, spark where the shot landed."""
     fresh = s.flash / rules.flash_frames
     mx, my, mz = _turn(pose, _MUZZLE[s.weapon, 0], _MUZZLE[s.weapon, 1], _MUZZLE[s.weapon, 2])
@@ -218,7 +219,7 @@ def _shot(s: np.void, rules: np.void, pose: np.ndarray, pixel: float, items: np.
 
 
 @njit(cache=True)
-def _hud(s: np.void, rules: np.void, pixel: float, aspect: float, items: np.ndarray, count: int) -> int:
+def _hud(s: Record, rules: Record, pixel: float, aspect: float, items: np.ndarray, count: int) -> int:
     """Scope ring, crosshair, ammunition bar."""
     if s.aim > 0.02:
         radius = 0.60 - 0.22 * s.aim
@@ -251,7 +252,7 @@ def _hud(s: np.void, rules: np.void, pixel: float, aspect: float, items: np.ndar
 
 
 @njit(cache=True)
-def draw_overlay(s: np.void, rules: np.void, pixel: float, aspect: float, items: np.ndarray) -> int:
+def _draw(s: Record, rules: Record, pixel: float, aspect: float, items: np.ndarray) -> int:
     """Fill `items` (MAX_ITEMS, ITEM_WIDTH) for one environment; returns how many there are.
 
     `pixel` is a pixel's side and `aspect` the picture's width, both in picture heights.
@@ -267,8 +268,17 @@ def draw_overlay(s: np.void, rules: np.void, pixel: float, aspect: float, items:
     if s.melee > 0.0:
         swing = 1.0 - s.melee / rules.melee_frames
         reach = math.sin(math.pi * (1.0 - s.melee / (rules.melee_frames + 1.0)))
-        pose[0], pose[1], pose[2] = 0.42 - 0.62 * swing, -0.30 + 0.16 * reach, 0.05
-        pose[3], pose[4], pose[5] = -0.45 + 0.1 * swing, 0.50 - 0.35 * swing, 0.5 - 1.1 * swing
+        pose[0], pose[1], pose[2] = 0.50 - 0.78 * swing, -0.84 + 0.24 * reach, 0.20
+        pose[3], pose[4], pose[5] = -0.25 + 0.1 * swing, 0.85 - 0.1 * swing, 0.55 - 1.2 * swing
         for k in range(_BLADE.shape[0]):
-            count = _block(items, count, pose, _BLADE[k], 0.0, pixel)
+            count = _block(items, count, pose, _BLADE[k], 0.25, pixel)
     return _hud(s, rules, pixel, aspect, items, count)
+
+
+@njit(cache=True, nogil=True)
+def draw_overlays(
+    states: np.ndarray, rules: Record, pixel: float, aspect: float, items: np.ndarray, counts: np.ndarray
+) -> None:
+    """`_draw` for every environment: items (B, MAX_ITEMS, ITEM_WIDTH) and how many of them count."""
+    for i in range(states.shape[0]):
+        counts[i] = _draw(states[i], rules, pixel, aspect, items[i])

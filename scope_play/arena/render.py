@@ -6,14 +6,17 @@ Every solid is upright, so a slice meets it in spans: its side, and its top or u
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from scope_play.arena.config import ArenaConfig, as_record
+from scope_play.arena.geometry import Record, ray_solid
 from scope_play.arena.light import bake_floor
 from scope_play.arena.map import (
     AXIS_X,
@@ -26,7 +29,6 @@ from scope_play.arena.map import (
     HALF_Y,
     KIND,
     RED,
-    SOLID_WIDTH,
     TOP,
     X,
     Y,
@@ -61,7 +63,7 @@ from scope_play.arena.scene import (
     Scene,
     SceneBuilder,
 )
-from scope_play.arena.simulate import ArenaState, ray_solid
+from scope_play.arena.simulate import ArenaState
 
 # Columns of a span: sort key, upper and lower edge (picture heights, down), depth, fog share, whether it is a side,
 # ground shadow strength, body colour, cap colour, height of the cap.
@@ -71,7 +73,7 @@ _STRIP = 32
 
 NEAR = 0.02
 HUE_PHASE = (0.3, 2.4, 4.5)
-F = np.float32
+F: Any = np.float32
 
 
 @njit(cache=True, inline="always")
@@ -91,7 +93,7 @@ def _solid_spans(
     dx: float,
     dy: float,
     stretch: float,
-    look: np.void,
+    look: Record,
     spans: np.ndarray,
     count: int,
 ) -> int:
@@ -143,7 +145,7 @@ def _wall_span(
     stretch: float,
     size: float,
     wall: float,
-    look: np.void,
+    look: Record,
     hues: np.ndarray,
     spans: np.ndarray,
     count: int,
@@ -185,7 +187,7 @@ def _wall_span(
 
 
 @njit(cache=True)
-def _hill_spans(cam: np.ndarray, dx: float, dy: float, look: np.void, spans: np.ndarray, count: int) -> int:
+def _hill_spans(cam: np.ndarray, dx: float, dy: float, look: Record, spans: np.ndarray, count: int) -> int:
     """Two soft ridges at the end of the world, by heading alone."""
     heading = math.atan2(dy, dx)
     stretch = math.sqrt(dx * dx + dy * dy)
@@ -221,7 +223,7 @@ def _paint_span(
     scale = F(1.0) / pixel
     half = F(0.5) * F(height)
     up, down = span[_UP] * scale + half, span[_DOWN] * scale + half
-    first, last = max(0, int(math.floor(max(up, F(-1.0))))), min(height, int(math.ceil(min(down, F(height + 1)))))
+    first, last = max(0, math.floor(max(up, F(-1.0)))), min(height, math.ceil(min(down, F(height + 1))))
     fog = span[_FOG]
     slope = span[_DEPTH] / cam[CAM_FOCAL] * pixel
     for row in range(first, last):
@@ -244,10 +246,7 @@ def _paint_span(
             column[row, c] += weight * (colour + (haze[c] - colour) * fog)
     if span[_SIDE] == F(0.0):
         return True
-    for row in range(height):
-        if left[row] > F(1e-4):
-            return True
-    return False
+    return left.max() > F(1e-4)
 
 
 @njit(cache=True)
@@ -257,7 +256,7 @@ def _paint_rest(
     dy: float,
     stretch: float,
     size: float,
-    look: np.void,
+    look: Record,
     haze: np.ndarray,
     floor: np.ndarray,
     pixel: float,
@@ -315,7 +314,7 @@ def _paint_world(
     cam: np.ndarray,
     solids: np.ndarray,
     floor: np.ndarray,
-    look: np.void,
+    look: Record,
     hues: np.ndarray,
     court: np.ndarray,
     samples: int,
@@ -389,10 +388,10 @@ def _paint_overlay(
     middle_x, middle_y = F(0.5) * F(width), F(0.5) * F(height)
     for k in range(count):
         item = items[k]
-        x0 = max(0, int(math.floor(item[LEFT] * scale + middle_x)) - first)
-        x1 = min(columns, int(math.ceil(item[RIGHT] * scale + middle_x)) - first)
-        y0 = max(0, int(math.floor(item[UP] * scale + middle_y)))
-        y1 = min(height, int(math.ceil(item[DOWN] * scale + middle_y)))
+        x0 = max(0, math.floor(item[LEFT] * scale + middle_x) - first)
+        x1 = min(columns, math.ceil(item[RIGHT] * scale + middle_x) - first)
+        y0 = max(0, math.floor(item[UP] * scale + middle_y))
+        y1 = min(height, math.ceil(item[DOWN] * scale + middle_y))
         for column in range(x0, x1):
             x = (F(first + column) + F(0.5) - middle_x) / scale
             for row in range(y0, y1):
@@ -408,7 +407,7 @@ def _paint_overlay(
 
 
 @njit(cache=True)
-def _paint_vignette(cam: np.ndarray, look: np.void, width: int, first: int, picture: np.ndarray) -> None:
+def _paint_vignette(cam: np.ndarray, look: Record, width: int, first: int, picture: np.ndarray) -> None:
     """Behind the scope the picture darkens outside the ring."""
     columns, height = picture.shape[0], picture.shape[1]
     pixel = F(1.0) / F(height)
@@ -429,7 +428,7 @@ def _render(
     items: np.ndarray,
     item_count: np.ndarray,
     floor: np.ndarray,
-    look: np.void,
+    look: Record,
     hues: np.ndarray,
     court: np.ndarray,
     samples: int,
@@ -496,9 +495,7 @@ class Renderer:
         if self._pool is None:
             self._draw(scene, 0, jobs, out, mask)
         else:
-            tasks = [
-                self._pool.submit(self._draw, scene, a, b, out, mask) for a, b in zip(bounds, bounds[1:], strict=False)
-            ]
+            tasks = [self._pool.submit(self._draw, scene, a, b, out, mask) for a, b in itertools.pairwise(bounds)]
             for task in tasks:
                 task.result()
         return out, mask

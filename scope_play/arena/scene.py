@@ -9,9 +9,10 @@ import numpy as np
 from numba import njit
 
 from scope_play.arena.config import ArenaConfig, as_record
+from scope_play.arena.geometry import Record, target_stand
 from scope_play.arena.map import CAP_FROM, CAP_RED, RED, SOLID_WIDTH, TOP
-from scope_play.arena.overlay import ITEM_WIDTH, MAX_ITEMS, draw_overlay
-from scope_play.arena.simulate import ArenaState, target_solids, target_stand
+from scope_play.arena.overlay import ITEM_WIDTH, MAX_ITEMS, draw_overlays
+from scope_play.arena.simulate import ArenaState, target_solids
 
 # Columns of the camera: place, eye height, forward direction, focal length and horizon in picture heights, aim.
 CAM_X, CAM_Y, CAM_EYE, CAM_FX, CAM_FY, CAM_FOCAL, CAM_HORIZON, CAM_AIM = range(8)
@@ -33,14 +34,10 @@ def _fill(
     states: np.ndarray,
     still: np.ndarray,
     targets: int,
-    rules: np.void,
-    look: np.void,
-    pixel: float,
-    aspect: float,
+    rules: Record,
+    look: Record,
     camera: np.ndarray,
     solids: np.ndarray,
-    items: np.ndarray,
-    item_count: np.ndarray,
 ) -> None:
     first = still.shape[0] - targets
     for i in range(states.shape[0]):
@@ -69,7 +66,6 @@ def _fill(
                 for c in range(3):
                     solid[RED + c] += (1.0 - solid[RED + c]) * 0.5 * glow
                     solid[CAP_RED + c] += (1.0 - solid[CAP_RED + c]) * 0.85 * glow
-        item_count[i] = draw_overlay(s, rules, pixel, aspect, items[i])
 
 
 class SceneBuilder:
@@ -91,8 +87,6 @@ class SceneBuilder:
             items=np.zeros((batch, MAX_ITEMS, ITEM_WIDTH), np.float32),
             item_count=np.zeros(batch, np.int64),
         )
-        _fill(
-            state, self.still, self.targets, self.rules, self.look, self.pixel, self.aspect,
-            scene.camera, scene.solids, scene.items, scene.item_count,
-        )  # fmt: skip
+        _fill(state, self.still, self.targets, self.rules, self.look, scene.camera, scene.solids)
+        draw_overlays(state, self.rules, self.pixel, self.aspect, scene.items, scene.item_count)
         return scene

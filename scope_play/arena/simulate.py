@@ -9,8 +9,9 @@ import numpy as np
 from numba import njit
 
 from scope_play.actions import ROW_WIDTH
-from scope_play.arena.config import CANNON, MAX_TARGETS, RIFLE, WEAPONS, ArenaConfig
-from scope_play.arena.map import AXIS_X, AXIS_Y, BOTTOM, DRUM, HALF_X, HALF_Y, KIND, TOP, X, Y
+from scope_play.arena.config import CANNON, MAX_TARGETS, RIFLE, WEAPONS, ArenaConfig, as_record
+from scope_play.arena.geometry import Record, ray_solid, target_stand
+from scope_play.arena.map import AXIS_X, AXIS_Y, BOTTOM, DRUM, HALF_X, HALF_Y, KIND, SOLID_WIDTH, TOP, Solid, X, Y
 from scope_play.errors import ScopeError
 
 FIRE, AIM, JUMP, MELEE, RELOAD, SWITCH, LEFT_X, LEFT_Y, RIGHT_X, RIGHT_Y = range(ROW_WIDTH)
@@ -25,49 +26,6 @@ STATE = np.dtype(
 )
 ArenaState = np.ndarray
 """A structured array (B,) of `STATE`: `state["yaw"]` is (B,), `state.copy()` is a snapshot."""
-
-
-@njit(cache=True)
-def ray_solid(solid: np.ndarray, x: float, y: float, dx: float, dy: float) -> tuple[float, float]:
-    """Where the ground ray (x, y) + t (dx, dy) enters and leaves a solid's footprint; (1, 0) for a miss."""
-    ox = x - solid[X]
-    oy = y - solid[Y]
-    if solid[KIND] == DRUM:
-        a = dx * dx + dy * dy
-        b = ox * dx + oy * dy
-        c = ox * ox + oy * oy - solid[HALF_X] * solid[HALF_X]
-        root = b * b - a * c
-        if root <= 0.0:
-            return 1.0, 0.0
-        root = math.sqrt(root)
-        return (-b - root) / a, (-b + root) / a
-    ax, ay = solid[AXIS_X], solid[AXIS_Y]
-    px = ox * ax + oy * ay
-    py = oy * ax - ox * ay
-    qx = dx * ax + dy * ay
-    qy = dy * ax - dx * ay
-    qx = qx if abs(qx) > 1e-6 else 1e-6
-    qy = qy if abs(qy) > 1e-6 else 1e-6
-    x0 = (-solid[HALF_X] - px) / qx
-    x1 = (solid[HALF_X] - px) / qx
-    y0 = (-solid[HALF_Y] - py) / qy
-    y1 = (solid[HALF_Y] - py) / qy
-    return max(min(x0, x1), min(y0, y1)), min(max(x0, x1), max(y0, y1))
-
-
-@njit(cache=True)
-def target_stand(timer: float, rules: np.void) -> float:
-    """How far a target is up: 1 standing, 0 flat on the floor."""
-    if timer <= 0.0:
-        return 1.0
-    since = rules.target_fall + rules.target_down + rules.target_rise - timer
-    if since < rules.target_fall:
-        fallen = since / rules.target_fall
-        return 1.0 - fallen * fallen
-    if timer < rules.target_rise:
-        risen = 1.0 - timer / rules.target_rise
-        return risen * risen * (3.0 - 2.0 * risen)
-    return 0.0
 
 
 @njit(cache=True)
@@ -107,7 +65,7 @@ def _push_out(x: float, y: float, solid: np.ndarray, radius: float) -> tuple[flo
 
 
 @njit(cache=True)
-def _walk(s: np.void, row: np.ndarray, solids: np.ndarray, targets: int, size: float, rules: np.void) -> None:
+def _walk(s: Record, row: np.ndarray, solids: np.ndarray, targets: int, size: float, rules: Record) -> None:
     slow = 1.0 + (rules.aim_walk - 1.0) * s.aim
     length = math.sqrt(row[LEFT_X] ** 2 + row[LEFT_Y] ** 2)
     speed = rules.walk_speed * slow / max(1.0, length)
@@ -128,7 +86,7 @@ def _walk(s: np.void, row: np.ndarray, solids: np.ndarray, targets: int, size: f
 
 
 @njit(cache=True)
-def _look(s: np.void, row: np.ndarray, rules: np.void) -> None:
+def _look(s: Record, row: np.ndarray, rules: Record) -> None:
     slow = 1.0 + (rules.aim_turn - 1.0) * s.aim
     s.yaw = (s.yaw + row[RIGHT_X] * rules.turn_rate * slow) % (2.0 * math.pi)
     pitch = s.pitch - row[RIGHT_Y] * rules.pitch_rate * slow
@@ -138,7 +96,7 @@ def _look(s: np.void, row: np.ndarray, rules: np.void) -> None:
 
 
 @njit(cache=True)
-def _leap(s: np.void, row: np.ndarray, rules: np.void) -> None:
+def _leap(s: Record, row: np.ndarray, rules: Record) -> None:
     lift = 4.0 * rules.jump_height / rules.jump_frames
     gravity = 2.0 * lift / rules.jump_frames
     s.land = max(0.0, s.land - 1.0)
@@ -156,7 +114,7 @@ def _leap(s: np.void, row: np.ndarray, rules: np.void) -> None:
 
 @njit(cache=True)
 def _strike(
-    s: np.void, reach: float, solids: np.ndarray, targets: int, court: tuple[float, float], rules: np.void
+    s: Record, reach: float, solids: np.ndarray, targets: int, court: tuple[float, float], rules: Record
 ) -> float:
     """What the centre ray meets within `reach`: fells a target; returns the distance of the hit, 0 for the open sky."""
     dx, dy, slope = math.cos(s.yaw), math.sin(s.yaw), math.tan(s.pitch)
@@ -193,7 +151,7 @@ def _strike(
 
 @njit(cache=True)
 def _fight(
-    s: np.void, row: np.ndarray, solids: np.ndarray, targets: int, court: tuple[float, float], rules: np.void
+    s: Record, row: np.ndarray, solids: np.ndarray, targets: int, court: tuple[float, float], rules: Record
 ) -> None:
     aiming = row[AIM] >= 0.5 and s.reload <= 0.0 and s.melee <= 0.0 and s.switch <= 0.0
     s.aim = _towards(s.aim, 1.0 if aiming else 0.0, 1.0 / rules.aim_frames)
@@ -243,7 +201,7 @@ def _fight(
 
 @njit(cache=True, nogil=True)
 def _step(
-    states: np.ndarray, rows: np.ndarray, solids: np.ndarray, targets: int, court: tuple[float, float], rules: np.void
+    states: np.ndarray, rows: np.ndarray, solids: np.ndarray, targets: int, court: tuple[float, float], rules: Record
 ) -> None:
     for i in range(states.shape[0]):
         s = states[i]
@@ -264,8 +222,6 @@ def _is_free(x: float, y: float, solids: np.ndarray, radius: float) -> bool:
 
 def target_solids(config: ArenaConfig) -> np.ndarray:
     """The standing targets as float32 (targets, SOLID_WIDTH)."""
-    from scope_play.arena.map import SOLID_WIDTH, Solid
-
     rules = config.rules
     half = (rules.target_radius, rules.target_radius)
     solids = [
@@ -282,8 +238,6 @@ class Simulator:
     """
 
     def __init__(self, seeds: list[int], config: ArenaConfig, varied: bool) -> None:
-        from scope_play.arena.config import as_record
-
         if len(config.map.targets) > MAX_TARGETS:
             raise ScopeError(
                 f"map: {len(config.map.targets)} targets, at most {MAX_TARGETS} are possible; remove some."
@@ -292,7 +246,7 @@ class Simulator:
         self.rules = as_record(config.rules)
         obstacles = [solid.as_row() for solid in config.map.obstacles()]
         self.targets = len(config.map.targets)
-        self.solids = np.concatenate([np.array(obstacles, np.float32).reshape(-1, 16), target_solids(config)])
+        self.solids = np.concatenate([np.array(obstacles, np.float32).reshape(-1, SOLID_WIDTH), target_solids(config)])
         self.state: ArenaState = np.zeros(len(seeds), STATE)
         for i, seed in enumerate(seeds):
             self._place(self.state[i : i + 1], np.random.default_rng(seed), varied)
@@ -307,6 +261,9 @@ class Simulator:
         state["ammo"] = rules.magazine
         if not varied:
             return
+        if rng.random() < 0.6:  # more often than not one looks into the court
+            home = math.atan2(size / 2 - y, size / 2 - x)
+            state["yaw"] = (home + rng.normal(0.0, 0.7)) % (2.0 * math.pi)
         state["pitch"] = rng.triangular(-rules.pitch_limit, 0.0, rules.pitch_limit) * 0.6
         state["weapon"] = rng.integers(WEAPONS)
         state["step_phase"] = rng.uniform(0.0, 2.0 * math.pi)
