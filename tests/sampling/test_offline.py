@@ -10,8 +10,9 @@ import torch
 
 from scope_play.model.config import DiTConfig
 from scope_play.model.dit import DiT
-from scope_play.model.vae import VAENetwork, WanVAE
+from scope_play.model.vae import WanVAE
 from scope_play.model.vae_config import VAEConfig
+from scope_play.model.vae_network import VAENetwork
 from scope_play.model.vae_tiling import Tiling
 from scope_play.sampling.offline import (
     ClipShape,
@@ -28,7 +29,6 @@ from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
 from tests.helpers.golden import golden_cases, golden_tensors
 
 CASES = golden_cases("pipeline")
-by_id = {"ids": lambda case: case["id"]}
 
 
 class Pipeline:
@@ -55,7 +55,7 @@ class Pipeline:
         self.image = self.golden["in.image"].numpy() if "in.image" in self.golden else None
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case["dtype"] == "float32"], **by_id)
+@pytest.mark.parametrize("case", [case for case in CASES if case["dtype"] == "float32"], ids=lambda case: case["id"])
 def test_clips_are_the_references(case: dict[str, Any]) -> None:
     run = Pipeline(case)
     seen: list[tuple[str, int, int]] = []
@@ -79,7 +79,7 @@ def test_clips_are_the_references(case: dict[str, Any]) -> None:
     assert seen[-1] == ("decode", run.shape.frames, run.shape.frames)
 
 
-@pytest.mark.parametrize("case", CASES, **by_id)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 @torch.no_grad()
 def test_every_step_is_the_references(case: dict[str, Any]) -> None:
     run = Pipeline(case)
@@ -131,7 +131,7 @@ def test_action_guidance_shares_the_full_pass() -> None:
     torch.testing.assert_close(guided, negative + 5 * (full - negative) + 2 * (full - actionless))
     without_text = combine(Predictions(full, None, actionless), 1.0, 3.0)
     torch.testing.assert_close(without_text, actionless + 3 * (full - actionless))
-    bare = run.dit(latents, torch.tensor([[0.0, 500.0]]), timestep_index=torch.tensor([0, 1, 1]), **run.text)
+    bare = run.dit(latents, torch.tensor([[0.0, 500.0]]), timestep_index=torch.tensor([0, 1, 1]), **(run.text or {}))
     torch.testing.assert_close(actionless, bare)
 
 
