@@ -1,0 +1,15 @@
+"""Fused kernels for inference, each beside its PyTorch twin, and the one place that chooses between them.
+
+    pixel_attention    the ActionModule's attention along each pixel's own history
+    button_attention   all tokens against one key per latent frame
+    norm_rope          RMSNorm, rotation and cache write of queries, keys and values
+    modulate           LayerNorm with scale and shift; gate_add; action_fuse
+    attention          the big attentions: SDPA, or flash-attn where installed
+    text_attention     the zero padding of a prompt as one weighted key
+
+Training uses the twins, which autograd differentiates; the Triton kernels refuse inputs that require gradients.
+"""
+
+from scope_play.kernels.dispatch import Kernels, describe, select
+
+__all__ = ["Kernels", "describe", "select"]

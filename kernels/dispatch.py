@@ -1,0 +1,137 @@
+"""The one place that decides between the Triton kernels and their PyTorch twins.
+
+`SCOPE_PLAY_KERNELS` = auto (Triton where it can run), triton (or an error that says why not), torch. It is read when
+`select` is called, so a model keeps what it was given and a test can ask for either.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scope_play.errors import ScopeError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+VARIABLE = "SCOPE_PLAY_KERNELS"
+SETTINGS = ("auto", "triton", "torch")
+MAX_LATENTS = 4
+HEAD_DIMS = range(16, 129, 2)
+MIN_CAPABILITY = (8, 0)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The operations a model calls, all from one backend. Signatures stand in the `*_torch` modules."""
+
+    backend: str
+    """"triton" or "torch"."""
+    reason: str
+    """Why this backend, for people."""
+    pixel_attention: Callable[..., Tensor]
+    button_attention: Callable[..., Tensor]
+    norm_rope: Callable[..., Tensor | None]
+    modulate: Callable[..., Tensor]
+    gate_add: Callable[..., Tensor]
+    action_fuse: Callable[..., Tensor]
+
+
+def select(device: torch.device | str, dtype: torch.dtype, *, heads: int, head_dim: int, latents: int = 1) -> Kernels:
+    """Kernels for a model on `device` in `dtype`, with chunks of up to `latents` latent frames.
+
+    Raises ScopeError when SCOPE_PLAY_KERNELS has an unknown value, or is `triton` where Triton cannot run.
+    """
+    setting = _setting()
+    if setting == "torch":
+        return _torch_kernels(f"{VARIABLE}=torch")
+    obstacle = triton_obstacle(device, dtype, heads=heads, head_dim=head_dim, latents=latents)
+    if obstacle is None and (setting == "triton" or not _interpreting()):
+        return _triton_kernels("Triton's interpreter" if _interpreting() else f"{VARIABLE}={setting}")
+    if setting == "triton":
+        raise ScopeError(f"{VARIABLE}=triton, but {obstacle}; unset it or use {VARIABLE}=torch")
+    return _torch_kernels(obstacle or "Triton is interpreting, which only serves tests")
+
+
+def triton_obstacle(
+    device: torch.device | str, dtype: torch.dtype, *, heads: int, head_dim: int, latents: int
+) -> str | None:
+    """Why the Triton kernels cannot serve this model, as half a sentence; None when they can."""
+    import torch
+
+    device = torch.device(device)
+    if importlib.util.find_spec("triton") is None:
+        return "the triton package is not installed (pip install 'scope-play[cuda]')"
+    if not _interpreting():
+        if device.type != "cuda":
+            return f"Triton needs an NVIDIA GPU and the model is on {device}"
+        capability = torch.cuda.get_device_capability(device)
+        if capability < MIN_CAPABILITY:
+            return f"{torch.cuda.get_device_name(device)} has compute capability {capability}, below {MIN_CAPABILITY}"
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f"the kernels know float32, bfloat16 and float16, and the model is {dtype}"
+    if head_dim not in HEAD_DIMS or (heads * head_dim) % 8:
+        return f"the kernels know even head sizes from 16 to 128 and widths in steps of 8, not {heads} x {head_dim}"
+    if latents > MAX_LATENTS:
+        return f"the kernels know chunks of up to {MAX_LATENTS} latents, not {latents}"
+    return None
+
+
+def describe() -> dict[str, str]:
+    """What this machine and environment lead to, for `doctor` and the benchmarks; never raises, loads no model."""
+    import torch
+
+    from scope_play.kernels.attention import backends
+
+    report = {VARIABLE: os.environ.get(VARIABLE, "auto")}
+    for package in ("torch", "triton"):
+        found = importlib.util.find_spec(package) is not None
+        report[package] = importlib.metadata.version(package) if found else "not installed"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    report["device"] = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    try:
+        kernels = select(device, torch.bfloat16, heads=24, head_dim=128)
+    except ScopeError as error:
+        report["kernels"] = str(error)
+    else:
+        report["kernels"] = f"{kernels.backend} ({kernels.reason})"
+    report["attention"] = ", ".join(f"{name}: {state}" for name, state in backends(torch.device(device)).items())
+    return report
+
+
+def _setting() -> str:
+    setting = os.environ.get(VARIABLE, "auto")
+    if setting not in SETTINGS:
+        raise ScopeError(f"{VARIABLE} is {setting!r}, but must be one of {', '.join(SETTINGS)}")
+    return setting
+
+
+def _interpreting() -> bool:
+    if importlib.util.find_spec("triton") is None:
+        return False
+    import triton
+
+    return bool(triton.knobs.runtime.interpret)
+
+
+def _torch_kernels(reason: str) -> Kernels:
+    from scope_play.kernels.button_attention_torch import button_attention
+    from scope_play.kernels.modulate_torch import action_fuse, gate_add, modulate
+    from scope_play.kernels.norm_rope_torch import norm_rope
+    from scope_play.kernels.pixel_attention_torch import pixel_attention
+
+    return Kernels("torch", reason, pixel_attention, button_attention, norm_rope, modulate, gate_add, action_fuse)
+
+
+def _triton_kernels(reason: str) -> Kernels:
+    from scope_play.kernels.button_attention import button_attention
+    from scope_play.kernels.modulate import action_fuse, gate_add, modulate
+    from scope_play.kernels.norm_rope import norm_rope
+    from scope_play.kernels.pixel_attention import pixel_attention
+
+    return Kernels("triton", reason, pixel_attention, button_attention, norm_rope, modulate, gate_add, action_fuse)

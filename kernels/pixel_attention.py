@@ -1,0 +1,197 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
+"""Per-pixel temporal attention of the ActionModule's mouse path, in one launch (SPEC.md section 2, "ActionModule").
+
+Every pixel is its own short time series: one to four queries over a dozen keys, 390 pixels x 24 heads. Arithmetic is
+negligible; the kernel's whole duty is to read the cached keys and values once, in wide loads, and nothing else.
+
+How it is cut: one program owns one pixel and `HB` heads, so that a slot of its cache is one contiguous run of HB * D
+elements. SCOPE (C = 3072): 8 heads = 2 KB a slot, 16 bytes for each of 128 threads; 390 x 3 programs, 8.9 for each of
+an H200's 132 multiprocessors, all resident at once. Slots stream through shared memory by asynchronous copies,
+`STAGES` deep: 4 KB x 2 in flight for each of nine programs exceeds the 23 KB a multiprocessor needs to cover 700 ns at
+4.3 TB/s. RMSNorm spans all heads, so each program reads the whole query and key row for its mean square; the other two
+programs of the pixel find it in L2. The chunk's own keys and values stay in registers, so caching them is optional and
+costs no read.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from scope_play.kernels.launch import (
+    Launch,
+    angle_table,
+    ceil_power_of_2,
+    head_tile,
+    refuse_grad,
+    slot_strides,
+    token_rows,
+    valid_arguments,
+)
+from scope_play.kernels.shapes import ChunkShape, Rotation, Valid, chunk_shape
+from scope_play.kernels.triton_primitives import INTERPRET, attend, rotate_pairs, round_to, rows_rstd, scale_by_weight
+
+STAGES = 3
+
+
+@triton.jit(do_not_specialize=["valid_count"])
+def pixel_attention_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    q_weight_ptr,
+    k_weight_ptr,
+    cos_ptr,
+    sin_ptr,
+    k_cache_ptr,
+    v_cache_ptr,
+    out_ptr,
+    valid_ptr,
+    valid_count,
+    pixels,
+    q_row,
+    k_row,
+    v_row,
+    cache_batch: tl.int64,
+    cache_slot: tl.int64,
+    eps,
+    scale,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    HEADS: tl.constexpr,
+    D: tl.constexpr,
+    HB: tl.constexpr,
+    DP: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    STAGES: tl.constexpr,
+    WRITE: tl.constexpr,
+    VALID_ON_DEVICE: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):
+    C: tl.constexpr = HEADS * D
+    DTYPE: tl.constexpr = out_ptr.dtype.element_ty
+    pixel = tl.program_id(0)
+    group = tl.program_id(1)
+    batch = tl.program_id(2)
+    latent = tl.arange(0, NP)
+    live = latent < N
+    head = group * HB + tl.arange(0, HB)
+    dim = tl.arange(0, DP)
+    column = head[:, None] * D + dim[None, :]
+    in_row = (head < HEADS)[:, None] & (dim < D)[None, :]
+    chunk_mask = live[:, None, None] & in_row[None, :, :]
+    row = (batch * N + latent) * pixels + pixel
+
+    q_rstd = rows_rstd(q_ptr + row * q_row, live, C, BLOCK_C, eps)
+    k_rstd = rows_rstd(k_ptr + row * k_row, live, C, BLOCK_C, eps)
+    q_weight = tl.load(q_weight_ptr + column, mask=in_row, other=0.0).to(tl.float32)
+    k_weight = tl.load(k_weight_ptr + column, mask=in_row, other=0.0).to(tl.float32)
+    half = tl.arange(0, DP // 2)
+    angle = latent[:, None] * (D // 2) + half[None, :]
+    angle_mask = live[:, None] & (half < D // 2)[None, :]
+    cos = tl.load(cos_ptr + angle, mask=angle_mask, other=1.0)[:, None, :]
+    sin = tl.load(sin_ptr + angle, mask=angle_mask, other=0.0)[:, None, :]
+
+    q = tl.load(q_ptr + row[:, None, None] * q_row + column[None, :, :], mask=chunk_mask, other=0.0).to(tl.float32)
+    k = tl.load(k_ptr + row[:, None, None] * k_row + column[None, :, :], mask=chunk_mask, other=0.0).to(tl.float32)
+    v = tl.load(v_ptr + row[:, None, None] * v_row + column[None, :, :], mask=chunk_mask, other=0.0).to(tl.float32)
+    q = scale_by_weight(q, q_rstd[:, None, None], q_weight[None, :, :], DTYPE, INTERPRET)
+    k = scale_by_weight(k, k_rstd[:, None, None], k_weight[None, :, :], DTYPE, INTERPRET)
+    q = round_to(rotate_pairs(q, cos, sin, NP, HB, DP), DTYPE, INTERPRET) * scale
+    k = round_to(rotate_pairs(k, cos, sin, NP, HB, DP), DTYPE, INTERPRET)
+
+    cache = batch * cache_batch + pixel * C
+    if WRITE:
+        tail = cache + latent[:, None, None] * cache_slot + column[None, :, :]
+        tl.store(k_cache_ptr + tail, k.to(DTYPE), mask=chunk_mask)
+        tl.store(v_cache_ptr + tail, v.to(DTYPE), mask=chunk_mask)
+
+    top = tl.full((NP, HB), float("-inf"), tl.float32)
+    total = tl.zeros((NP, HB), tl.float32)
+    mixed = tl.zeros((NP, HB, DP), tl.float32)
+    for latest in tl.static_range(N):
+        one = (latent == latest)[:, None, None]
+        new_k = tl.sum(tl.where(one, k, 0.0), axis=0)[None, :, :]
+        new_v = tl.sum(tl.where(one, v, 0.0), axis=0)[None, :, :]
+        top, total, mixed = attend(q, new_k, new_v, top, total, mixed)
+
+    valid = tl.load(valid_ptr) if VALID_ON_DEVICE else valid_count
+    context = cache + column[None, :, :]
+    for slot in tl.range(N, valid, num_stages=STAGES):
+        at = context + slot * cache_slot
+        old_k = tl.load(k_cache_ptr + at, mask=in_row[None, :, :], other=0.0).to(tl.float32)
+        old_v = tl.load(v_cache_ptr + at, mask=in_row[None, :, :], other=0.0).to(tl.float32)
+        top, total, mixed = attend(q, old_k, old_v, top, total, mixed)
+
+    mixed = round_to(mixed / total[:, :, None], DTYPE, INTERPRET)
+    tl.store(out_ptr + row[:, None, None] * C + column[None, :, :], mixed.to(DTYPE), mask=chunk_mask)
+
+
+def plan(shape: ChunkShape, *, write: bool = True, valid_on_device: bool = True) -> Launch:
+    heads, padded, warps = head_tile(shape)
+    constants = {
+        "N": shape.latents,
+        "NP": ceil_power_of_2(shape.latents),
+        "HEADS": shape.heads,
+        "D": shape.head_dim,
+        "HB": heads,
+        "DP": padded,
+        "BLOCK_C": ceil_power_of_2(shape.width),
+        "STAGES": STAGES,
+        "WRITE": write,
+        "VALID_ON_DEVICE": valid_on_device,
+        "INTERPRET": INTERPRET,
+    }
+    return Launch((shape.tokens, triton.cdiv(shape.heads, heads), shape.batch), constants, warps)
+
+
+def pixel_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    rotation: Rotation,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    valid: Valid,
+    *,
+    eps: float = 1e-6,
+    write: bool = True,
+) -> Tensor:
+    """See the twin in `pixel_attention_torch`, which this equals. No host synchronisation; no gradients."""
+    refuse_grad(q, k, v, q_weight, k_weight)
+    shape = chunk_shape(q, k_cache, valid)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    (q, q_row), (k, k_row), (v, v_row) = token_rows(q), token_rows(k), token_rows(v)
+    cos, sin = angle_table(rotation, shape.latents, shape.head_dim)
+    valid_tensor, valid_count, on_device = valid_arguments(valid, out)
+    launch = plan(shape, write=write, valid_on_device=on_device)
+    pixel_attention_kernel[launch.grid](
+        q,
+        k,
+        v,
+        q_weight,
+        k_weight,
+        cos,
+        sin,
+        k_cache,
+        v_cache,
+        out,
+        valid_tensor,
+        valid_count,
+        shape.tokens,
+        q_row,
+        k_row,
+        v_row,
+        *slot_strides(k_cache, v_cache),
+        eps,
+        shape.head_dim**-0.5 / math.log(2),
+        **launch.constants,
+        num_warps=launch.num_warps,
+    )
+    return out

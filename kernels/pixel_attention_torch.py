@@ -1,0 +1,37 @@
+"""PyTorch twin of `pixel_attention`: same arguments, same roundings; also the path for training and the CPU."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from scope_play.kernels.shapes import Rotation, Valid, chunk_shape
+from scope_play.kernels.torch_primitives import attend_slots, rms_norm, rotate
+
+
+def pixel_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    rotation: Rotation,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    valid: Valid,
+    *,
+    eps: float = 1e-6,
+    write: bool = True,
+) -> Tensor:
+    """Attention of every pixel over its own history (SPEC.md section 2, mouse path).
+
+    q, k, v (B, n, S, C) are raw projections of the chunk's n latents, q_weight and k_weight (C,) the RMSNorm weights,
+    caches (B, slots, S, heads, D) with the chunk's own slots first. Queries see the chunk and slots n .. valid - 1;
+    their keys are expected normalised and rotated. Slots 0 .. n - 1 receive the chunk's keys (normalised, rotated) and
+    values; with write=False what they hold afterwards is unspecified. Returns (B, n, S, C).
+    """
+    shape = chunk_shape(q, k_cache, valid)
+    heads = (shape.heads, shape.head_dim)
+    queries = rotate(rms_norm(q, q_weight, eps).unflatten(-1, heads), rotation)
+    k_cache[:, : shape.latents] = rotate(rms_norm(k, k_weight, eps).unflatten(-1, heads), rotation)
+    v_cache[:, : shape.latents] = v.unflatten(-1, heads)
+    return attend_slots(queries, k_cache, v_cache, valid)
