@@ -1,0 +1,254 @@
+"""metadata.json of a clip folder: the dataclasses it holds, written and read back with every key checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from scope_play.errors import ScopeError
+from scope_play.files import replacing
+
+if TYPE_CHECKING:
+    from scope_play.world import WorldSpec
+
+SCHEMA = 1
+METADATA = "metadata.json"
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class ModelSetup:
+    """Which network ran, and how. `sha256` is the hash of its weight files."""
+
+    name: str
+    sha256: str
+    steps: int
+    window: int
+    sink: int
+    precision: str
+    device: str
+
+    @classmethod
+    def of(cls, spec: WorldSpec, identity: Mapping[str, str]) -> ModelSetup:
+        """The setup of a loaded world, from its `spec` and `identity`."""
+        return cls(
+            name=identity["model"],
+            sha256=identity["sha256"],
+            steps=spec.steps,
+            window=spec.window,
+            sink=spec.sink,
+            precision=spec.precision,
+            device=spec.device,
+        )
+
+
+@dataclass(frozen=True)
+class BuildSetup:
+    """What the network ran on. Rounding can depend on each of these."""
+
+    app: str
+    torch: str
+    threads: int | None
+    python: str
+    platform: str
+
+    @classmethod
+    def here(cls) -> BuildSetup:
+        """This process. `threads` is None while torch is not loaded."""
+        torch = sys.modules.get("torch")
+        return cls(
+            app=importlib.metadata.version("scope-play"),
+            torch=importlib.metadata.version("torch"),
+            threads=torch.get_num_threads() if torch else None,
+            python=platform.python_version(),
+            platform=f"{platform.system()}-{platform.machine()}",
+        )
+
+
+@dataclass(frozen=True)
+class InputSetup:
+    """How the pad became rows. `axis_signs` maps an axis to +1 or -1, the factor its device value was multiplied by."""
+
+    mode: str = "exact"
+    dead_zone: float = 0.0
+    axis_signs: Mapping[str, int] = field(default_factory=dict)
+    pad_name: str = ""
+    pad_guid: str = ""
+
+
+@dataclass(frozen=True)
+class ClipHeader:
+    """What is known when a recording begins: the prompt is the one in force then, `started` an ISO time in UTC."""
+
+    fps: int
+    height: int
+    width: int
+    frames_per_chunk: int
+    seed: int
+    prompt: str | None
+    model: ModelSetup
+    build: BuildSetup
+    input: InputSetup = field(default_factory=InputSetup)
+    prompt_id: int = 0
+    started: str = ""
+    synthetic: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        spec: WorldSpec,
+        identity: Mapping[str, str],
+        *,
+        seed: int,
+        prompt: str | None = None,
+        prompt_id: int = 0,
+        inputs: InputSetup | None = None,
+    ) -> ClipHeader:
+        """The header of a recording that begins now, of a world with this `spec` and `identity`."""
+        return cls(
+            fps=spec.fps,
+            height=spec.height,
+            width=spec.width,
+            frames_per_chunk=spec.frames_per_chunk,
+            seed=seed,
+            prompt=prompt,
+            prompt_id=prompt_id,
+            model=ModelSetup.of(spec, identity),
+            build=BuildSetup.here(),
+            input=inputs or InputSetup(),
+            started=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """From frame `frame` on, the prompt was `text`."""
+
+    id: int
+    frame: int
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A rewind. Frames from `frame` on continue from the end of recorded chunk `source_chunk`.
+
+    0 is the first image; -k is k chunks earlier, in `before.parquet`.
+    """
+
+    frame: int
+    source_chunk: int
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a recording ended. `clean` is False if it was recovered; `video_problem` says why the video is shorter."""
+
+    reason: str
+    clean: bool = True
+    video_problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Before:
+    """Whole chunks played before the recording began; each prompt's `frame` counts from the session's start."""
+
+    chunks: int
+    prompts: tuple[Prompt, ...]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """metadata.json. `frames` counts the rows; `video_frames` is smaller only if the video could not keep up."""
+
+    schema: int
+    header: ClipHeader
+    frames: int
+    video_frames: int
+    prompts: tuple[Prompt, ...]
+    branches: tuple[Branch, ...]
+    ending: Ending
+    before: Before | None = None
+    events: tuple[dict, ...] = ()
+
+
+def write_metadata(path: Path, metadata: Metadata) -> None:
+    """Writes `metadata.json`."""
+    text = json.dumps(to_json(metadata), indent=2, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Reads `metadata.json`; a ScopeError names the key that is missing or wrong."""
+    if not path.is_file():
+        raise ScopeError(
+            f"{path.parent} has no {METADATA}, so it is not a recording of this app; choose another folder."
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ScopeError(f"{path} cannot be read ({error}); restore it from a copy.") from error
+    found = data.get("schema") if isinstance(data, dict) else None
+    if found != SCHEMA:
+        raise ScopeError(f"{path} has schema {found!r}, this app reads {SCHEMA}; use the version that recorded it.")
+    return from_json(Metadata, data, str(path))
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses as plain JSON values."""
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def from_json(kind: type[Record], data: Any, source: str, key: str = "") -> Record:
+    """Builds the dataclass `kind` from JSON values.
+
+    Raises:
+        ScopeError: names `source` and the dotted key of the first value that is missing or of the wrong type.
+    """
+    record: Record = _convert(kind, data, source, key)
+    return record
+
+
+def _convert(kind: Any, data: Any, source: str, key: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if data is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), data, source, key)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        _expect(dict, data, source, key)
+        hints = typing.get_type_hints(kind)
+        values = {}
+        for item in dataclasses.fields(kind):
+            dotted = f"{key}.{item.name}" if key else item.name
+            if item.name in data:
+                values[item.name] = _convert(hints[item.name], data[item.name], source, dotted)
+            elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+                raise ScopeError(f"{source} has no {dotted}; restore the file from a copy.")
+        return kind(**values)
+    if origin is tuple:
+        _expect(list, data, source, key)
+        return tuple(_convert(arguments[0], item, source, f"{key}[{i}]") for i, item in enumerate(data))
+    if kind is float:
+        _expect((int, float), data, source, key)
+        return float(data)
+    _expect(dict if origin is not None else kind, data, source, key)
+    return data
+
+
+def _expect(kind: type | tuple[type, ...], data: Any, source: str, key: str) -> None:
+    if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
+        names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        raise ScopeError(f"{source} has {data!r} in {key}, which must be {names}; restore the file from a copy.")

@@ -1,0 +1,71 @@
+"""Plays a fake world into a recorder: rows that matter, rewinds and prompt changes where asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scope_play.actions import BUTTONS, ROW_WIDTH
+from scope_play.play.metadata import ClipHeader, InputSetup
+from scope_play.play.recorder import PlayedBefore, Recorder
+from tests.helpers.fake_world import FakeWorld
+
+INPUTS = InputSetup("exact", 0.1, {"left_y": -1}, "Xbox Controller", "030000005e0400008e02000014010000")
+
+
+def random_rows(rng: np.random.Generator, n: int = 4) -> np.ndarray:
+    rows = rng.uniform(-1, 1, (n, ROW_WIDTH)).astype(np.float32)
+    rows[:, : len(BUTTONS)] = rows[:, : len(BUTTONS)] > 0.5
+    return rows
+
+
+def header_of(world: FakeWorld, seed: int = 3, prompt: str | None = "a yard", prompt_id: int = 0) -> ClipHeader:
+    return ClipHeader.of(world.spec, world.identity, seed=seed, prompt=prompt, prompt_id=prompt_id, inputs=INPUTS)
+
+
+def record(
+    root: Path,
+    chunks: int,
+    *,
+    world: FakeWorld | None = None,
+    rewinds: dict[int, int] | None = None,
+    prompts: dict[int, str] | None = None,
+    begin_after: int = 0,
+    **settings: Any,
+) -> Path:
+    """A clip folder of `chunks` chunks, begun when the session had made `begin_after`.
+
+    `rewinds` maps the number of recorded chunks at which to rewind to the chunk number of the session to go back to;
+    `prompts` maps the number of recorded chunks to the prompt from then on.
+    """
+    world = world or FakeWorld()
+    rng = np.random.default_rng(5)
+    session = world.start(None, "a yard", 3)
+    snapshots = {0: session.snapshot()}
+    shown, played, texts = session.first_frame, [], []
+    for _ in range(begin_after):
+        played.append(random_rows(rng))
+        texts.append("a yard")
+        shown = session.step(played[-1]).frames[-1]
+        snapshots[session.index] = session.snapshot()
+    before = PlayedBefore(session.first_frame, np.concatenate(played), texts) if played else None
+    recorder = Recorder(root, header_of(world), shown, before=before, **settings)
+    prompt_id = 0
+    for number in range(chunks):
+        if number in (rewinds or {}):
+            session.restore(snapshots[rewinds[number]])
+            recorder.mark({"event": "rewind", "to_chunk": session.index})
+            prompt_id = 0
+        if number in (prompts or {}):
+            prompt_id += 1
+            recorder.mark({"event": "prompt", "id": prompt_id, "text": prompts[number]})
+            session.set_prompt(prompts[number])
+        rows = random_rows(rng)
+        chunk = session.step(rows)
+        snapshots[session.index] = session.snapshot()
+        recorder.add_chunk(chunk.frames, rows, 0.2 * number, 0.2 * number + 0.1, prompt_id)
+    clip = recorder.close("quit")
+    assert clip is not None, recorder.status
+    return clip
