@@ -1,0 +1,209 @@
+"""How much memory a model will take, computed from its config before anything is loaded, and what there is.
+
+Weights, keys and values are exact. Activations are estimates of what lives at once in the largest operation; the
+`MARGIN` on the whole covers what is not counted (workspaces, fragmentation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from scope_play.errors import ScopeError
+from scope_play.model.cache import CacheConfig
+from scope_play.model.config import DiTConfig
+from scope_play.model.dit import DiT
+from scope_play.model.text import TextEncoder, TextEncoderConfig
+from scope_play.model.vae_config import VAEConfig
+from scope_play.model.vae_network import VAENetwork
+from scope_play.offload import SLOTS
+from scope_play.sampling.offline import ClipShape
+
+MARGIN = 1.1
+GIB = 2**30
+OFFLOADS = ("auto", "none", "blocks")
+
+
+def module_bytes(build: Callable[[], nn.Module], dtype: torch.dtype) -> int:
+    """Bytes of the parameters of what `build` makes, without allocating them."""
+    with torch.device("meta"):
+        module = build()
+    return sum(parameter.numel() for parameter in module.parameters()) * dtype.itemsize
+
+
+def tokens_per_latent(config: DiTConfig, vae: VAEConfig, shape: ClipShape) -> int:
+    """Tokens of one latent frame of a clip."""
+    _, rows, columns = config.patch
+    return (shape.height // vae.spatial_stride // rows) * (shape.width // vae.spatial_stride // columns)
+
+
+def cache_bytes(config: DiTConfig, cache: CacheConfig, tokens: int, dtype: torch.dtype) -> int:
+    """Keys and values of one streaming session: video, pixel and button attention in every block."""
+    per_slot = 2 * tokens * config.dim
+    if config.action is not None:
+        per_slot += 2 * tokens * config.dim + 2 * config.dim
+    sinks = per_slot // 2 * cache.sink
+    return config.layers * (cache.slots * per_slot + sinks) * dtype.itemsize
+
+
+def text_key_bytes(config: DiTConfig, prompt_tokens: int, dtype: torch.dtype) -> int:
+    """Cross-attention keys and values of one prompt in every block."""
+    return 0 if config.text_dim is None else 2 * config.layers * prompt_tokens * config.dim * dtype.itemsize
+
+
+def pass_bytes(config: DiTConfig, tokens: int, dtype: torch.dtype) -> int:
+    """Estimate for one pass over `tokens` tokens: hidden states, then either attention or the feed-forward."""
+    hidden = tokens * config.dim
+    attention = 6 * hidden * dtype.itemsize + 4 * hidden * torch.float32.itemsize
+    feed_forward = (3 * hidden + 2 * tokens * config.ffn_dim) * dtype.itemsize
+    return max(attention, feed_forward)
+
+
+def decode_bytes(vae: VAEConfig, height: int, width: int, dtype: torch.dtype) -> int:
+    """Estimate for decoding one latent frame: the last two stages at half resolution, and the stream's memory."""
+    pixels = (height // 2) * (width // 2)
+    widest = vae.temporal_stride * pixels * 2 * vae.dec_dim
+    memory = 2 * 2 * (vae.num_res_blocks + 1) * pixels * 2 * vae.dec_dim
+    return (6 * widest + memory) * dtype.itemsize + widest * torch.float32.itemsize
+
+
+@dataclass(frozen=True)
+class ClipNeed:
+    """What an offline clip takes, in bytes. `block` is one block of `blocks`, which are part of `transformer`."""
+
+    text_encoder: int
+    transformer: int
+    blocks: int
+    block: int
+    vae: int
+    text_keys: int
+    activations: int
+
+    def on_device(self, offload: str) -> int:
+        """Peak on the device while sampling or decoding; the text encoder has been freed by then."""
+        weights = self.transformer
+        if offload == "blocks":
+            weights += SLOTS * self.block - self.blocks
+        return int(MARGIN * (weights + self.vae + self.text_keys + self.activations))
+
+    @property
+    def for_text(self) -> int:
+        """Peak where the prompts are encoded, before the transformer is loaded."""
+        return int(MARGIN * self.text_encoder)
+
+
+def clip_need(
+    config: DiTConfig,
+    vae: VAEConfig,
+    text: TextEncoderConfig | None,
+    shape: ClipShape,
+    dtype: torch.dtype,
+    *,
+    prompts: int = 2,
+    prompt_tokens: int = 512,
+) -> ClipNeed:
+    """The memory of an offline clip. `text` is None when all prompts are already encoded."""
+    transformer = module_bytes(lambda: DiT(config), dtype)
+    without = module_bytes(lambda: DiT(replace(config, layers=0)), dtype)
+    tokens = shape.latents * tokens_per_latent(config, vae, shape)
+    return ClipNeed(
+        text_encoder=0 if text is None else module_bytes(lambda: TextEncoder(text), dtype),
+        transformer=transformer,
+        blocks=transformer - without,
+        block=(transformer - without) // max(1, config.layers),
+        vae=module_bytes(lambda: VAENetwork(vae), dtype),
+        text_keys=prompts * text_key_bytes(config, prompt_tokens, dtype),
+        activations=max(pass_bytes(config, tokens, dtype), decode_bytes(vae, shape.height, shape.width, dtype)),
+    )
+
+
+@dataclass(frozen=True)
+class FreeMemory:
+    """Bytes that are free on the device and on the host, which on the CPU are the same."""
+
+    device: int
+    host: int
+    is_cpu: bool
+
+    @classmethod
+    def now(cls, device: torch.device) -> FreeMemory:
+        host = host_free()
+        if device.type != "cuda":
+            return cls(host, host, is_cpu=True)
+        return cls(torch.cuda.mem_get_info(device)[0], host, is_cpu=False)
+
+
+def host_free() -> int:
+    """Memory this process can still take without swapping, within its control group's limit if it has one."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free  # no control group, or "max": no limit
+    return min(free, max(0, limit - used))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where things go: `offload` of the blocks, and whether the text encoder fits on the device."""
+
+    offload: str
+    text_on_device: bool
+
+
+def place(need: ClipNeed, free: FreeMemory, offload: str) -> Placement | None:
+    """The best placement that fits, or None. "auto" keeps everything on the device if it can."""
+    text_on_device = need.for_text <= free.device
+    if not text_on_device and need.for_text > free.host:
+        return None
+    for mode in ("none", "blocks") if offload == "auto" else (offload,):
+        host = need.blocks if mode == "blocks" else 0
+        fits = need.on_device(mode) + host <= free.host if free.is_cpu else host <= free.host
+        if fits and need.on_device(mode) <= free.device:
+            return Placement(mode, text_on_device)
+    return None
+
+
+def require_placement(
+    need: ClipNeed, free: FreeMemory, offload: str, smaller: Callable[[ClipShape], ClipNeed], shape: ClipShape
+) -> Placement:
+    """As `place`, or a ScopeError that says what would fit. `smaller` gives the need of another shape."""
+    placement = place(need, free, offload)
+    if placement is not None:
+        return placement
+    where = "memory" if free.is_cpu else "GPU memory"
+    asked = need.on_device("none" if offload == "auto" else offload)
+    problem = f"This clip needs {gib(asked)} of {where}"
+    if asked != need.on_device("blocks") and not free.is_cpu:
+        problem += f" ({gib(need.on_device('blocks'))} with its blocks offloaded)"
+    there = free.device
+    if need.for_text > max(free.device, free.host):
+        problem, there = f"Reading the prompt needs {gib(need.for_text)} of memory", max(free.device, free.host)
+    raise ScopeError(f"{problem}, and {gib(there)} are free; {_mend(free, offload, smaller, shape, need)}.")
+
+
+def _mend(
+    free: FreeMemory, offload: str, smaller: Callable[[ClipShape], ClipNeed], shape: ClipShape, need: ClipNeed
+) -> str:
+    if offload != "auto" and place(need, free, "auto") is not None:
+        return "use --offload auto"
+    for height, width in ((shape.height, shape.width), (320, 544), (256, 448), (160, 288)):
+        for frames in (shape.frames, 49, 17):
+            candidate = ClipShape(min(frames, shape.frames), min(height, shape.height), min(width, shape.width))
+            if place(smaller(candidate), free, "auto") is not None:
+                size = f"--size {candidate.height}x{candidate.width} --frames {candidate.frames}"
+                return f"{size} --offload auto would fit"
+    return "no size of this model fits, so close other programs, or use --model nano, which runs in 1 GiB"
+
+
+def gib(size: int) -> str:
+    """`3.2 GiB`."""
+    return f"{size / GIB:.1f} GiB"

@@ -1,0 +1,106 @@
+"""What models take, against modules that are really built; and the refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scope_play.errors import ScopeError
+from scope_play.memory import (
+    GIB,
+    ClipNeed,
+    FreeMemory,
+    Placement,
+    cache_bytes,
+    clip_need,
+    host_free,
+    module_bytes,
+    place,
+    require_placement,
+    text_key_bytes,
+    tokens_per_latent,
+)
+from scope_play.model.cache import CacheConfig, StreamCache
+from scope_play.model.config import SCOPE_5B, DiTConfig
+from scope_play.model.dit import DiT
+from scope_play.model.text import UMT5_XXL
+from scope_play.model.vae_config import WAN22_VAE
+from scope_play.sampling.offline import ClipShape
+
+SMALL = DiTConfig(dim=48, layers=3, heads=2, ffn_dim=64, in_channels=4, out_channels=4, text_dim=8, freq_dim=16)
+
+
+def test_the_released_weights_are_as_large_as_their_manifests_say() -> None:
+    need = clip_need(SCOPE_5B, WAN22_VAE, UMT5_XXL, ClipShape(), torch.bfloat16)
+    assert need.transformer == 2 * 7_839_099_072
+    assert need.text_encoder == 2 * 5_680_910_336
+    assert need.vae == 2 * 704_688_668
+    assert need.blocks == 30 * need.block < need.transformer
+    assert tokens_per_latent(SCOPE_5B, WAN22_VAE, ClipShape()) == 390
+    assert 16 * GIB < need.on_device("none") < 26 * GIB
+    assert need.on_device("blocks") < 12 * GIB
+
+
+def test_counts_equal_what_is_allocated() -> None:
+    network = DiT(SMALL)
+    assert module_bytes(lambda: DiT(SMALL), torch.float32) == sum(p.nbytes for p in network.parameters())
+    layout = CacheConfig(window=5, chunk=2, sink=1)
+    cache = StreamCache(SMALL, layout, batch=1, tokens=6, dtype=torch.float32)
+    held = sum(tensor.nbytes for memory in cache.memories() for tensor in memory.tensors())
+    assert cache_bytes(SMALL, layout, 6, torch.float32) == held
+    text = network.text_keys(torch.randn(1, 7, 8))
+    assert text_key_bytes(SMALL, 7, torch.float32) == sum(kv.keys.nbytes + kv.values.nbytes for kv in text)
+
+
+NEED = ClipNeed(text_encoder=11, transformer=15, blocks=14, block=1, vae=2, text_keys=0, activations=3)
+
+
+def free(device: int, host: int) -> FreeMemory:
+    return FreeMemory(device, host, is_cpu=False)
+
+
+@pytest.mark.parametrize(
+    ("device", "host", "offload", "expected"),
+    [
+        (80, 100, "auto", Placement("none", True)),
+        (16, 100, "auto", Placement("blocks", True)),
+        (80, 100, "blocks", Placement("blocks", True)),
+        (11, 100, "auto", Placement("blocks", False)),
+        (16, 100, "none", None),
+        (16, 10, "auto", None),
+        (5, 100, "auto", None),
+        (8, 11, "auto", None),
+    ],
+)
+def test_placement(device: int, host: int, offload: str, expected: Placement | None) -> None:
+    assert place(NEED, free(device, host), offload) == expected
+
+
+def test_on_the_cpu_host_and_device_are_one() -> None:
+    assert place(NEED, FreeMemory(23, 23, is_cpu=True), "auto") == Placement("none", True)
+    assert place(NEED, FreeMemory(21, 21, is_cpu=True), "auto") is None
+
+
+def need_of(shape: ClipShape) -> ClipNeed:
+    return clip_need(SCOPE_5B, WAN22_VAE, UMT5_XXL, shape, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("device", "host", "offload", "words"),
+    [
+        (16, 64, "none", r"GPU memory .*; use --offload auto\.$"),
+        (5, 64, "auto", r"--size \d+x\d+ --frames \d+ --offload auto would fit\.$"),
+        (1, 64, "auto", r"no size of this model fits.*--model nano"),
+        (6, 8, "auto", r"Reading the prompt needs 11.6 GiB"),
+    ],
+)
+def test_a_refusal_says_what_would_fit(device: int, host: int, offload: str, words: str) -> None:
+    with pytest.raises(ScopeError, match=words):
+        require_placement(need_of(ClipShape()), free(device * GIB, host * GIB), offload, need_of, ClipShape())
+
+
+def test_free_memory_is_measured() -> None:
+    assert 0 < host_free() < 2**50
+    now = FreeMemory.now(torch.device("cpu"))
+    assert now.is_cpu
+    assert now.device == now.host
