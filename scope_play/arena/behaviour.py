@@ -65,15 +65,15 @@ def _plan(rng: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray
     begin = -int(rng.integers(0, EPISODE[0]))
     while begin < frames:
         length = int(rng.integers(EPISODE[0], EPISODE[1] + 1))
-        part = slice(max(begin, 0), min(begin + length, frames))
         kind = int(rng.choice(5, p=SHARES))
         drill = DRILLS[int(rng.choice(len(DRILLS), p=DRILL_SHARES))]
-        kinds[part] = kind
-        rows[part] = _goals(rng, kind)
+        episode = np.tile(_goals(rng, kind), (length, 1))
         if kind == FIGHT:
             drill = (FIRE, AIM) if rng.random() < 0.5 else (FIRE,)
         for button in drill:
-            _press(rng, rows[part, button], button)
+            _press(rng, episode[:, button], button)
+        first, last = max(begin, 0), min(begin + length, frames)
+        rows[first:last], kinds[first:last] = episode[first - begin : last - begin], kind
         begin += length
     return rows, kinds
 

@@ -134,8 +134,10 @@ def _strike(
             near = enter
             struck = k - first
             met = True
-    ex = ((size if dx > 0.0 else 0.0) - s.x) / (dx if abs(dx) > 1e-9 else 1e-9)
-    ey = ((size if dy > 0.0 else 0.0) - s.y) / (dy if abs(dy) > 1e-9 else 1e-9)
+    dx = dx if abs(dx) > 1e-9 else 1e-9
+    dy = dy if abs(dy) > 1e-9 else 1e-9
+    ex = ((size if dx > 0.0 else 0.0) - s.x) / dx
+    ey = ((size if dy > 0.0 else 0.0) - s.y) / dy
     wall = min(ex, ey)
     if slope < 0.0:
         wall = min(wall, -eye / slope)
