@@ -59,6 +59,7 @@ def recover(partial: Path, into: Path | None = None) -> Finished:
         raise ScopeError(f"{partial} is not an interrupted recording; give a folder whose name ends in {PARTIAL}.")
     if not (partial / JOURNAL).exists() and (partial / METADATA).exists():
         metadata = read_metadata(partial / METADATA)  # only the last step, the renaming, was missed
+        _remove_leftovers(partial)
         return Finished(_rename(partial), metadata.frames, 0)
     journal = read_journal(partial / JOURNAL)
     if journal.writer_is_alive():
