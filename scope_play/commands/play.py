@@ -1,0 +1,89 @@
+"""`scope-play play`: the app, with a window or without."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scope_play.world import World
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", help="nano (the default) or a folder of weights")
+    add("--image", type=Path, help="a picture to start from")
+    add("--prompt", help="for models that take text")
+    add("--seed", type=int, help="of the noise; the same seed and actions give the same frames")
+    add("--record", type=Path, metavar="DIR", help="record into a folder below DIR from the first frame on")
+    add("--gamepad", choices=("sdl", "inputs", "keyboard"), help="where the actions come from")
+    add(
+        "--mode", choices=("exact", "responsive"), help="rows as the pad moved, or the newest state for the whole chunk"
+    )
+    add("--steps", type=int, help="denoising passes a chunk; fewer is faster and coarser")
+    add("--fullscreen", action="store_true", default=None)
+    add("--window-size", metavar="WxH", help="for example 1280x720")
+    add("--demo", action="store_true", help="plays by itself")
+    add("--seconds", type=float, help="leave after so long")
+    add("--headless", action="store_true", help="no window: play --actions into --out")
+    add("--actions", type=Path, metavar="PARQUET", help="with --headless: what to do")
+    add("--out", type=Path, metavar="DIR", help="with --headless: the clip folder's parent")
+
+
+def run(args: argparse.Namespace) -> int:
+    import os
+    from dataclasses import replace
+
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from scope_play.play import settings as settings_file
+    from scope_play.play.app import App, Options
+    from scope_play.play.mapping import load_map
+
+    path = settings_file.settings_path()
+    settings = settings_file.load(path)
+    chosen = {
+        "model": args.model,
+        "seed": args.seed,
+        "mode": args.mode,
+        "fullscreen": args.fullscreen,
+        "window_size": args.window_size,
+    }
+    settings = replace(settings, **{key: value for key, value in chosen.items() if value is not None})
+    models = tuple(dict.fromkeys(("nano", settings.model)))
+    options = Options(
+        models=models,
+        model=settings.model,
+        image=str(args.image or ""),
+        prompt=args.prompt or "",
+        seed=settings.seed,
+        record=args.record,
+        gamepad="scripted" if args.demo else args.gamepad,
+        autoplay=args.demo,
+        seconds=args.seconds,
+    )
+    app = App(
+        options,
+        settings,
+        lambda model: open_world(model, args.steps),
+        settings_path=path,
+        controls=load_map(),
+        free_memory=free_memory,
+    )
+    return app.run()
+
+
+def open_world(model: str, steps: int | None) -> World:
+    """Called in the engine's thread: torch is imported there, so that the window is there at once."""
+    from scope_play.world import World
+
+    return World.load(model, steps=steps)
+
+
+def free_memory() -> None:
+    """Give cached memory of a GPU back to it."""
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

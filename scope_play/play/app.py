@@ -1,0 +1,387 @@
+"""The app's loop: events in, frames out. It knows no torch; only the engine's thread waits for a model."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pygame
+
+from scope_play.errors import ScopeError
+from scope_play.play import hud, menu, pacing, screens, textbox, view
+from scope_play.play import settings as settings_file
+from scope_play.play.engine import Engine, Phase
+from scope_play.play.flow import Flow, OpenWorld, Screen
+from scope_play.play.hub import Hub, Notice, open_pads
+from scope_play.play.mapping import ControllerMap
+from scope_play.play.menu import Nav
+from scope_play.play.metadata import InputSetup
+from scope_play.play.player import Player, Shot
+from scope_play.play.scenes import preview, shipped_scenes
+from scope_play.play.screens import Form, StartLook
+from scope_play.play.settings import Settings
+from scope_play.play.steer import Steering
+from scope_play.play.textbox import TextBox
+from scope_play.play.timeline import Timeline
+from scope_play.play.window import Window
+
+POLL = 0.004
+"""Seconds between looks at the pad while playing: 250 Hz."""
+
+MENU_POLL = 1 / 60
+STATS_EVERY = 0.25
+BUSY_EVERY = 0.1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the app was started. `autoplay` goes straight into the game; with `record` recording begins with play;
+    `seconds`: leave by itself after so long; `gamepad`: a backend for this run, instead of the settings'."""
+
+    models: tuple[str, ...] = ("nano",)
+    model: str = "nano"
+    image: str = ""
+    prompt: str = ""
+    seed: int = 0
+    record: Path | None = None
+    gamepad: str | None = None
+    autoplay: bool = False
+    seconds: float | None = None
+
+
+class App:
+    """Make it and `run` it once. Settings are written back to `settings_path`, if there is one."""
+
+    def __init__(
+        self,
+        options: Options,
+        settings: Settings,
+        open_world: OpenWorld,
+        *,
+        settings_path: Path | None = None,
+        controls: ControllerMap | None = None,
+        free_memory: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.clock = clock
+        self.options = options
+        self._settings_path = settings_path
+        self._saved = settings
+        self._controls = controls or ControllerMap()
+        self.window = Window(settings_file.parse_size(settings.window_size), settings.fullscreen)
+        self.hub = Hub(open_pads(options.gamepad or settings.gamepad, now=clock(), seed=options.seed), self._controls)
+        self.timeline = Timeline(clock())
+        self.engine = Engine(
+            lambda now, n: self.timeline.rows(
+                now, n, "responsive" if self.flow.settings.mode == "responsive" else "exact"
+            ),
+            clock=clock,
+            history_bytes=settings.history_mb << 20,
+            free_memory=free_memory,
+        )
+        self.player = Player(self.engine, clock)
+        form = Form(
+            models=options.models,
+            model=options.model,
+            scenes=shipped_scenes(screens.model_name(options.model)),
+            picture=options.image,
+            prompt=options.prompt,
+            seed=options.seed,
+            record=options.record is not None,
+        )
+        self.flow = Flow(
+            self.engine,
+            self.player,
+            settings,
+            form,
+            open_world,
+            start_taking=self._start_taking,
+            inputs=self._input_setup,
+            report=lambda text: print(f"scope-play: {text}", file=sys.stderr),
+            record_dir=options.record,
+            autoplay=options.autoplay,
+        )
+        self._steering = Steering()
+        self._steered_on = Screen.START
+        self._stats = hud.Stats(0.0, "", self.player.split)
+        self._stats_at = 0.0
+        self._drawn_at = 0.0
+        self._ends_at = None if options.seconds is None else clock() + options.seconds
+        self.flow.load()
+
+    def run(self) -> int:
+        """Until the player leaves. Returns the exit code."""
+        try:
+            while not self.flow.over:
+                self.step()
+                time.sleep(self._nap())
+        finally:
+            self.close()
+        return 0
+
+    def step(self) -> None:
+        """One turn of the loop: events, the frame that is due, drawing."""
+        now = self.clock()
+        flow = self.flow
+        self._read(pygame.event.get(), now)
+        shot, events = self.player.tick(now)
+        for event in events:
+            flow.heed(event, now)
+        if self.engine.status.phase is Phase.STOPPED:
+            raise ScopeError(self.engine.status.text)
+        self._keep_settings(now)
+        if flow.message.text and now >= flow.message.until:
+            flow.message = replace(flow.message, text="")
+            flow.changed = True
+        if self._ends_at is not None and now >= self._ends_at:
+            flow.over = True
+        busy = self.engine.status.phase in (Phase.LOADING, Phase.WARMING, Phase.REWINDING)
+        if (shot and flow.screen is Screen.PLAY) or flow.changed or (busy and now - self._drawn_at >= BUSY_EVERY):
+            self._draw(shot, now)
+
+    def close(self) -> None:
+        """Give everything back: the recording finished, the engine's thread ended, devices and window closed."""
+        recording = self.player.stop_recording("the app was closed")
+        self.engine.close()
+        if recording:
+            recording.close("the app was closed")
+        self.hub.close()
+        self.window.close()
+
+    def _nap(self) -> float:
+        if self.flow.screen is Screen.PLAY:
+            now = self.clock()
+            return min(max(self.player.next_due(now) - now, 0.0), POLL)
+        return MENU_POLL
+
+    # Events.
+
+    def _read(self, events: list[pygame.event.Event], now: float) -> None:
+        for event in events:
+            self._window_event(event, now)
+        typing = self.flow.box is not None and self.hub.device.backend == "keyboard"
+        for item in self.hub.read(events, now):
+            if isinstance(item, Notice):
+                self._notice(item, now)
+            elif self.flow.screen is Screen.PLAY:
+                self.timeline.push(item)
+                self._playing(item)
+            elif self._steers(typing) and (nav := self._steering.feed(item, now)):
+                self.flow.navigate(nav, now)
+        if self.flow.screen is not self._steered_on:
+            self._steered_on = self.flow.screen
+            self._steering.let_go()
+        if self.flow.screen is not Screen.PLAY and self._steers(typing):
+            for nav in self._steering.repeats(now):
+                self.flow.navigate(nav, now)
+        self.window.hold_mouse(self.flow.screen is Screen.PLAY and self.hub.device.backend == "keyboard")
+
+    def _steers(self, typing: bool) -> bool:
+        """Whether the device in use moves through menus: not keys that are writing, nor a script that plays."""
+        return not typing and self.hub.device.backend != "scripted"
+
+    def _playing(self, item: object) -> None:
+        button = getattr(item, "button", "") if getattr(item, "pressed", False) else ""
+        if button == "start":
+            self.flow.pause()
+        elif button == "back":
+            self.flow.open_rewind()
+
+    def _notice(self, notice: Notice, now: float) -> None:
+        if notice.pause:
+            self.flow.pause()
+        self.flow.say(notice.text, now, alert=notice.kind != "plugged")
+
+    def _window_event(self, event: pygame.event.Event, now: float) -> None:
+        flow = self.flow
+        if event.type == pygame.QUIT:
+            flow.over = True
+        elif event.type in (pygame.WINDOWSIZECHANGED, pygame.WINDOWEXPOSED, pygame.WINDOWRESTORED):
+            flow.changed = True
+        elif event.type == pygame.WINDOWFOCUSLOST:
+            for item in self.hub.release_all(now):
+                self.timeline.push(item)
+            self._steering.let_go()
+        elif event.type == pygame.WINDOWFOCUSGAINED:
+            for item in self.hub.resume(now):
+                self.timeline.push(item)
+        elif event.type == pygame.DROPFILE:
+            flow.take_file(event.file, now)
+        elif event.type == pygame.TEXTINPUT and flow.box:
+            flow.box = textbox.typed(flow.box, event.text)
+            flow.changed = True
+        elif event.type == pygame.KEYDOWN:
+            self._key(event, now)
+        elif event.type in (pygame.MOUSEMOTION, pygame.MOUSEBUTTONDOWN) and flow.screen is not Screen.PLAY:
+            self._mouse(event, now)
+
+    def _key(self, event: pygame.event.Event, now: float) -> None:
+        flow = self.flow
+        if event.key == pygame.K_F11:
+            flow.settings = replace(flow.settings, fullscreen=not flow.settings.fullscreen)
+        elif event.key == pygame.K_F12:
+            flow.screenshot(now)
+        elif event.key == pygame.K_F1:
+            flow.settings = replace(flow.settings, show_stats=not flow.settings.show_stats)
+        elif event.key == pygame.K_F2:
+            flow.settings = replace(flow.settings, show_pad=not flow.settings.show_pad)
+        elif event.key == pygame.K_F9 and flow.screen in (Screen.PLAY, Screen.PAUSE):
+            flow.toggle_recording(now)
+        elif flow.box:
+            self._type(flow.box, event, now)
+
+    def _type(self, box: TextBox, event: pygame.event.Event, now: float) -> None:
+        flow = self.flow
+        flow.changed = True
+        if event.key in (pygame.K_RETURN, pygame.K_KP_ENTER):
+            flow.finish_text(now)
+        elif event.key == pygame.K_ESCAPE:
+            flow.box = None
+        elif event.key == pygame.K_BACKSPACE:
+            flow.box = textbox.deleted(box)
+        elif event.key == pygame.K_v and event.mod & (pygame.KMOD_CTRL | pygame.KMOD_META):
+            flow.box = textbox.typed(box, pygame.scrap.get_text() if pygame.scrap.has_text() else "")
+
+    def _mouse(self, event: pygame.event.Event, now: float) -> None:
+        flow, theme = self.flow, self.window.theme
+        pressed = event.type == pygame.MOUSEBUTTONDOWN and event.button == 1
+        if flow.box:
+            for row, column, rect in textbox.key_rects(theme):
+                if rect.collidepoint(event.pos):
+                    flow.box = replace(flow.box, row=row, column=column)
+                    flow.changed = True
+                    if pressed:
+                        flow.navigate(Nav.OK, now)
+            return
+        if flow.screen is Screen.REWIND:
+            return
+        layout = screens.start_layout if flow.screen is Screen.START else screens.pause_layout
+        number = menu.item_at(theme, flow.menu, layout(theme, len(flow.menu.items))["menu"], event.pos)
+        if number is None:
+            return
+        if number != flow.menu.focus:
+            flow.menu = replace(flow.menu, focus=number)
+            flow.changed = True
+        if pressed:
+            flow.navigate(Nav.OK, now)
+
+    def _start_taking(self) -> None:
+        """Play begins: nothing is held, and sticks are where they stand."""
+        now = self.clock()
+        self.timeline.start(now)
+        for item in self.hub.resume(now):
+            self.timeline.push(item)
+
+    def _input_setup(self) -> InputSetup:
+        device = self.hub.device
+        profile = self._controls.for_pad(device.guid, device.name)
+        signs = {"left_y": -1 if profile.left.invert_y else 1, "right_y": -1 if profile.right.invert_y else 1}
+        return InputSetup(
+            mode=self.flow.settings.mode,
+            dead_zone=profile.left.dead_zone,
+            axis_signs={"left_x": 1, "right_x": 1, **signs},
+            pad_name=device.name,
+            pad_guid=device.guid,
+        )
+
+    def _keep_settings(self, now: float) -> None:
+        """What the player changed takes effect and is written down."""
+        new, old = self.flow.settings, self._saved
+        if new == old:
+            return
+        self._saved = new
+        self.flow.changed = True
+        self.window.set_fullscreen(new.fullscreen)
+        if new.gamepad != old.gamepad:
+            self._change_pads(new.gamepad, now)
+        if self._settings_path:
+            try:
+                settings_file.save(self._settings_path, new)
+            except ScopeError as error:
+                self.flow.complain(str(error), now)
+
+    def _change_pads(self, backend: str, now: float) -> None:
+        try:
+            pads = open_pads(backend, now=now, seed=self.options.seed)
+        except ScopeError as error:
+            self.flow.complain(str(error), now)
+            return
+        self.hub.close()
+        self.hub = Hub(pads, self._controls)
+
+    # Drawing.
+
+    def _draw(self, shot: Shot | None, now: float) -> None:
+        began = self.clock()
+        flow, surface, theme = self.flow, self.window.surface, self.window.theme
+        flow.refresh()
+        if flow.screen is Screen.START or self.player.shot is None:
+            screens.draw_start(surface, theme, flow.menu, self._start_look(now))
+        else:
+            frame = self.player.shot.frame
+            if flow.screen is Screen.REWIND:
+                frame = self.player.strip[flow.chosen_chunk]
+            picture = view.fit_frame(surface, frame, flow.settings.smooth)
+            view.clear_around(surface, picture)
+            self._draw_over(now)
+        if flow.box:
+            screens.dim(surface)
+            textbox.draw(surface, theme, flow.box)
+        self.window.present()
+        flow.changed = False
+        self._drawn_at = self.clock()
+        if shot:
+            self.player.presented(shot, began, self._drawn_at)
+
+    def _draw_over(self, now: float) -> None:
+        flow, surface, theme = self.flow, self.window.surface, self.window.theme
+        pad = self.hub.device.name
+        status = self.engine.status
+        if flow.screen is Screen.PLAY:
+            hud.draw(surface, theme, self._hud(now))
+        elif flow.screen is Screen.REWIND and status.phase is not Phase.REWINDING and self.player.spec:
+            spec = self.player.spec
+            screens.draw_rewind(surface, theme, self.player.strip, flow.chosen_chunk, spec.frames_per_chunk / spec.fps)
+        elif flow.screen is Screen.REWIND:
+            screens.dim(surface)
+            hud.draw(surface, theme, hud.Shown(message=status.text))
+        else:
+            heading = "Settings" if flow.screen is Screen.SETTINGS else "Paused"
+            note = flow.message.text or (f"{screens.model_name(self.flow.form.model)}, seed {flow.form.seed}")
+            screens.draw_panel(surface, theme, heading, note, flow.menu, pad)
+
+    def _hud(self, now: float) -> hud.Shown:
+        flow, player = self.flow, self.player
+        if now - self._stats_at >= STATS_EVERY:
+            self._stats = hud.Stats(player.fps, pacing.hint(player.pace), player.split)
+            self._stats_at = now
+        since = flow.recording_since
+        return hud.Shown(
+            stats=self._stats if flow.settings.show_stats else None,
+            pad=self.hub.state if flow.settings.show_pad else None,
+            recording=None if since is None or player.recording is None else now - since,
+            badge="untrained" if player.spec and not player.spec.trained else "",
+            message=flow.message.text,
+            alert=flow.message.alert,
+        )
+
+    def _start_look(self, now: float) -> StartLook:
+        flow, status = self.flow, self.engine.status
+        busy = status.phase in (Phase.LOADING, Phase.WARMING)
+        text = f"{status.text}, {now - status.since:.1f} s" if busy else status.text
+        if flow.message.text:
+            text = flow.message.text
+        scene = flow.form.scenes[flow.form.scene].path
+        own = Path(flow.form.picture).expanduser() if flow.form.picture else scene
+        picture = flow.own_picture if own is None else preview(own)
+        return StartLook(
+            spec=status.spec,
+            picture=picture,
+            status=text,
+            busy=busy,
+            alert=flow.message.alert or (status.phase is Phase.FAILED and not busy),
+            pad=self.hub.device.name,
+        )

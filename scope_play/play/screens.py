@@ -1,0 +1,268 @@
+"""What each screen offers and how it looks: start, pause, settings, rewind. Pure of events; the app decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pygame
+
+from scope_play.play import menu as menus
+from scope_play.play import theme as look
+from scope_play.play.menu import Item, Kind, Menu
+from scope_play.play.scenes import OWN, Scene
+from scope_play.play.view import fit_into
+
+if TYPE_CHECKING:
+    from scope_play.play.history import Strip
+    from scope_play.play.settings import Settings
+    from scope_play.play.theme import Theme
+    from scope_play.world import WorldSpec
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the start screen has collected. `picture` is the player's own image, used instead of the scene."""
+
+    models: tuple[str, ...] = ("nano",)
+    model: str = "nano"
+    scenes: tuple[Scene, ...] = (OWN,)
+    scene: int = 0
+    picture: str = ""
+    prompt: str = ""
+    seed: int = 0
+    record: bool = False
+
+
+@dataclass(frozen=True)
+class StartLook:
+    """What the start screen shows beside its menu. `status` is what the engine is doing, `busy` while it is."""
+
+    spec: WorldSpec | None
+    picture: np.ndarray | None
+    status: str
+    busy: bool = False
+    alert: bool = False
+    pad: str = ""
+
+
+def start_items(form: Form, spec: WorldSpec | None, waiting: str) -> list[Item]:
+    """`waiting` is why play cannot begin at once; it can be chosen all the same."""
+    has_text = bool(spec and spec.has_text)
+    scene = form.scenes[form.scene].name if form.scenes else ""
+    prompt = form.prompt or ("write one" if has_text else "this model takes none")
+    return [
+        Item("play", "Play", waiting),
+        Item("model", "Model", model_name(form.model), Kind.CHOICE if len(form.models) > 1 else Kind.ACTION),
+        Item("scene", "Scene", "your own picture" if form.picture else scene, Kind.CHOICE),
+        Item("picture", "Own picture", form.picture or "type a path or drop a file", Kind.TEXT),
+        Item("prompt", "Prompt", prompt, Kind.TEXT, enabled=has_text),
+        Item("seed", "Seed", str(form.seed), Kind.CHOICE),
+        Item("record", "Record", "on" if form.record else "off", Kind.CHOICE),
+        Item("settings", "Settings"),
+        Item("quit", "Quit"),
+    ]
+
+
+def pause_items(spec: WorldSpec | None, recording: bool) -> list[Item]:
+    return [
+        Item("resume", "Resume"),
+        Item("rewind", "Rewind"),
+        Item("restart", "Restart"),
+        *([Item("prompt", "Prompt", kind=Kind.TEXT)] if spec and spec.has_text else []),
+        Item("record", "Stop recording" if recording else "Start recording"),
+        Item("screenshot", "Screenshot"),
+        Item("settings", "Settings"),
+        Item("leave", "Back to the start screen"),
+        Item("quit", "Quit"),
+    ]
+
+
+def settings_items(settings: Settings) -> list[Item]:
+    def switch(value: bool) -> str:
+        return "on" if value else "off"
+
+    return [
+        Item("show_stats", "Speed and delay", switch(settings.show_stats), Kind.CHOICE),
+        Item("show_pad", "Controller overlay", switch(settings.show_pad), Kind.CHOICE),
+        Item("mode", "Input", settings.mode, Kind.CHOICE),
+        Item("gamepad", "Controller", settings.gamepad, Kind.CHOICE),
+        Item("fullscreen", "Fullscreen", switch(settings.fullscreen), Kind.CHOICE),
+        Item("smooth", "Smooth picture", switch(settings.smooth), Kind.CHOICE),
+        Item("back", "Back"),
+    ]
+
+
+def model_name(model: str) -> str:
+    """A folder is shown by its last part."""
+    return model.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+def start_layout(theme: Theme, count: int) -> dict[str, pygame.Rect]:
+    """Title and menu on the left, the scene on the right, status and hints along the lower edge."""
+    margin, gap = theme.px(20), theme.px(16)
+    foot = theme.line_height("small") + theme.px(6)
+    left = max(theme.px(226), round(theme.width * 0.36))
+    title_height = theme.line_height("display") + theme.line_height("small")
+    wanted = menus.height(theme, count)
+    free = theme.height - 2 * margin - foot - title_height - gap
+    menu_height = min(wanted, free)
+    top = margin + max(0, (free - menu_height) // 2)
+    title = pygame.Rect(margin, top, left, title_height)
+    menu = pygame.Rect(margin, title.bottom + gap, left, menu_height)
+    right = menu.right + theme.px(24)
+    details = theme.line_height("title") + 2 * theme.line_height("small") + theme.px(6)
+    width = theme.width - margin - right
+    picture_height = min(round(width * 9 / 16), theme.height - 2 * margin - foot - details - gap)
+    picture_top = margin + max(0, (theme.height - 2 * margin - foot - picture_height - gap - details) // 2)
+    picture = pygame.Rect(right, picture_top, width, picture_height)
+    info = pygame.Rect(right, picture.bottom + theme.px(8), width, details)
+    hints = pygame.Rect(margin, theme.height - margin - foot + theme.px(6), theme.width - 2 * margin, foot)
+    return {"title": title, "menu": menu, "picture": picture, "info": info, "hints": hints}
+
+
+def draw_start(target: pygame.Surface, theme: Theme, menu: Menu, shown: StartLook) -> None:
+    target.fill(look.INK)
+    rects = start_layout(theme, len(menu.items))
+    title = rects["title"]
+    theme.text(target, "scope-play", title.topleft, "display")
+    under = (title.x + theme.px(1), title.y + theme.line_height("display"))
+    theme.text(target, "a neural world in your hands", under, "small", look.MUTED)
+    menus.draw(target, theme, menu, rects["menu"])
+    frame = rects["picture"]
+    theme.box(target, frame, look.PANEL)
+    if shown.picture is not None:
+        cover(target, shown.picture, frame)
+    info = rects["info"]
+    name = model_name(shown.spec.name) if shown.spec else ""
+    theme.text(target, name, info.topleft, "title")
+    if shown.spec and not shown.spec.trained:
+        theme.text(target, "untrained", (info.right, info.y + theme.px(4)), "small", look.ACCENT, "right")
+    y = info.y + theme.line_height("title") + theme.px(2)
+    spec = shown.spec
+    facts = f"{spec.width}x{spec.height}, {spec.fps} frames a second, {spec.steps} steps, {spec.device}" if spec else ""
+    for text, colour in ((facts, look.MUTED), (shown.status, look.ALERT if shown.alert else look.ACCENT)):
+        if not text:
+            continue
+        lines = theme.wrap(text, "small", info.width, 2 if not facts or shown.alert else 1)
+        for line in lines:
+            theme.text(target, line, (info.x, y), "small", colour)
+            y += theme.line_height("small")
+    draw_hints(
+        target, theme, rects["hints"], "arrows or stick: move    A or Enter: choose    B or Esc: back", shown.pad
+    )
+
+
+def pause_layout(theme: Theme, count: int) -> dict[str, pygame.Rect]:
+    """One panel in the middle: heading, then the items."""
+    pad = theme.px(14)
+    width = min(theme.px(250), theme.width - 2 * pad)
+    heading = theme.line_height("title") + theme.line_height("small") + theme.px(10)
+    foot = theme.line_height("small") + theme.px(16)
+    menu_height = min(menus.height(theme, count), theme.height - heading - 3 * pad - foot)
+    height = heading + menu_height + 2 * pad
+    panel = pygame.Rect((theme.width - width) // 2, max(pad, (theme.height - foot - height) // 2), width, height)
+    menu = pygame.Rect(panel.x + pad, panel.y + pad + heading, width - 2 * pad, menu_height)
+    hints = pygame.Rect(theme.px(20), theme.height - foot + theme.px(4), theme.width - theme.px(40), foot - theme.px(4))
+    return {"panel": panel, "menu": menu, "hints": hints}
+
+
+def draw_panel(target: pygame.Surface, theme: Theme, heading: str, note: str, menu: Menu, pad: str = "") -> None:
+    """A menu over the dimmed frame (pause, settings)."""
+    dim(target)
+    rects = pause_layout(theme, len(menu.items))
+    panel, inset = rects["panel"], theme.px(14)
+    theme.box(target, panel, look.PANEL, 240, radius=6)
+    theme.text(target, heading, (panel.x + inset + theme.px(8), panel.y + inset), "title")
+    y = panel.y + inset + theme.line_height("title")
+    room = panel.width - 2 * inset - theme.px(16)
+    theme.text(target, theme.fit(note, "small", room), (panel.x + inset + theme.px(8), y), "small", look.MUTED)
+    menus.draw(target, theme, menu, rects["menu"])
+    draw_hints(target, theme, rects["hints"], "A or Enter: choose    B or Esc: back", pad)
+
+
+def rewind_layout(theme: Theme) -> dict[str, pygame.Rect]:
+    """A strip of small pictures along the lower edge, the chosen one in the middle."""
+    margin = theme.px(20)
+    height = theme.px(58)
+    foot = theme.line_height("small") + theme.px(6)
+    bar = pygame.Rect(0, theme.height - height - foot - theme.px(40), theme.width, height + foot + theme.px(40))
+    strip = pygame.Rect(margin, bar.y + theme.px(24), theme.width - 2 * margin, height)
+    track = pygame.Rect(margin, bar.y + theme.px(10), theme.width - 2 * margin, theme.px(4))
+    hints = pygame.Rect(margin, strip.bottom + theme.px(6), theme.width - 2 * margin, foot)
+    return {"bar": bar, "track": track, "strip": strip, "hints": hints}
+
+
+def draw_rewind(target: pygame.Surface, theme: Theme, strip: Strip, chosen: int, seconds_per_chunk: float) -> None:
+    rects = rewind_layout(theme)
+    theme.box(target, rects["bar"], look.INK, 235, radius=0.5)
+    _draw_track(target, theme, rects["track"], strip, chosen)
+    area = rects["strip"]
+    picture = strip[chosen]
+    width = round(area.height * picture.shape[1] / picture.shape[0])
+    gap = theme.px(4)
+    around = area.width // (width + gap) // 2 + 1
+    old_clip = target.get_clip()
+    target.set_clip(area)
+    for step in range(-around, around + 1):
+        number = chosen + step
+        if not strip.oldest <= number <= strip.newest:
+            continue
+        rect = pygame.Rect(area.centerx - width // 2 + step * (width + gap), area.y, width, area.height)
+        cover(target, strip[number], rect)
+        if step:
+            target.blit(_shade(rect.size), rect)
+        else:
+            pygame.draw.rect(target, look.ACCENT, rect, theme.px(2), border_radius=theme.px(1))
+    target.set_clip(old_clip)
+    back = (strip.newest - chosen) * seconds_per_chunk
+    text = "now" if back == 0 else f"{back:.1f} s back"
+    theme.text(target, text, rects["hints"].topleft, "small", look.ACCENT)
+    hints = "left, right: one step    up, down: five seconds    A: play from here    B: stay"
+    room = rects["hints"].width - theme.measure(text, "small")[0] - theme.px(16)
+    right = (rects["hints"].right, rects["hints"].y)
+    theme.text(target, theme.fit(hints, "small", room), right, "small", look.MUTED, "right")
+
+
+def draw_hints(target: pygame.Surface, theme: Theme, area: pygame.Rect, hints: str, pad: str) -> None:
+    right = theme.text(target, theme.fit(pad, "small", area.width // 3), area.topright, "small", look.MUTED, "right")
+    room = area.width - right.width - theme.px(12)
+    theme.text(target, theme.fit(hints, "small", room), area.topleft, "small", look.MUTED)
+
+
+def dim(target: pygame.Surface) -> None:
+    target.blit(_shade(target.get_size()), (0, 0))
+
+
+def cover(target: pygame.Surface, picture: np.ndarray, area: pygame.Rect) -> None:
+    """Fill `area` with the middle of `picture`, uint8 (H, W, 3)."""
+    height, width = picture.shape[:2]
+    if width * area.height > height * area.width:
+        keep = max(1, round(height * area.width / area.height))
+        picture = picture[:, (width - keep) // 2 :][:, :keep]
+    else:
+        keep = max(1, round(width * area.height / area.width))
+        picture = picture[(height - keep) // 2 :][:keep]
+    inside = area.clip(target.get_clip())
+    if inside == area and target.get_rect().contains(area):
+        fit_into(target, picture, area)
+        return
+    part = pygame.Surface(area.size, 0, target)
+    fit_into(part, picture, part.get_rect())
+    target.blit(part, area)
+
+
+def _draw_track(target: pygame.Surface, theme: Theme, track: pygame.Rect, strip: Strip, chosen: int) -> None:
+    pygame.draw.rect(target, look.RAISED, track, border_radius=track.height // 2)
+    share = (chosen - strip.oldest) / max(1, strip.newest - strip.oldest)
+    x = track.left + round(track.width * share)
+    done = pygame.Rect(track.left, track.top, x - track.left, track.height)
+    pygame.draw.rect(target, look.ACCENT, done, border_radius=track.height // 2)
+    pygame.draw.aacircle(target, look.ACCENT, (x, track.centery), theme.px(5))
+
+
+def _shade(size: tuple[int, int]) -> pygame.Surface:
+    shade = pygame.Surface(size, pygame.SRCALPHA)
+    shade.fill((*look.INK, 150))
+    return shade

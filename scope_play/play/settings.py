@@ -1,0 +1,115 @@
+"""What the player chose last time, in one small TOML file (its place: platformdirs)."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scope_play.errors import ScopeError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every field is a key of the file; absent keys keep these values."""
+
+    model: str = "nano"
+    seed: int = 0
+    mode: str = "exact"
+    gamepad: str = "sdl"
+    fullscreen: bool = False
+    window_size: str = "1280x720"
+    show_stats: bool = True
+    show_pad: bool = True
+    smooth: bool = True
+    record_dir: str = ""
+    history_mb: int = 512
+
+    def __post_init__(self) -> None:
+        parse_size(self.window_size)
+        if not 0 <= self.history_mb <= 1 << 20:
+            raise ScopeError(f"history_mb is {self.history_mb}; give megabytes between 0 and {1 << 20}.")
+
+
+CHOICES: dict[str, tuple[str, ...]] = {"mode": ("exact", "responsive"), "gamepad": ("sdl", "inputs", "keyboard")}
+
+
+def turned(settings: Settings, key: str, step: int) -> Settings:
+    """The next value of a choice, or the other value of a switch."""
+    values: tuple[Any, ...] = CHOICES.get(key, (False, True))
+    at = values.index(getattr(settings, key))
+    changes: dict[str, Any] = {key: values[(at + step) % len(values)]}
+    return replace(settings, **changes)
+
+
+def settings_path() -> Path:
+    """Beside the controller map."""
+    from scope_play.play.mapping import default_path
+
+    return default_path().with_name("settings.toml")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`1280x720` to (1280, 720)."""
+    width, cross, height = text.lower().partition("x")
+    if not (
+        cross
+        and width.isdecimal()
+        and height.isdecimal()
+        and 320 <= int(width) <= 16384
+        and 180 <= int(height) <= 16384
+    ):
+        raise ScopeError(f"window size {text!r} is not WIDTHxHEIGHT of at least 320x180; write for example 1280x720.")
+    return int(width), int(height)
+
+
+def load(path: Path) -> Settings:
+    """The file's settings, the defaults if there is none. Raises ScopeError naming the file, the key and the mend."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Settings()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ScopeError(f"{path} is not valid TOML ({error}); correct that line or delete the file.") from error
+    except OSError as error:
+        raise ScopeError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
+    known = {field.name: field.default for field in dataclasses.fields(Settings)}
+    for key, value in table.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            mend = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}."
+            raise ScopeError(f"{path} has an unknown key {key!r}; {mend}")
+        _check(path, key, value, known[key])
+    try:
+        return replace(Settings(), **table)
+    except ScopeError as error:
+        raise ScopeError(f"{path}: {error}") from error
+
+
+def save(path: Path, settings: Settings) -> None:
+    """Written beside and renamed, so that a crash leaves the old file."""
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in dataclasses.asdict(settings).items()]
+    beside = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text("".join(lines), encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise ScopeError(f"settings cannot be saved to {path} ({error.strerror}); check its rights.") from error
+
+
+def _check(path: Path, key: str, value: Any, default: Any) -> None:
+    if type(value) is not type(default):
+        names = {bool: "true or false", int: "a whole number", str: "a text in quotes"}
+        raise ScopeError(f"{path}: {key} is {value!r}; write {names[type(default)]}.")
+    if key in CHOICES and value not in CHOICES[key]:
+        raise ScopeError(f"{path}: {key} is {value!r}; choose one of {', '.join(CHOICES[key])}.")

@@ -1,0 +1,69 @@
+"""The window itself: opened, resized, made fullscreen and back."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pygame
+
+from scope_play.errors import ScopeError
+from scope_play.play.theme import Theme
+
+
+class Window:
+    """pygame's one window. `size` is what it has while it is not fullscreen.
+
+    Raises ScopeError if there is no display to open it on.
+    """
+
+    def __init__(self, size: tuple[int, int], fullscreen: bool = False) -> None:
+        if sys.platform.startswith("linux") and not os.environ.get("SDL_VIDEODRIVER"):
+            if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+                raise ScopeError("there is no display to open a window on; start from a desktop, or use --headless.")
+        try:
+            pygame.display.init()
+            pygame.font.init()
+            pygame.display.set_caption("scope-play")
+            self._windowed = size
+            self.fullscreen = fullscreen
+            self._open()
+        except pygame.error as error:
+            raise ScopeError(f"no window can be opened ({error}); start from a desktop, or use --headless.") from error
+
+    @property
+    def surface(self) -> pygame.Surface:
+        surface = pygame.display.get_surface()
+        if surface is None:
+            raise pygame.error("the window is closed")
+        return surface
+
+    @property
+    def theme(self) -> Theme:
+        return Theme(*self.surface.get_size())
+
+    def set_fullscreen(self, fullscreen: bool) -> None:
+        if fullscreen == self.fullscreen:
+            return
+        if fullscreen:
+            self._windowed = self.surface.get_size()
+        self.fullscreen = fullscreen
+        self._open()
+
+    def present(self) -> None:
+        pygame.display.flip()
+
+    def hold_mouse(self, held: bool) -> None:
+        """While playing with the mouse it is hidden and kept inside, so that it can turn without end."""
+        if pygame.mouse.get_visible() == held:
+            pygame.mouse.set_visible(not held)
+            pygame.event.set_grab(held)
+
+    def close(self) -> None:
+        pygame.display.quit()
+
+    def _open(self) -> None:
+        if self.fullscreen:
+            pygame.display.set_mode((0, 0), pygame.FULLSCREEN)
+        else:
+            pygame.display.set_mode(self._windowed, pygame.RESIZABLE)

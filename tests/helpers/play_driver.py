@@ -1,0 +1,79 @@
+"""Drives the real `App` on SDL's dummy driver against the fake world, turn by turn, from the test's own thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import pygame
+from fake_world import FakeWorld
+
+from scope_play.play.app import App, Options
+from scope_play.play.flow import Screen
+from scope_play.play.settings import Settings
+from scope_play.world import World
+
+
+class Driver:
+    """One app; `worlds` are handed out by model name, and one that is an exception is raised instead."""
+
+    def __init__(self, worlds: dict[str, Any] | None = None, settings: Settings | None = None, **options: Any) -> None:
+        self.worlds: dict[str, Any] = worlds or {"nano": FakeWorld()}
+        names = tuple(self.worlds)
+        options = {"models": names, "model": names[0], **options}
+        self.app = App(Options(**options), settings or Settings(window_size="640x360"), self._open)
+
+    @property
+    def screen(self) -> Screen:
+        return self.app.flow.screen
+
+    @property
+    def focus(self) -> str:
+        return self.app.flow.menu.item.key
+
+    def _open(self, model: str) -> World:
+        world = self.worlds[model]
+        if isinstance(world, BaseException):
+            raise world
+        return cast(World, world)
+
+    def until(self, reached: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Turn the loop until `reached`; the limit is only there to end a hanging test with a reason."""
+        end = time.perf_counter() + seconds
+        while not reached():
+            if time.perf_counter() > end:
+                raise TimeoutError(f"on {self.screen}, engine {self.app.engine.status}")
+            self.app.step()
+
+    def turns(self, count: int = 2) -> None:
+        for _ in range(count):
+            self.app.step()
+
+    def key(self, key: int, text: str = "") -> None:
+        """A key pressed and let go, each seen by its own turn."""
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key, mod=0, unicode=text))
+        if text:
+            pygame.event.post(pygame.event.Event(pygame.TEXTINPUT, text=text))
+        self.app.step()
+        pygame.event.post(pygame.event.Event(pygame.KEYUP, key=key, mod=0))
+        self.app.step()
+
+    def choose(self, key: str) -> None:
+        """Move down to a menu item and press it."""
+        for _ in range(20):
+            if self.focus == key:
+                self.key(pygame.K_RETURN)
+                return
+            self.key(pygame.K_DOWN)
+        raise LookupError(f"{key} is not on {self.screen}: {self.app.flow.menu.items}")
+
+    def play(self, chunks: int = 3) -> None:
+        """From the start screen into the game, until some chunks have been shown."""
+        self.until(lambda: self.app.engine.status.spec is not None and self.app.flow.own_picture is not None)
+        if self.screen is Screen.START:
+            self.choose("play")
+        self.until(lambda: self.screen is Screen.PLAY and self.app.player.chunk >= chunks)
+
+    def pixels(self) -> bytes:
+        return pygame.image.tobytes(self.app.window.surface, "RGB")

@@ -1,0 +1,44 @@
+"""The thinnest whole: the window opens, the world streams, the pad's rows reach it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+
+from play_driver import Driver
+
+from scope_play.play.engine import Phase
+from scope_play.play.flow import Screen
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    driver = Driver(gamepad="scripted", autoplay=True)
+    yield driver
+    driver.app.close()
+
+
+def test_demo_plays_by_itself(demo: Driver) -> None:
+    demo.until(lambda: demo.app.player.chunk >= 5)
+    assert demo.screen is Screen.PLAY
+    assert demo.app.engine.status.phase is Phase.PLAYING
+    rows = np.concatenate([step.rows for step in demo.app.player.steps])
+    assert rows.any()
+
+
+def test_untrained_is_said_on_screen(demo: Driver) -> None:
+    demo.until(lambda: demo.app.player.chunk >= 1)
+    assert demo.app._hud(demo.app.clock()).badge == "untrained"
+
+
+def test_the_window_needs_no_torch() -> None:
+    code = "import sys, scope_play.play.app, scope_play.commands.play; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
