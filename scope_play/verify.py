@@ -152,7 +152,8 @@ def check_action_module(bench: Bench) -> Iterator[Check]:
     )
     rotation = pixel_rotation(torch.arange(frames, device=bench.device), config.head_dim)
     x = rearrange(bench["in.x"], "b (f s) c -> b f s c", f=frames)
-    out = rearrange(module(x, windows, TimePlan(rotation, None, 0, None)), "b f s c -> b (f s) c")
+    condition = module.condition(windows, rotation)
+    out = rearrange(module(x, condition, TimePlan(rotation, None, 0, None)), "b f s c -> b (f s) c")
     yield bench.close("hidden states", out, bench["out.x"], bench.limits.action)
 
 

@@ -33,6 +33,19 @@ class ActionWindows(NamedTuple):
     keep: Tensor | None = None
 
 
+class ActionCondition(NamedTuple):
+    """What one block makes of the actions of F latent frames, before it has seen any picture.
+
+    sticks: (B, F, 1, C) the stick half of the mouse MLP's first layer. keys, values: (B, F, 1, heads, head_dim) of
+    the buttons, keys rotated. None where absent. keep: (B, 1, 1, 1) or None, as in ActionWindows.
+    """
+
+    sticks: Tensor | None
+    keys: Tensor | None
+    values: Tensor | None
+    keep: Tensor | None
+
+
 class TimePlan(NamedTuple):
     """How frames look at frames along time; see FrameLayout. All None: everyone sees everyone."""
 
@@ -114,39 +127,49 @@ class ActionModule(nn.Module):
         self.key_attn_q_norm = RMSNorm(dim, config.eps)
         self.key_attn_k_norm = RMSNorm(dim, config.eps)
 
+    def condition(self, windows: ActionWindows, rotation: Rotation) -> ActionCondition:
+        """Everything that depends on actions alone: once per chunk, however many passes follow."""
+        sticks = keys = values = None
+        if windows.sticks is not None:
+            # Linear([hidden, window]) = Linear(hidden) + Linear(window): this half once per frame, not per pixel.
+            first = self.mouse_mlp[0]
+            dim = first.out_features
+            flat = rearrange(windows.sticks, "b f rows axes -> b f 1 (rows axes)")
+            sticks = F.linear(flat, first.weight[:, dim:], first.bias)
+        if windows.buttons is not None:
+            flat = rearrange(self.keyboard_embed(windows.buttons), "b f rows width -> b f 1 (rows width)")
+            k, v = self.keyboard_kv_proj(flat).chunk(2, -1)
+            keys = rotate(split_heads(self.key_attn_k_norm(k), self.heads), rotation)
+            values = split_heads(v, self.heads)
+        keep = None if windows.keep is None else windows.keep.to(self.keyboard_q_proj.weight.dtype)[:, None, None, None]
+        return ActionCondition(sticks, keys, values, keep)
+
     def forward(
         self,
         x: Tensor,
-        windows: ActionWindows,
+        condition: ActionCondition,
         plan: TimePlan,
         pixel_memory: KVMemory | None = None,
         button_memory: KVMemory | None = None,
     ) -> Tensor:
         """x (B, F, S, C) -> same shape. Without sticks or buttons the respective path is the identity."""
-        keep = None if windows.keep is None else windows.keep.to(x.dtype)[:, None, None, None]
-        if windows.sticks is not None:
-            moved = self.mouse_attn(self._join_sticks(x, windows.sticks), plan, pixel_memory)
-            x = x + (moved if keep is None else keep * moved)
-        if windows.buttons is not None:
-            pressed = self._read_buttons(x, windows.buttons, plan, button_memory)
-            x = x + (pressed if keep is None else keep * pressed)
+        if condition.sticks is not None:
+            moved = self.mouse_attn(self._join_sticks(x, condition.sticks), plan, pixel_memory)
+            x = x + (moved if condition.keep is None else condition.keep * moved)
+        if condition.keys is not None and condition.values is not None:
+            k, v = condition.keys, condition.values
+            if button_memory is not None:
+                k, v = button_memory.append(k, v)
+            pressed = self._read_buttons(x, k, v, plan)
+            x = x + (pressed if condition.keep is None else condition.keep * pressed)
         return x
 
-    def _join_sticks(self, x: Tensor, sticks: Tensor) -> Tensor:
-        # Linear([hidden, window]) = Linear(hidden) + Linear(window): the second half once per frame, not per pixel.
-        first, dim = self.mouse_mlp[0], x.shape[-1]
-        per_frame = F.linear(rearrange(sticks, "b f rows axes -> b f 1 (rows axes)"), first.weight[:, dim:], first.bias)
-        hidden = F.linear(x, first.weight[:, :dim]) + per_frame
+    def _join_sticks(self, x: Tensor, per_frame: Tensor) -> Tensor:
+        hidden = F.linear(x, self.mouse_mlp[0].weight[:, : x.shape[-1]]) + per_frame
         return self.mouse_mlp[3](self.mouse_mlp[2](self.mouse_mlp[1](hidden)))
 
-    def _read_buttons(self, x: Tensor, buttons: Tensor, plan: TimePlan, memory: KVMemory | None) -> Tensor:
+    def _read_buttons(self, x: Tensor, k: Tensor, v: Tensor, plan: TimePlan) -> Tensor:
         tokens = x.shape[2]
-        window = rearrange(self.keyboard_embed(buttons), "b f rows width -> b f 1 (rows width)")
-        k, v = self.keyboard_kv_proj(window).chunk(2, -1)
-        k = rotate(split_heads(self.key_attn_k_norm(k), self.heads), plan.rotation)
-        v = split_heads(v, self.heads)
-        if memory is not None:
-            k, v = memory.append(k, v)
         q_plain = split_heads(self.key_attn_q_norm(self.keyboard_q_proj(x)), self.heads)
         q_pattern, k_pattern = "b f s heads d -> b heads (f s) d", "b f 1 heads d -> b heads f d"
         sink = None

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
-from scope_play.model.action import ActionModule, ActionWindows, TimePlan, window_rows
+from scope_play.model.action import ActionCondition, ActionModule, ActionWindows, TimePlan, window_rows
 from scope_play.model.cache import KVMemory, LayerMemory, StreamCache
 from scope_play.model.config import DiTConfig
 from scope_play.model.layers import (
@@ -33,7 +33,6 @@ from scope_play.model.layers import (
 )
 from scope_play.model.layout import FrameLayout, bidirectional, block_causal
 
-
 SMALLEST_SIGMA = 0.02
 """Noise levels below this, such as a clean context's 0, divide by it when a clean prediction becomes a velocity."""
 
@@ -45,14 +44,22 @@ class TextKV(NamedTuple):
     values: Tensor
 
 
+class TimeEmbedding(NamedTuple):
+    """What the network makes of timesteps (B, 1 or F): embedding (B, 1 or F, C), modulation (B, 1 or F, 6, C)."""
+
+    timesteps: Tensor
+    embedding: Tensor
+    modulation: Tensor
+
+
 class PassPlan(NamedTuple):
-    """What all blocks of one pass share."""
+    """What does not change from one pass over the same latents to the next."""
 
     rotation: Rotation
     sink_rotation: Rotation | None
     token_mask: Tensor | None
     time: TimePlan
-    windows: ActionWindows
+    conditions: list[ActionCondition | None]
 
 
 class Attention(nn.Module):
@@ -119,7 +126,13 @@ class Block(nn.Module):
         self.modulation = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
 
     def forward(
-        self, x: Tensor, modulation: Tensor, plan: PassPlan, text: TextKV | None, memory: LayerMemory | None
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        plan: PassPlan,
+        condition: ActionCondition | None,
+        text: TextKV | None,
+        memory: LayerMemory | None,
     ) -> Tensor:
         """x (B, F, S, C); modulation (B, F or 1, 6, C) from the time projection."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation[:, None] + modulation).split(1, dim=2)
@@ -129,9 +142,9 @@ class Block(nn.Module):
         x = torch.addcmul(x, gate1, attended)
         if self.cross_attn is not None and self.norm3 is not None and text is not None:
             x = x + self.cross_attn(self.norm3(x), text)
-        if self.action_attn is not None:
+        if self.action_attn is not None and condition is not None:
             pixels, buttons = (None, None) if memory is None else (memory.pixels, memory.buttons)
-            x = self.action_attn(x, plan.windows, plan.time, pixels, buttons)
+            x = self.action_attn(x, condition, plan.time, pixels, buttons)
         return torch.addcmul(x, gate2, self.ffn(modulate(x, shift2, scale2, self.eps)))
 
 
@@ -186,8 +199,9 @@ class DiT(nn.Module):
         latents (B, in_channels, F, H, W); timesteps (B, K) in 0..1000, the K distinct ones, with `timestep_index`
         (F,) telling which each frame carries (not needed when K is 1 or F); buttons (B, N, 6) and sticks (B, N, 4)
         one row per video frame; context (B, L, text_dim) or the `text_cache` made from it; action_keep (B,) 0 where
-        a sample's actions are dropped. `windows` gives the rows already cut into windows instead. `layout` says who sees whom: by default everyone, or block-causally with
-        chunk 1 if the config is causal. Returns the velocity, shaped as the latents with out_channels.
+        a sample's actions are dropped. `windows` gives the rows already cut into windows instead. `layout` says who
+        sees whom: by default everyone, or block-causally with chunk 1 if the config is causal. Returns the velocity,
+        shaped as the latents with out_channels.
 
         Raises ScopeError when latents do not divide into patches, rows are too few, or the text is missing.
         """
@@ -197,42 +211,64 @@ class DiT(nn.Module):
         layout = layout.to(latents.device)
         if timestep_index is None:
             timestep_index = layout.timestep_index
-        x, grid = self._patchify(latents)
-        time, modulation = self.embed_time(timesteps.to(latents.dtype), frames, timestep_index)
         if windows is None:
             windows = self._windows(buttons, sticks, action_keep, layout.action_index)
-        plan = self._plan(layout, grid, windows)
+        plan = self._plan(layout, self._grid(latents), windows)
         text = text_cache if text_cache is not None or context is None else self.text_keys(context)
-        self._check_text(text)
-        for index, block in enumerate(self.blocks):
-            x = block(x, modulation, plan, None if text is None else text[index], None)
-        return self._velocity(self._unpatchify(self.head(x, time), grid), latents, timesteps, timestep_index)
+        time = self.embed_time(timesteps.to(latents.dtype), frames, timestep_index)
+        return self._run(latents, time, plan, text, None)
 
     def step(
         self,
         latents: Tensor,
-        timesteps: Tensor,
+        time: Tensor | TimeEmbedding,
         cache: StreamCache,
-        windows: ActionWindows,
+        plan: ActionWindows | PassPlan,
         *,
         text_cache: list[TextKV] | None = None,
     ) -> Tensor:
         """One pass over the chunk in flight, (B, in_channels, n, H, W), against the cache.
 
         The chunk's keys and values are left in the cache's tail: `cache.commit()` after a pass over the clean chunk
-        keeps them. timesteps (B, 1) or (B, n); windows as window_rows makes them, for these n latents.
+        keeps them. `time` is timesteps (B, 1) or (B, n), or what `embed_time` made of them; `plan` the action windows
+        of these n latents, or what `plan_chunk` made of them: made once, they serve every pass.
         """
-        frames, device = latents.shape[2], latents.device
-        x, grid = self._patchify(latents)
-        positions = torch.arange(cache.position, cache.position + frames, device=device)
-        time, modulation = self.embed_time(timesteps.to(latents.dtype), frames, None)
-        rotation = video_rotation(positions, *grid, self.config.head_dim)
-        along_time = TimePlan(pixel_rotation(positions, self.config.head_dim), None, 0, None)
-        plan = PassPlan(rotation, None, None, along_time, windows)
-        self._check_text(text_cache)
-        for index, (block, memory) in enumerate(zip(self.blocks, cache.layers, strict=True)):
-            x = block(x, modulation, plan, None if text_cache is None else text_cache[index], memory)
-        return self._velocity(self._unpatchify(self.head(x, time), grid), latents, timesteps, None)
+        if isinstance(plan, ActionWindows):
+            plan = self.plan_chunk(latents, cache, plan)
+        if isinstance(time, Tensor):
+            time = self.embed_time(time.to(latents.dtype), latents.shape[2], None)
+        return self._run(latents, time, plan, text_cache, cache)
+
+    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows) -> PassPlan:
+        """What all passes over the next chunk share; `latents` gives its shape alone."""
+        positions = torch.arange(cache.position, cache.position + latents.shape[2], device=latents.device)
+        return self._plan(FrameLayout(positions, positions), self._grid(latents), windows)
+
+    def _run(
+        self,
+        latents: Tensor,
+        time: TimeEmbedding,
+        plan: PassPlan,
+        text: list[TextKV] | None,
+        cache: StreamCache | None,
+    ) -> Tensor:
+        if text is None and self.text_embedding is not None:
+            raise ScopeError("this model needs a prompt's context; pass context= or text_cache=")
+        x = self._patchify(latents)
+        for index, block in enumerate(self.blocks):
+            x = block(
+                x,
+                time.modulation,
+                plan,
+                plan.conditions[index],
+                None if text is None else text[index],
+                None if cache is None else cache.layers[index],
+            )
+        output = self._unpatchify(self.head(x, time.embedding), self._grid(latents))
+        if self.config.prediction == "velocity":
+            return output
+        sigmas = (time.timesteps / 1000).clamp_min(SMALLEST_SIGMA)
+        return (latents - output) / sigmas[:, None, :, None, None]
 
     def turn_sinks(self, cache: StreamCache) -> None:
         """Bring the cache's attention sinks up to the window; once before each chunk."""
@@ -242,8 +278,8 @@ class DiT(nn.Module):
         # Turning by a time shift alone: the rotation of position `shift` at row 0 and column 0.
         cache.turn_sinks(video_rotation(shift, 1, 1, self.config.head_dim), pixel_rotation(shift, self.config.head_dim))
 
-    def embed_time(self, timesteps: Tensor, frames: int, index: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, K) timesteps -> time embedding (B, F or 1, C) and modulation (B, F or 1, 6, C), K computed once each."""
+    def embed_time(self, timesteps: Tensor, frames: int, index: Tensor | None = None) -> TimeEmbedding:
+        """(B, K) timesteps, K distinct ones computed once each, spread over frames by `index` (F,)."""
         count = timesteps.shape[1]
         if index is None and count not in (1, frames):
             raise ScopeError(f"{count} timesteps for {frames} latent frames need a timestep_index")
@@ -251,8 +287,8 @@ class DiT(nn.Module):
         time = self.time_embedding(timestep_sinusoid(timesteps, self.config.freq_dim).to(weight.dtype))
         modulation = self.time_projection(time).unflatten(-1, (6, self.config.dim))
         if index is not None:
-            time, modulation = time[:, index], modulation[:, index]
-        return time, modulation
+            timesteps, time, modulation = timesteps[:, index], time[:, index], modulation[:, index]
+        return TimeEmbedding(timesteps, time, modulation)
 
     def text_keys(self, context: Tensor) -> list[TextKV]:
         """(B, L, text_dim) -> keys and values for every block, once per prompt. All L positions count (SPEC.md 3)."""
@@ -264,10 +300,6 @@ class DiT(nn.Module):
     def tokens_per_frame(self, height: int, width: int) -> int:
         """Tokens of one latent frame of height x width latents."""
         return (height // self.config.patch[1]) * (width // self.config.patch[2])
-
-    def _check_text(self, text: list[TextKV] | None) -> None:
-        if text is None and self.text_embedding is not None:
-            raise ScopeError("this model needs a prompt's context; pass context= or text_cache=")
 
     def _windows(
         self, buttons: Tensor | None, sticks: Tensor | None, keep: Tensor | None, action_index: Tensor
@@ -282,12 +314,6 @@ class DiT(nn.Module):
             keep,
         )
 
-    def _velocity(self, output: Tensor, latents: Tensor, timesteps: Tensor, index: Tensor | None) -> Tensor:
-        if self.config.prediction == "velocity":
-            return output
-        sigmas = (timesteps if index is None else timesteps[:, index]).to(latents.dtype) / 1000
-        return (latents - output) / sigmas.clamp_min(SMALLEST_SIGMA)[:, None, :, None, None]
-
     def _plan(self, layout: FrameLayout, grid: tuple[int, int], windows: ActionWindows) -> PassPlan:
         head_dim, tokens = self.config.head_dim, grid[0] * grid[1]
         rotation = video_rotation(layout.positions, *grid, head_dim)
@@ -299,26 +325,27 @@ class DiT(nn.Module):
             sink_time = pixel_rotation(moved, head_dim)
         mask = None if layout.visible is None else frames_to_tokens(layout.visible, tokens, tokens)
         time = TimePlan(along_time, sink_time, layout.sink, layout.visible)
-        return PassPlan(rotation, sink_rotation, mask, time, windows)
+        conditions = [
+            None if block.action_attn is None else block.action_attn.condition(windows, along_time)
+            for block in self.blocks
+        ]
+        return PassPlan(rotation, sink_rotation, mask, time, conditions)
 
-    def _patchify(self, latents: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def _grid(self, latents: Tensor) -> tuple[int, int]:
         _, rows, columns = self.config.patch
-        if latents.shape[-2] % rows or latents.shape[-1] % columns:
-            raise ScopeError(f"latents of {latents.shape[-2]}x{latents.shape[-1]} do not divide into {rows}x{columns}")
+        height, width = latents.shape[-2:]
+        if height % rows or width % columns:
+            raise ScopeError(f"latents of {height}x{width} do not divide into patches of {rows}x{columns}")
+        return height // rows, width // columns
+
+    def _patchify(self, latents: Tensor) -> Tensor:
         # A convolution whose kernel is its stride is one matrix product over flattened patches.
-        patches = rearrange(
-            latents, "b c f (h rows) (w columns) -> b f (h w) (c rows columns)", rows=rows, columns=columns
-        )
-        x = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
-        return x, (latents.shape[-2] // rows, latents.shape[-1] // columns)
+        _, rows, columns = self.config.patch
+        pattern = "b c f (h rows) (w columns) -> b f (h w) (c rows columns)"
+        patches = rearrange(latents, pattern, rows=rows, columns=columns)
+        return F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
 
     def _unpatchify(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         _, rows, columns = self.config.patch
-        return rearrange(
-            x,
-            "b f (h w) (rows columns c) -> b c f (h rows) (w columns)",
-            h=grid[0],
-            w=grid[1],
-            rows=rows,
-            columns=columns,
-        )
+        pattern = "b f (h w) (rows columns c) -> b c f (h rows) (w columns)"
+        return rearrange(x, pattern, h=grid[0], w=grid[1], rows=rows, columns=columns)

@@ -100,7 +100,7 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """LayerNorm without weights, then scale and shift per latent frame. x (B, F, S, C), shift and scale (B, F, 1, C)."""
+    """LayerNorm without weights, then scale and shift: x (B, F, S, C), the others (B, F or 1, 1, C)."""
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
 
 

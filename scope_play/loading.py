@@ -1,0 +1,159 @@
+"""From a name or a folder to a `World`: nano and its kin, or the official SCOPE files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scope_play.errors import ScopeError
+from scope_play.model.config import NANO, DiTConfig
+from scope_play.model.dit import DiT
+from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
+from scope_play.sampling.streaming import StreamConfig
+from scope_play.world import World
+
+PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NANO_SIZE = (96, 160)
+UNTRAINED_SEED = 0
+FIRST_SCENE_SEED = 1
+
+
+@dataclass(frozen=True)
+class NativeConfig:
+    """`config.json` of a native folder: two networks, how to stream them, and the size they were trained at."""
+
+    world: DiTConfig
+    codec: TinyVAEConfig
+    stream: StreamConfig
+    size: tuple[int, int]
+    trained: bool
+
+
+def untrained_nano_config() -> NativeConfig:
+    return NativeConfig(NANO, TinyVAEConfig(), StreamConfig(window=12), NANO_SIZE, trained=False)
+
+
+def parse_native_config(values: Mapping[str, Any], where: str) -> NativeConfig:
+    """Raises ScopeError naming the key of `where` that is missing or does not fit."""
+    known = {field.name for field in fields(StreamConfig)}
+    try:
+        stream = {key: value for key, value in values["sampling"].items() if key in known}
+        unknown = set(values["sampling"]) - known
+        if unknown:
+            raise ScopeError(f"{where}: unknown key 'sampling.{min(unknown)}'; known are {', '.join(sorted(known))}")
+        return NativeConfig(
+            world=DiTConfig.from_json(values["world"], where),
+            codec=TinyVAEConfig(**values["codec"]),
+            stream=StreamConfig(**stream),
+            size=(int(values["size"][0]), int(values["size"][1])),
+            trained=bool(values["trained"]),
+        )
+    except KeyError as error:
+        raise ScopeError(f"{where}: key {error} is missing; export the folder again") from error
+    except TypeError as error:
+        raise ScopeError(f"{where}: a value has the wrong type ({error}); export the folder again") from error
+
+
+def to_native_json(config: NativeConfig) -> dict[str, Any]:
+    """Inverse of `parse_native_config`."""
+    from dataclasses import asdict
+
+    return {
+        "trained": config.trained,
+        "size": list(config.size),
+        "sampling": asdict(config.stream),
+        "world": config.world.to_json(),
+        "codec": asdict(config.codec),
+    }
+
+
+def pick_device(device: str | None) -> torch.device:
+    """The device asked for, or CUDA where there is one. Raises ScopeError for a device that is not there."""
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(chosen)
+    except RuntimeError as error:
+        raise ScopeError(f"device {chosen!r} is not known; use cpu or cuda") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ScopeError(f"device {chosen!r} was asked for, but torch {torch.__version__} finds no CUDA GPU; use cpu")
+    return resolved
+
+
+def pick_precision(precision: str | None, default: str) -> torch.dtype:
+    chosen = precision or default
+    if chosen not in PRECISIONS:
+        raise ScopeError(f"precision {chosen!r} is not known; use one of {', '.join(PRECISIONS)}")
+    return PRECISIONS[chosen]
+
+
+def load_world(model: str | Path, *, device: str | None, precision: str | None, overrides: Mapping[str, Any]) -> World:
+    """See `World.load`. `overrides` are StreamConfig fields that win over the folder's own."""
+    folder = nano_folder() if str(model) == "nano" else Path(model)
+    if str(model) != "nano" and not folder.is_dir():
+        raise ScopeError(f"there is no model {str(model)!r}; give 'nano' or a folder of weights")
+    where = pick_device(device)
+    config_file = folder / "config.json"
+    if str(model) == "nano" and not config_file.is_file():
+        return untrained_nano(where, pick_precision(precision, "fp32"), overrides)
+    return load_native(folder, str(model), where, pick_precision(precision, "fp32"), overrides)
+
+
+def nano_folder() -> Path:
+    import scope_play.weights
+
+    return Path(scope_play.weights.__path__[0]) / "nano"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ScopeError(f"{path} could not be read as JSON ({error}); restore the file") from error
+    if not isinstance(values, dict):
+        raise ScopeError(f"{path} holds a {type(values).__name__}, not an object; restore the file")
+    return values
+
+
+def untrained_nano(device: torch.device, dtype: torch.dtype, overrides: Mapping[str, Any]) -> World:
+    """Nano with random weights, the same on every machine: it plays, and says that it has learned nothing."""
+    config = untrained_nano_config()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(UNTRAINED_SEED)
+        network, codec = DiT(config.world), TinyVAE(config.codec)
+    return build_world(network, codec, config, "nano", {"model": "nano", "sha256": ""}, device, dtype, overrides)
+
+
+def build_world(
+    network: DiT,
+    codec: TinyVAE,
+    config: NativeConfig,
+    name: str,
+    identity: dict[str, str],
+    device: torch.device,
+    dtype: torch.dtype,
+    overrides: Mapping[str, Any],
+) -> World:
+    return World(
+        network.to(device, dtype).requires_grad_(False),
+        codec.to(device, dtype).requires_grad_(False),
+        replace(config.stream, **overrides),
+        size=config.size,
+        name=name,
+        trained=config.trained,
+        identity=identity,
+        default_image=first_scene(config.size),
+    )
+
+
+def first_scene(size: tuple[int, int]) -> np.ndarray:
+    """Where a native model starts unless told otherwise: the arena, as a new player first sees it."""
+    from scope_play.arena.arena import Arena
+
+    height, width = size
+    return Arena(1, seed=FIRST_SCENE_SEED, height=height, width=width).render()[0]

@@ -1,0 +1,182 @@
+"""Cached streaming equals one uncached block-causal pass: the promise everything in play rests on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from scope_play.errors import ScopeError
+from scope_play.model.action import ActionWindows, window_rows
+from scope_play.model.cache import CacheConfig, StreamCache
+from scope_play.model.config import ActionConfig, DiTConfig
+from scope_play.model.dit import DiT
+from scope_play.model.layout import block_causal, two_stream
+
+LIMIT = 2e-5
+GRID = (2, 3)
+
+
+def tiny_config(**changes: object) -> DiTConfig:
+    values: dict[str, object] = {
+        "dim": 48, "layers": 2, "heads": 2, "ffn_dim": 64, "in_channels": 8, "out_channels": 8,
+        "patch": (1, 1, 1), "text_dim": None, "freq_dim": 32, "causal": True,
+    }  # fmt: skip
+    return DiTConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def lively(network: DiT, seed: int = 0) -> DiT:
+    """Random weights large enough that every path changes the output."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.15, generator=generator)
+    return network.eval()
+
+
+class Clip:
+    """A random clip of clean latents with its actions."""
+
+    def __init__(self, batch: int, latents: int, seed: int = 1) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.latents = torch.randn(batch, 8, latents, *GRID, generator=generator)
+        self.buttons = (torch.rand(batch, 4 * latents, 6, generator=generator) > 0.5).float()
+        self.sticks = torch.rand(batch, 4 * latents, 4, generator=generator) * 2 - 1
+        self.noise = torch.randn(self.latents.shape, generator=generator)
+
+
+def stream(network: DiT, clip: Clip, config: CacheConfig, poison: float | None = None) -> Tensor:
+    """The clip through the cache, chunk by chunk: a noisy pass that must leave no trace, then the commit pass."""
+    batch, _, count, height, width = clip.latents.shape
+    cache = StreamCache(network.config, config, batch=batch, tokens=height * width)
+    if poison is not None:
+        for memory in cache.memories():
+            for tensor in memory.tensors():
+                tensor.fill_(poison)
+    buttons = window_rows(clip.buttons, count, ActionConfig())
+    sticks = window_rows(clip.sticks, count, ActionConfig())
+    outputs, start = [], 0
+    while start < count:
+        part = slice(start, start + (1 if start == 0 else config.chunk))
+        windows = ActionWindows(sticks[:, part], buttons[:, part])
+        network.turn_sinks(cache)
+        network.step(clip.noise[:, :, part], torch.full((batch, 1), 600.0), cache, windows)
+        outputs.append(network.step(clip.latents[:, :, part], torch.zeros(batch, 1), cache, windows))
+        cache.commit()
+        start = part.stop
+    return torch.cat(outputs, 2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    chunk=st.integers(1, 3),
+    window=st.integers(1, 14),
+    sink=st.integers(0, 3),
+    batch=st.sampled_from([1, 3]),
+    heads=st.sampled_from([1, 2, 3]),
+)
+def test_cached_equals_masked(chunk: int, window: int, sink: int, batch: int, heads: int) -> None:
+    network = lively(DiT(tiny_config(heads=heads)))
+    clip = Clip(batch, 1 + 12 // chunk * chunk)
+    layout = block_causal(clip.latents.shape[2], chunk=chunk, window=window, sink=sink)
+    with torch.no_grad():
+        whole = network(clip.latents, torch.zeros(batch, 1), layout=layout, buttons=clip.buttons, sticks=clip.sticks)
+        cached = stream(network, clip, CacheConfig(window, chunk, sink))
+    assert (whole - cached).abs().max() <= LIMIT
+    assert whole.std() > 0.1
+
+
+@pytest.mark.parametrize("sink", [0, 2])
+def test_slots_out_of_sight_may_hold_anything(sink: int) -> None:
+    network, clip = lively(DiT(tiny_config())), Clip(2, 9)
+    with torch.no_grad():
+        plain = stream(network, clip, CacheConfig(4, 2, sink))
+        poisoned = stream(network, clip, CacheConfig(4, 2, sink), poison=float("nan"))
+    assert torch.equal(plain, poisoned)
+
+
+def test_what_leaves_the_window_is_forgotten_and_the_sink_is_not() -> None:
+    network, clip = lively(DiT(tiny_config(layers=1))), Clip(1, 9)
+    changed = Clip(1, 9)
+    changed.latents[:, :, 0] += 1
+    with torch.no_grad():
+        for sink, remembered in ((0, False), (1, True)):
+            config = CacheConfig(3, 1, sink)
+            difference = (stream(network, clip, config) - stream(network, changed, config))[:, :, -1].abs().max()
+            assert (difference > 1e-4) == remembered
+
+
+def test_two_stream_targets_see_clean_context_and_themselves() -> None:
+    """Training's two-stream pass gives each target what streaming would: earlier clean latents and its own noise."""
+    network, clip = lively(DiT(tiny_config())), Clip(1, 5)
+    both = torch.cat([clip.latents, clip.noise], 2)
+    times = torch.cat([torch.zeros(1, 5), torch.full((1, 5), 600.0)], 1)
+    with torch.no_grad():
+        out = network(both, times, layout=two_stream(5), buttons=clip.buttons, sticks=clip.sticks)[:, :, 5:]
+        cache = StreamCache(network.config, CacheConfig(8), batch=1, tokens=6)
+        buttons, sticks = (window_rows(rows, 5, ActionConfig()) for rows in (clip.buttons, clip.sticks))
+        for index in range(5):
+            part = slice(index, index + 1)
+            windows = ActionWindows(sticks[:, part], buttons[:, part])
+            noisy = network.step(clip.noise[:, :, part], torch.full((1, 1), 600.0), cache, windows)
+            assert (noisy - out[:, :, part]).abs().max() <= LIMIT
+            network.step(clip.latents[:, :, part], torch.zeros(1, 1), cache, windows)
+            cache.commit()
+
+
+def test_positions_have_no_end() -> None:
+    """A world that has run for days answers as a young one: rotary scores depend on differences alone."""
+    network, clip = lively(DiT(tiny_config())), Clip(1, 9)
+    young, old = (StreamCache(network.config, CacheConfig(4), batch=1, tokens=6) for _ in range(2))
+    old.position = 4 * 1_000_000
+    buttons, sticks = (window_rows(rows, 9, ActionConfig()) for rows in (clip.buttons, clip.sticks))
+    with torch.no_grad():
+        for index in range(9):
+            part = slice(index, index + 1)
+            windows = ActionWindows(sticks[:, part], buttons[:, part])
+            results = []
+            for cache in (young, old):
+                results.append(network.step(clip.latents[:, :, part], torch.zeros(1, 1), cache, windows))
+                cache.commit()
+                for memory in cache.memories():
+                    memory.filled = min(index + 1, 4)
+            assert (results[0] - results[1]).abs().max() <= 1e-4
+
+
+def test_snapshot_and_restore_are_exact() -> None:
+    network, clip = lively(DiT(tiny_config())), Clip(1, 9)
+    cache = StreamCache(network.config, CacheConfig(3, 1, 1), batch=1, tokens=6)
+    buttons, sticks = (window_rows(rows, 9, ActionConfig()) for rows in (clip.buttons, clip.sticks))
+
+    def run(indices: range) -> list[Tensor]:
+        made = []
+        for index in indices:
+            part = slice(index, index + 1)
+            network.turn_sinks(cache)
+            windows = ActionWindows(sticks[:, part], buttons[:, part])
+            made.append(network.step(clip.latents[:, :, part], torch.zeros(1, 1), cache, windows))
+            cache.commit()
+        return made
+
+    with torch.no_grad():
+        run(range(4))
+        kept = cache.snapshot()
+        first = run(range(4, 9))
+        cache.restore(kept)
+        second = run(range(4, 9))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert kept.nbytes == cache.nbytes
+
+
+def test_action_rows_too_few_are_named() -> None:
+    with pytest.raises(ScopeError, match="5 latent frames need 16 action rows, but 15"):
+        window_rows(torch.zeros(1, 15, 6), 5, ActionConfig())
+
+
+def test_commit_without_a_chunk_is_refused() -> None:
+    cache = StreamCache(tiny_config(), CacheConfig(4), batch=1, tokens=6)
+    with pytest.raises(ScopeError, match="no chunk in flight"):
+        cache.commit()
