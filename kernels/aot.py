@@ -1,0 +1,201 @@
+"""Compiles every kernel for every current NVIDIA architecture, without a GPU: `python -m scope_play.kernels.aot`.
+
+Prints registers, shared memory and the share of 16-byte loads of each, and fails when one spills, exceeds the
+architecture's shared memory or no longer compiles. Needs only the triton package: its wheel carries ptxas and
+cuobjdump. Compiled kernels stay in Triton's cache, so a second run is a matter of seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from scope_play.errors import ScopeError
+from scope_play.kernels.launch import Launch
+from scope_play.kernels.shapes import ChunkShape
+
+SHARED_LIMIT = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
+"""Compute capability -> bytes of shared memory one block may use. Triton targets 90, 100 and 120 as 90a, 100a, 120a."""
+
+COUNTS = {"valid_count", "pixels", "tokens", "rows"}
+"""Integer arguments that need not be multiples of 16; the others are strides, and are."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel as one model launches it."""
+
+    name: str
+    kernel: Any
+    launch: Launch
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the assembler made of a case. `wide` of `loads` global loads move 16 bytes a thread."""
+
+    case: str
+    capability: int
+    warps: int
+    registers: int
+    stack: int
+    shared: int
+    wide: int
+    loads: int
+
+    def faults(self) -> list[str]:
+        """Why this kernel must not ship; empty when all is well."""
+        faults = []
+        if self.stack:
+            faults.append(f"spills {self.stack} bytes a thread")
+        if self.shared > SHARED_LIMIT[self.capability]:
+            faults.append(f"needs {self.shared} bytes of shared memory of {SHARED_LIMIT[self.capability]}")
+        if not self.wide:
+            faults.append("has no 16-byte loads")
+        return [f"{self.case} on sm_{self.capability} {fault}" for fault in faults]
+
+
+def cases() -> list[Case]:
+    """Every kernel at SCOPE's shapes (480x832: 390 tokens, 24 x 128) and at those of nano's sizes."""
+    from scope_play.kernels import button_attention, modulate, norm_rope, pixel_attention
+
+    scope = ChunkShape(batch=1, latents=1, tokens=390, heads=24, head_dim=128, slots=13)
+    models = {
+        "scope": (scope, "bf16"),
+        "scope, chunk 3": (scope._replace(latents=3), "bf16"),
+        "scope, chunk 4": (scope._replace(latents=4), "bf16"),
+        "nano 8x32": (ChunkShape(1, 1, 60, 8, 32, 13), "fp32"),
+        "nano 8x48": (ChunkShape(1, 1, 60, 8, 48, 13), "bf16"),
+        "nano 4x96": (ChunkShape(1, 1, 15, 4, 96, 13), "bf16"),
+    }
+    found = []
+    for name, (shape, dtype) in models.items():
+
+        def add(what: str, kernel: Any, launch: Launch, name: str = name, dtype: str = dtype) -> None:
+            found.append(Case(f"{what}, {name}", kernel, launch, dtype))
+
+        add("pixel_attention", pixel_attention.pixel_attention_kernel, pixel_attention.plan(shape))
+        if shape.latents > 1 or name == "nano 8x48":
+            continue  # nothing else depends on the length of a chunk, or on this padded head size, in a new way
+        add("button_attention", button_attention.button_attention_kernel, button_attention.plan(shape))
+        if name != "nano 4x96":
+            add("norm_rope", norm_rope.norm_rope_kernel, norm_rope.plan(shape))
+            row = modulate.plan((1, 1, shape.tokens, shape.width))
+            add("norm_rope without queries", norm_rope.norm_rope_kernel, norm_rope.plan(shape, with_queries=False))
+            add("modulate", modulate.modulate_kernel, row)
+            add("gate_add", modulate.gate_add_kernel, row)
+            add("action_fuse", modulate.action_fuse_kernel, row)
+    return found
+
+
+def source(case: Case) -> Any:
+    """The ASTSource of a case, typed and aligned as PyTorch's allocations are."""
+    from triton.compiler import ASTSource
+
+    names = case.kernel.arg_names
+    signature: dict[str, str] = {}
+    attributes: dict[tuple[int, ...], list[list[Any]]] = {}
+    for position, name in enumerate(names):
+        if name in case.launch.constants:
+            signature[name] = "constexpr"
+        elif name in ("eps", "scale"):
+            signature[name] = "fp32"
+        elif name.endswith("_ptr"):
+            signature[name] = {"cos_ptr": "*fp32", "sin_ptr": "*fp32", "valid_ptr": "*i32"}.get(name, f"*{case.dtype}")
+            attributes[(position,)] = [["tt.divisibility", 16]]
+        else:
+            signature[name] = "i64" if name.startswith("cache_") else "i32"
+            if name not in COUNTS:
+                attributes[(position,)] = [["tt.divisibility", 16]]
+    constants = {(names.index(name),): value for name, value in case.launch.constants.items()}
+    return ASTSource(case.kernel, signature, constants, attributes)
+
+
+def compile_case(name: str, capability: int) -> Resources:
+    """Compiles the case called `name` and reads what the assembler reports. Raises triton's own errors."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    case = next(case for case in cases() if case.name == name)
+    compiled = triton.compile(
+        source(case), target=GPUTarget("cuda", capability, 32), options={"num_warps": case.launch.num_warps}
+    )
+    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
+        binary.write(compiled.asm["cubin"])
+        binary.flush()
+        usage, code = (
+            subprocess.run([str(tools / tool), *flags, binary.name], capture_output=True, text=True, check=True).stdout
+            for tool, *flags in (("cuobjdump", "--dump-resource-usage"), ("nvdisasm", "-c"))
+        )
+    figures = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    loads = re.findall(r"\b(LDG(?:STS)?\.\S+)", code)
+    return Resources(
+        name,
+        capability,
+        case.launch.num_warps,
+        figures["REG"],
+        figures["STACK"] + figures["LOCAL"],
+        compiled.metadata.shared,
+        sum(".128" in load for load in loads),
+        len(loads),
+    )
+
+
+def compile_all(names: Sequence[str], capabilities: Sequence[int], workers: int) -> list[Resources]:
+    jobs = [(name, capability) for name in names for capability in capabilities]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(compile_case, *zip(*jobs, strict=True)))
+
+
+def table(results: Sequence[Resources]) -> str:
+    """One line a case: registers / KiB of shared memory / 16-byte loads of all, for each architecture."""
+    capabilities = sorted({result.capability for result in results})
+    by_case: dict[str, dict[int, Resources]] = {}
+    for result in results:
+        by_case.setdefault(result.case, {})[result.capability] = result
+    lines = ["registers / KiB shared / 16-byte loads".ljust(40) + "".join(f"{f'sm_{c}':>15}" for c in capabilities)]
+    for name, row in by_case.items():
+        cells = (f"{r.registers}/{r.shared / 1024:.1f}/{r.wide}of{r.loads}" for r in (row[c] for c in capabilities))
+        lines.append(name.ljust(40) + "".join(f"{cell:>15}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0 when every kernel is fit for every architecture, 1 otherwise."""
+    from scope_play.kernels.triton_primitives import INTERPRET
+
+    parser = argparse.ArgumentParser(prog="python -m scope_play.kernels.aot", description=__doc__.splitlines()[0])
+    parser.add_argument("--sm", type=int, nargs="+", choices=SHARED_LIMIT, default=list(SHARED_LIMIT))
+    parser.add_argument("--only", default="", help="compile only the cases whose name contains this")
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args(argv)
+    if INTERPRET:
+        raise ScopeError("TRITON_INTERPRET is set, so nothing would be compiled; unset it and run again")
+    names = [case.name for case in cases() if args.only in case.name]
+    if not names:
+        raise ScopeError(f"no kernel's name contains {args.only!r}; names are like {cases()[0].name!r}")
+    results = compile_all(names, args.sm, args.workers)
+    print(table(results))
+    faults = [fault for result in results for fault in result.faults()]
+    for fault in faults:
+        print(f"FAILED: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ScopeError as error:
+        print(f"scope_play.kernels.aot: {error}", file=sys.stderr)
+        sys.exit(2)

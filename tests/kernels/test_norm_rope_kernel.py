@@ -1,0 +1,43 @@
+"""The Triton kernel against its twin, on a GPU or in the interpreter."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from kernel_cases import Draw, assert_close, draws, on, poisoned_outputs
+
+from scope_play.kernels import norm_rope_torch as twin
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(draw=draws())
+def test_equals_its_twin(device: torch.device, draw: Draw) -> None:
+    from scope_play.kernels.norm_rope import norm_rope
+
+    draw, rotation = on(draw, device), draw.rotation(draw.tokens)
+    (k_cache, v_cache), (k_twin, v_twin) = draw.caches(), draw.caches()
+    inputs = (draw.q, draw.k, draw.v, draw.q_weight, draw.k_weight, rotation)
+    with poisoned_outputs():
+        got = norm_rope(*inputs, k_cache, v_cache)
+    want = twin.norm_rope(*inputs, k_twin, v_twin)
+    assert got is not None
+    assert want is not None
+    assert_close(got, want, draw.dtype)
+    used = slice(0, draw.valid)
+    assert_close(k_cache[:, used], k_twin[:, used], draw.dtype)
+    assert torch.equal(v_cache[:, used], v_twin[:, used])
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(draw=draws(shared=True))
+def test_button_keys_have_no_queries(device: torch.device, draw: Draw) -> None:
+    from scope_play.kernels.norm_rope import norm_rope
+
+    draw, rotation = on(draw, device), draw.rotation()
+    (k_cache, v_cache), (k_twin, v_twin) = draw.caches(), draw.caches()
+    k, v = draw.normal(draw.batch, draw.latents, 1, 2 * draw.width).split(draw.width, dim=-1)
+    assert norm_rope(None, k, v, None, draw.k_weight, rotation, k_cache, v_cache) is None
+    twin.norm_rope(None, k, v, None, draw.k_weight, rotation, k_twin, v_twin)
+    used = slice(0, draw.valid)
+    assert_close(k_cache[:, used], k_twin[:, used], draw.dtype)
+    assert torch.equal(v_cache[:, used], v_twin[:, used])
