@@ -92,4 +92,4 @@ def to_frames(video: Tensor) -> np.ndarray:
     import torch
 
     levels = ((video[0].permute(1, 2, 3, 0) + 1) * 127.5).clamp(0, 255)
-    return levels.to(torch.uint8).cpu().numpy()
+    return levels.to(torch.uint8).contiguous().cpu().numpy()

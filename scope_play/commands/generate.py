@@ -1,0 +1,127 @@
+"""`scope-play generate`: clips from images, prompts and recorded actions."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scope_play.errors import ScopeError
+
+if TYPE_CHECKING:
+    from scope_play.clip_jobs import ClipJob
+    from scope_play.generate import ClipInputs, ClipOptions
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", "--model_dir", default="nano", help="nano, or a folder of weights (default: nano)")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--image", "--input_image", type=Path, metavar="FILE", help="start image, cropped to fit")
+    start.add_argument(
+        "--image-dir",
+        "--input_image_dir",
+        type=Path,
+        metavar="DIR",
+        help="one clip for each image; foo.png goes with foo.parquet and foo.txt beside it, or with the common ones",
+    )
+    parser.add_argument("--actions", "--action_path", type=Path, metavar="FILE", help="recorded actions (parquet)")
+    parser.add_argument("--prompt", help="what the world looks like; nano takes none")
+    parser.add_argument(
+        "--out", "--output_dir", type=Path, default=Path(), metavar="PATH", help="an .mp4 file, or a folder for clips"
+    )
+    parser.add_argument("--force", action="store_true", help="replace clips that exist already")
+    clip = parser.add_argument_group("the clip (defaults are the model's own)")
+    clip.add_argument("--frames", "--max_frames", type=int, help="length in frames, rounded down to 4k+1 (SCOPE: 81)")
+    clip.add_argument("--size", type=parse_size, metavar="HxW", help="rounded up to multiples of 32 (SCOPE: 480x832)")
+    clip.add_argument("--steps", "--num_inference_steps", type=int, help="denoising steps (SCOPE: 30)")
+    clip.add_argument("--guidance", type=float, help="how strongly the prompt acts; 1 is off (SCOPE: 5)")
+    clip.add_argument("--action-guidance", type=float, help="how strongly the actions act; 1 is off, and the default")
+    clip.add_argument("--shift", type=float, help="larger spends more steps at high noise (SCOPE: 5)")
+    clip.add_argument("--seed", type=int, default=0, help="the same seed gives the same clip (default: 0)")
+    clip.add_argument("--negative-prompt", help="what to steer away from (SCOPE: the text it was released with)")
+    place = parser.add_argument_group("where it runs")
+    place.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    place.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="of the weights (SCOPE: bf16, nano: fp32)")
+    place.add_argument(
+        "--offload",
+        choices=("auto", "none", "blocks"),
+        default="auto",
+        help="blocks: keep SCOPE's blocks in host memory and stream them through the GPU, for cards of 12-24 GB",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from scope_play.clip_jobs import folder_jobs, readable, single_job
+    from scope_play.generate import ClipOptions
+
+    options = ClipOptions(
+        frames=args.frames,
+        size=args.size,
+        steps=args.steps,
+        shift=args.shift,
+        guidance=args.guidance,
+        action_guidance=args.action_guidance,
+        seed=args.seed,
+        negative_prompt=args.negative_prompt,
+        device=args.device,
+        precision=args.precision,
+        offload=args.offload,
+    )
+    if args.image_dir is None:
+        jobs = [single_job(args.image, args.actions, args.prompt, args.out)]
+    else:
+        jobs = folder_jobs(args.image_dir, args.actions, args.prompt, args.out)
+    ready: list[tuple[ClipJob, ClipInputs]] = []
+    failed = 0
+    for job, inputs in readable(jobs, force=args.force):
+        if not isinstance(inputs, ScopeError):
+            ready.append((job, inputs))
+        elif len(jobs) == 1:
+            raise inputs
+        else:
+            failed += 1
+            complain(job, inputs)
+    if ready:
+        failed += make_all(args.model, options, ready)
+    return 2 if failed else 0
+
+
+def make_all(model: str, options: ClipOptions, ready: list[tuple[ClipJob, ClipInputs]]) -> int:
+    """Makes and writes every clip; returns how many failed. The only clip's error is raised instead."""
+    from scope_play.clip_jobs import write_clip
+    from scope_play.generate import open_model
+    from scope_play.progress import StageBars
+
+    failed = 0
+    with StageBars() as bars:
+        maker = open_model(model, options, [inputs.prompt or "" for _, inputs in ready], bars)
+        for job, inputs in ready:
+            began = time.perf_counter()
+            try:
+                frames = maker.make(inputs, bars)
+                write_clip(job, frames, maker.settings(), time.perf_counter() - began)
+            except ScopeError as error:
+                if len(ready) == 1:
+                    raise
+                failed += 1
+                complain(job, error)
+                continue
+            print(f"{job.video}: {len(frames)} frames in {time.perf_counter() - began:.1f} s")
+    return failed
+
+
+def complain(job: ClipJob, error: ScopeError) -> None:
+    print(f"scope-play: {job.name}: {error}", file=sys.stderr)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`480x832` -> (480, 832)."""
+    try:
+        height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 480x832") from None
+    if height < 1 or width < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; both numbers must be positive")
+    return height, width

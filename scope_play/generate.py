@@ -1,0 +1,285 @@
+"""Clips from an image, a prompt and recorded actions, with whichever sampler the model was trained for.
+
+frames = generate("nano", actions="run.parquet", seed=7)
+frames = generate("weights/scope", image="start.png", actions="run.parquet", prompt="a desert town", steps=30)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from scope_play.actions import FRAMES_PER_LATENT, ROW_WIDTH, as_model_actions, check_rows, fit_rows, read_actions
+from scope_play.errors import ScopeError
+from scope_play.images import crop_and_resize, frames_at_most, read_image
+from scope_play.loading import pick_device, pick_precision
+from scope_play.memory import FreeMemory, clip_need, require_placement
+from scope_play.model.vae_tiling import Tiling
+from scope_play.offload import stream_blocks
+from scope_play.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
+from scope_play.sampling.offline import (
+    ClipShape,
+    Conditions,
+    Progress,
+    Sampling,
+    generate_clip,
+    ignore_progress,
+)
+from scope_play.weights.hashing import HashCache
+from scope_play.weights.jsons import read_json_object
+from scope_play.weights.official import CONFIG, ScopeFolder, open_scope_folder
+from scope_play.world import World
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scope_play.model.dit import DiT
+    from scope_play.model.vae import WanVAE
+
+DEFAULT_FRAMES = 81
+MAX_LATENTS = 100
+"""Positions in time that the released network knows: 397 frames."""
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What all clips of a run share. None means the model's own default.
+
+    `frames` is rounded down to 4k+1, `size` (height, width) up to multiples of 32. `offload` is one of "auto", "none",
+    "blocks".
+    """
+
+    frames: int | None = None
+    size: tuple[int, int] | None = None
+    steps: int | None = None
+    shift: float | None = None
+    guidance: float | None = None
+    action_guidance: float | None = None
+    seed: int = 0
+    negative_prompt: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    offload: str = "auto"
+
+
+@dataclass(frozen=True)
+class ClipInputs:
+    """What one clip is made from: a start image, uint8 RGB, action rows (N, 10), and a prompt; each may be None."""
+
+    image: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    prompt: str | None = None
+
+
+class ClipMaker(Protocol):
+    """A loaded model, ready to make clips."""
+
+    def make(self, inputs: ClipInputs, progress: Progress) -> np.ndarray:
+        """uint8 frames (T, H, W, 3)."""
+
+    def settings(self) -> dict[str, Any]:
+        """Everything but the inputs that the frames depend on, as JSON values."""
+
+
+class StreamMaker:
+    """Clips from a world that streams: the same frames as playing it with the same actions."""
+
+    def __init__(self, world: World, options: ClipOptions) -> None:
+        spec = world.spec
+        if options.size is not None and options.size != (spec.height, spec.width):
+            raise ScopeError(f"{spec.name} makes {spec.height}x{spec.width} pixels only; leave out the size.")
+        if options.shift is not None or options.negative_prompt is not None:
+            raise ScopeError(
+                f"{spec.name} streams, with the schedule it was trained for; leave out shift and negative."
+            )
+        if options.guidance not in (None, 1) and not spec.has_text:
+            raise ScopeError(f"{spec.name} takes no prompt that guidance could strengthen; leave it out.")
+        self.world = world
+        self.options = options
+
+    def make(self, inputs: ClipInputs, progress: Progress) -> np.ndarray:
+        rows = np.zeros((1, ROW_WIDTH), np.float32) if inputs.rows is None else inputs.rows
+        wanted = self.options.frames
+        if wanted is None:
+            wanted = DEFAULT_FRAMES if inputs.rows is None else len(rows)
+        per_chunk = self.world.spec.frames_per_chunk
+        chunks = (frames_at_most(wanted) - 1) // per_chunk
+        rows = fit_rows(rows, max(1, chunks * per_chunk))
+        with self.world.start(inputs.image, inputs.prompt, self.options.seed) as session:
+            frames = [session.first_frame[None]]
+            for chunk in session.stream(rows) if chunks else ():
+                frames.append(chunk.frames)
+                progress("chunks", chunk.index + 1, chunks)
+        return np.concatenate(frames)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "mode": "streaming",
+            "model": self.world.identity,
+            "seed": self.options.seed,
+            "stream": dict(vars(self.world.stream_config)),
+            "precision": self.world.spec.precision,
+            "device": self.world.spec.device,
+        }
+
+
+class OfflineMaker:
+    """Clips from released weights, all frames at once."""
+
+    def __init__(self, folder: ScopeFolder, options: ClipOptions, prompts: Sequence[str], progress: Progress) -> None:
+        """Checks memory, encodes all `prompts`, frees the text encoder, then loads the rest."""
+        self.folder = folder
+        self.shape = shape_of(options)
+        self.sampling = sampling_of(options)
+        self.negative = DEFAULT_NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
+        self.device = pick_device(options.device)
+        self.dtype = pick_precision(options.precision, "bf16")
+        library = PromptLibrary(folder, self.dtype)
+        texts = [*prompts, *([self.negative] if self.sampling.guidance != 1 else [])]
+        text_config = folder.text_config if library.missing(texts) else None
+
+        def need(shape: ClipShape) -> Any:
+            return clip_need(folder.dit_config, folder.vae_config, text_config, shape, self.dtype)
+
+        free = FreeMemory.now(self.device)
+        self.placement = require_placement(need(self.shape), free, options.offload, need, self.shape)
+        self.contexts = library.embed(texts, self.device if self.placement.text_on_device else "cpu", progress)
+        self.dit, self.vae = self._load(progress)
+
+    def _load(self, progress: Progress) -> tuple[DiT, WanVAE]:
+        streamed = self.placement.offload == "blocks"
+        dit = self.folder.dit(
+            self.dtype,
+            "cpu" if streamed else self.device,
+            progress=lambda done, total: progress("transformer", done, total),
+        )
+        if streamed:
+            stream_blocks(dit, self.device)
+        vae = self.folder.vae(
+            self.dtype, self.device, progress=lambda done, total: progress("autoencoder", done, total)
+        )
+        return dit, vae
+
+    def make(self, inputs: ClipInputs, progress: Progress) -> np.ndarray:
+        image = inputs.image
+        if image is not None:
+            image = crop_and_resize(image, self.shape.height, self.shape.width)
+        buttons = sticks = None
+        if inputs.rows is not None:
+            rows = fit_rows(inputs.rows, self.shape.frames)
+            buttons, sticks = as_model_actions(rows, dtype=self.dtype, device=self.device)
+        negative = self._context(self.negative) if self.sampling.guidance != 1 else None
+        conditions = Conditions(self._context(inputs.prompt or ""), negative, buttons, sticks)
+        try:
+            return generate_clip(
+                self.dit,
+                self.vae,
+                conditions,
+                image,
+                self.shape,
+                self.sampling,
+                dtype=self.dtype,
+                device=self.device,
+                tiling=Tiling(),
+                progress=progress,
+            )
+        except torch.OutOfMemoryError as error:
+            raise ScopeError(
+                "The GPU ran out of memory while making the clip; use --offload blocks, or a smaller size or fewer frames."
+            ) from error
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "mode": "offline",
+            "model": {"model": str(self.folder.path), "sha256": self.folder.sha256(HashCache())},
+            **vars(self.sampling),
+            "negative_prompt": self.negative,
+            "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype],
+            "device": str(self.device),
+            "offload": self.placement.offload,
+        }
+
+    def _context(self, prompt: str) -> Tensor:
+        return self.contexts[prompt].to(self.device, self.dtype)
+
+
+def shape_of(options: ClipOptions) -> ClipShape:
+    """The size of an offline clip."""
+    height, width = options.size or (ClipShape.height, ClipShape.width)
+    frames = DEFAULT_FRAMES if options.frames is None else options.frames
+    shape = ClipShape(frames_at_most(frames), height, width)
+    if shape.latents > MAX_LATENTS:
+        longest = 1 + FRAMES_PER_LATENT * (MAX_LATENTS - 1)
+        raise ScopeError(f"{frames} frames are more than this network can place in time; ask for {longest} at most.")
+    return shape
+
+
+def sampling_of(options: ClipOptions) -> Sampling:
+    """The sampling of an offline clip: the released model's defaults where nothing is asked for."""
+    names = ("steps", "shift", "guidance", "action_guidance")
+    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return replace(Sampling(seed=options.seed), **chosen)
+
+
+def streams(model: str | Path) -> bool:
+    """Whether `model` was trained to stream: nano, or a folder in this project's own format."""
+    config = Path(model) / CONFIG
+    return str(model) == "nano" or (config.is_file() and "world" in read_json_object(config))
+
+
+def open_model(
+    model: str | Path, options: ClipOptions, prompts: Sequence[str], progress: Progress = ignore_progress
+) -> ClipMaker:
+    """Loads "nano" or a folder of weights. `prompts` are those of all clips that will be made.
+
+    Raises:
+        ScopeError: the weights are missing or wrong, a setting does not fit them, or memory does not suffice.
+    """
+    if streams(model):
+        world = World.load(
+            model,
+            device=options.device,
+            precision=options.precision,
+            steps=options.steps,
+            guidance=options.guidance,
+            action_guidance=options.action_guidance,
+        )
+        return StreamMaker(world, options)
+    return OfflineMaker(open_scope_folder(model), options, prompts, progress)
+
+
+def generate(
+    model: str | Path = "nano",
+    *,
+    image: np.ndarray | str | os.PathLike[str] | None = None,
+    actions: np.ndarray | str | os.PathLike[str] | None = None,
+    prompt: str | None = None,
+    progress: Progress = ignore_progress,
+    **options: Any,
+) -> np.ndarray:
+    """Makes one clip: uint8 frames (T, H, W, 3).
+
+    Args:
+        model: "nano" or a folder of weights.
+        image: start image, uint8 RGB (H, W, 3) or a file, cropped and resized to fit. Without one nano starts in its
+            own scene and SCOPE from noise.
+        actions: rows (N, 10) as in `scope_play.actions`, or a parquet file; the last is repeated if they are few.
+        options: the fields of `ClipOptions`.
+
+    Raises:
+        ScopeError: an input cannot be used, or the model cannot be loaded here.
+    """
+    inputs = ClipInputs(
+        image=image if image is None or isinstance(image, np.ndarray) else read_image(image),
+        rows=actions if actions is None or isinstance(actions, np.ndarray) else read_actions(actions),
+        prompt=prompt,
+    )
+    if inputs.rows is not None:
+        check_rows(inputs.rows, "The action array")
+    return open_model(model, ClipOptions(**options), [prompt or ""], progress).make(inputs, progress)
