@@ -180,6 +180,8 @@ class Recorder:
             self._queue.put(branch_line(Branch(self._frames, self._line_of_play[to_chunk])))
             del self._line_of_play[to_chunk + 1 :]
         elif kind == "prompt":
+            if event["id"] in self._prompts:
+                raise ValueError(f"prompt {event['id']} has been announced already")
             self._prompts.add(event["id"])
             self._queue.put(prompt_line(Prompt(event["id"], self._frames, event["text"])))
         else:

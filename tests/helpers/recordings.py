@@ -43,28 +43,28 @@ def record(
     world = world or FakeWorld()
     rng = np.random.default_rng(5)
     session = world.start(None, "a yard", 3)
-    snapshots = {0: session.snapshot()}
+    moments = {0: (session.snapshot(), 0)}  # the state and prompt_id after each chunk of the session
     shown, played, texts = session.first_frame, [], []
     for _ in range(begin_after):
         played.append(random_rows(rng))
         texts.append("a yard")
         shown = session.step(played[-1]).frames[-1]
-        snapshots[session.index] = session.snapshot()
+        moments[session.index] = session.snapshot(), 0
     before = PlayedBefore(session.first_frame, np.concatenate(played), texts) if played else None
     recorder = Recorder(root, header_of(world), shown, before=before, **settings)
-    prompt_id = 0
+    prompt_id = newest_prompt = 0
     for number in range(chunks):
         if number in (rewinds or {}):
-            session.restore(snapshots[rewinds[number]])
+            snapshot, prompt_id = moments[rewinds[number]]
+            session.restore(snapshot)
             recorder.mark({"event": "rewind", "to_chunk": session.index})
-            prompt_id = 0
         if number in (prompts or {}):
-            prompt_id += 1
+            prompt_id = newest_prompt = newest_prompt + 1
             recorder.mark({"event": "prompt", "id": prompt_id, "text": prompts[number]})
             session.set_prompt(prompts[number])
         rows = random_rows(rng)
         chunk = session.step(rows)
-        snapshots[session.index] = session.snapshot()
+        moments[session.index] = session.snapshot(), prompt_id
         recorder.add_chunk(chunk.frames, rows, 0.2 * number, 0.2 * number + 0.1, prompt_id)
     clip = recorder.close("quit")
     assert clip is not None, recorder.status

@@ -1,0 +1,148 @@
+"""`scope-play replay`: run a recording again, check it, save it, look at it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scope_play.errors import ScopeError
+
+if TYPE_CHECKING:
+    from scope_play.play.clip import Clip
+    from scope_play.play.replay import Difference, Numbered, Script
+    from scope_play.world import World
+
+DIFFERENT = 1
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("recording", type=Path, metavar="CLIP", help="a clip folder, or a SCOPE or CrossFPS action file (parquet)")
+    add("--out", type=Path, metavar="MP4", help="write the video anew, at full quality of the model's frames")
+    add("--check", action="store_true", help="compare every frame with the recording (the default for a clip)")
+    add("--show", action="store_true", help="play it in a window")
+    add("--model", help="nano or a folder of weights; without it what the recording was made with")
+    add("--image", type=Path, help="for an action file: the picture to start from")
+    add("--seed", type=int, help="of the noise, instead of the recording's")
+    add("--prompt", help="for an action file and a model that takes text")
+    add("--device", help="cpu, cuda or cuda:N; without it as recorded, if there is such a device")
+
+
+def run(args: argparse.Namespace) -> int:
+    from scope_play.play.clip import is_clip, read_clip
+
+    if args.out is not None and args.out.suffix.lower() != ".mp4":
+        raise ScopeError(f"--out {args.out} must end in .mp4.")
+    if is_clip(args.recording) or args.recording.name.endswith(".partial"):
+        return _replay_clip(args, read_clip(args.recording, check_video=False))
+    return _replay_file(args)
+
+
+def _replay_clip(args: argparse.Namespace, clip: Clip) -> int:
+    from dataclasses import replace
+
+    from scope_play.play.replay import clip_script, setup_differences
+
+    for name in ("image", "prompt"):
+        if getattr(args, name) is not None:
+            raise ScopeError(f"--{name} is for action files; {clip.path} has its own {name}.")
+    script = clip_script(clip)
+    if args.seed is not None:
+        script = replace(script, seed=args.seed)
+    world = _open_like(clip, args.model, args.device)
+    check = args.check or not (args.out or args.show)
+    difference = _run(args, script, world, check)
+    if not check:
+        return 0
+    if difference is None:
+        print(f"same: all {clip.metadata.frames} frames of {clip.path.name} are identical")
+        return 0
+    where, seconds = f"frame {difference.frame}", difference.frame / clip.metadata.header.fps
+    print(f"different: {where} ({seconds:.2f} s, chunk {difference.chunk}) is the first that is not as recorded")
+    changed = setup_differences(clip.metadata.header, world)
+    if args.seed is not None and args.seed != clip.metadata.header.seed:
+        changed.insert(0, f"seed {args.seed}, recorded with {clip.metadata.header.seed}")
+    for clause in changed:
+        print(f"  {clause}")
+    if not changed:
+        print("  the setup is the same: the actions or the first image were changed, or the build is not deterministic")
+    return DIFFERENT
+
+
+def _replay_file(args: argparse.Namespace) -> int:
+    from scope_play.play.replay import file_script, find_actions
+
+    actions = find_actions(args.recording)
+    if args.check:
+        raise ScopeError(
+            f"{args.recording} is no clip of this app, so it has no frame hashes to --check; leave it out."
+        )
+    if not (args.out or args.show):
+        raise ScopeError("Say what to do with the replay: --out FILE.mp4 or --show.")
+    from scope_play.world import World
+
+    world = World.load(args.model or "nano", device=args.device)
+    script = file_script(
+        actions,
+        image=args.image,
+        seed=args.seed or 0,
+        prompt=args.prompt,
+        frames_per_chunk=world.spec.frames_per_chunk,
+    )
+    _run(args, script, world, check=False)
+    return 0
+
+
+def _run(args: argparse.Namespace, script: Script, world: World, check: bool) -> Difference | None:
+    """Makes all frames that are wanted; returns the first difference if asked to `check`."""
+    from scope_play.play.replay import first_difference, play, save
+
+    frames: Iterator[Numbered] = play(script, world)
+    if args.out is not None:
+        frames = save(frames, args.out, world.spec.fps)
+    if args.show:
+        from scope_play.play.show import show
+
+        frames = show(frames, world.spec.fps, args.recording.name)
+    frames = _with_progress(frames, len(script.beats) * script.frames_per_chunk + 1)
+    difference = first_difference(script, frames) if check else None
+    if not check or args.out is not None or args.show:
+        for _ in frames:  # the rest is made for the file and the window
+            pass
+    if args.out is not None:
+        print(f"{args.out} written")
+    return difference
+
+
+def _open_like(clip: Clip, model: str | None, device: str | None) -> World:
+    """The world that made `clip`, as far as this machine has it."""
+    import torch
+
+    from scope_play.actions import FRAMES_PER_LATENT
+    from scope_play.world import World
+
+    header = clip.metadata.header
+    if header.build.threads is not None:
+        torch.set_num_threads(header.build.threads)  # sums are split among threads, which changes their rounding
+    recorded = header.model.device
+    available = recorded == "cpu" or torch.cuda.is_available()
+    return World.load(
+        model or header.model.name,
+        device=device or (recorded if available else None),
+        precision=header.model.precision,
+        steps=header.model.steps,
+        window=header.model.window,
+        chunk=header.frames_per_chunk // FRAMES_PER_LATENT,
+    )
+
+
+def _with_progress(frames: Iterator[Numbered], total: int) -> Iterator[Numbered]:
+    if not sys.stderr.isatty():
+        return frames
+    from rich.console import Console
+    from rich.progress import track
+
+    return iter(track(frames, "replaying", total, transient=True, console=Console(stderr=True)))
