@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scope_play.errors import ScopeError
+
 if TYPE_CHECKING:
+    from scope_play.play.settings import Settings
     from scope_play.world import World
 
 
@@ -33,13 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import os
-    from dataclasses import replace
+
+    from scope_play.play import settings as settings_file
 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    from scope_play.play import settings as settings_file
-    from scope_play.play.app import App, Options
-    from scope_play.play.mapping import load_map
-
     path = settings_file.settings_path()
     settings = settings_file.load(path)
     chosen = {
@@ -50,9 +51,19 @@ def run(args: argparse.Namespace) -> int:
         "window_size": args.window_size,
     }
     settings = replace(settings, **{key: value for key, value in chosen.items() if value is not None})
-    models = tuple(dict.fromkeys(("nano", settings.model)))
+    if args.headless:
+        return _run_headless(args, settings)
+    if args.actions or args.out:
+        raise ScopeError("--actions and --out belong to --headless; add it, or leave them out.")
+    return _run_window(args, settings, path)
+
+
+def _run_window(args: argparse.Namespace, settings: Settings, path: Path) -> int:
+    from scope_play.play.app import App, Options
+    from scope_play.play.mapping import load_map
+
     options = Options(
-        models=models,
+        models=tuple(dict.fromkeys(("nano", settings.model))),
         model=settings.model,
         image=str(args.image or ""),
         prompt=args.prompt or "",
@@ -71,6 +82,30 @@ def run(args: argparse.Namespace) -> int:
         free_memory=free_memory,
     )
     return app.run()
+
+
+def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from scope_play.play.engine import Begin
+    from scope_play.play.headless import play_file
+
+    if not (args.actions and args.out):
+        raise ScopeError("--headless needs --actions, what to do, and --out, where to; give both.")
+    begin = Begin(args.image, args.prompt, settings.seed)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("loading", total=None)
+        clip = play_file(
+            lambda model: open_world(model, args.steps),
+            settings.model,
+            begin,
+            args.actions,
+            args.out,
+            lambda done, total: bar.update(task, description="playing", completed=done, total=total),
+        )
+    print(clip)
+    return 0
 
 
 def open_world(model: str, steps: int | None) -> World:

@@ -108,7 +108,7 @@ class App:
         self._steered_on = Screen.START
         self._stats = hud.Stats(0.0, "", self.player.split)
         self._stats_at = 0.0
-        self._drawn_at = 0.0
+        self.drawn_at = 0.0
         self._ends_at = None if options.seconds is None else clock() + options.seconds
         self.flow.load()
 
@@ -117,7 +117,7 @@ class App:
         try:
             while not self.flow.over:
                 self.step()
-                time.sleep(self._nap())
+                self.rest()
         finally:
             self.close()
         return 0
@@ -139,7 +139,7 @@ class App:
         if self._ends_at is not None and now >= self._ends_at:
             flow.over = True
         busy = self.engine.status.phase in (Phase.LOADING, Phase.WARMING, Phase.REWINDING)
-        if (shot and flow.screen is Screen.PLAY) or flow.changed or (busy and now - self._drawn_at >= BUSY_EVERY):
+        if (shot and flow.screen is Screen.PLAY) or flow.changed or (busy and now - self.drawn_at >= BUSY_EVERY):
             self._draw(shot, now)
 
     def close(self) -> None:
@@ -151,11 +151,13 @@ class App:
         self.hub.close()
         self.window.close()
 
-    def _nap(self) -> float:
+    def rest(self) -> None:
+        """Sleep until there may be something to do."""
+        pause = MENU_POLL
         if self.flow.screen is Screen.PLAY:
             now = self.clock()
-            return min(max(self.player.next_due(now) - now, 0.0), POLL)
-        return MENU_POLL
+            pause = min(max(self.player.next_due(now) - now, 0.0), POLL)
+        time.sleep(pause)
 
     # Events.
 
@@ -332,9 +334,9 @@ class App:
             textbox.draw(surface, theme, flow.box)
         self.window.present()
         flow.changed = False
-        self._drawn_at = self.clock()
+        self.drawn_at = self.clock()
         if shot:
-            self.player.presented(shot, began, self._drawn_at)
+            self.player.presented(shot, began, self.drawn_at)
 
     def _draw_over(self, now: float) -> None:
         flow, surface, theme = self.flow, self.window.surface, self.window.theme
