@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scope_play.errors import ScopeError
+from scope_play.images import read_image
 from scope_play.model.config import NANO, DiTConfig
 from scope_play.model.dit import DiT
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
+from scope_play.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
 from scope_play.sampling.streaming import StreamConfig
+from scope_play.weights.jsons import read_json_object
+from scope_play.weights.native import open_native_folder
+from scope_play.weights.official import open_scope_folder
 from scope_play.world import World
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NANO_SIZE = (96, 160)
 UNTRAINED_SEED = 0
 FIRST_SCENE_SEED = 1
+FIRST_SCENE = "first.png"
+OFFICIAL_SIZE = (480, 832)
+OFFICIAL_STREAM: dict[str, Any] = {"steps": 4, "shift": 5.0, "chunk": 1, "window": 12}
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,6 @@ def parse_native_config(values: Mapping[str, Any], where: str) -> NativeConfig:
 
 def to_native_json(config: NativeConfig) -> dict[str, Any]:
     """Inverse of `parse_native_config`."""
-    from dataclasses import asdict
-
     return {
         "trained": config.trained,
         "size": list(config.size),
@@ -94,30 +100,30 @@ def pick_precision(precision: str | None, default: str) -> torch.dtype:
 
 def load_world(model: str | Path, *, device: str | None, precision: str | None, overrides: Mapping[str, Any]) -> World:
     """See `World.load`. `overrides` are StreamConfig fields that win over the folder's own."""
-    folder = nano_folder() if str(model) == "nano" else Path(model)
-    if str(model) != "nano" and not folder.is_dir():
-        raise ScopeError(f"there is no model {str(model)!r}; give 'nano' or a folder of weights")
     where = pick_device(device)
-    config_file = folder / "config.json"
-    if str(model) == "nano" and not config_file.is_file():
-        return untrained_nano(where, pick_precision(precision, "fp32"), overrides)
-    return load_native(folder, str(model), where, pick_precision(precision, "fp32"), overrides)
+    if str(model) != "nano":
+        folder = Path(model)
+        if not folder.is_dir():
+            raise ScopeError(f"there is no model {str(model)!r}; give 'nano' or a folder of weights")
+        if is_native(folder):
+            return load_native(folder, folder.resolve().name, where, pick_precision(precision, "fp32"), overrides)
+        return load_official(folder, where, pick_precision(precision, "bf16"), overrides)
+    dtype = pick_precision(precision, "fp32")
+    if not is_native(nano_folder()):
+        return untrained_nano(where, dtype, overrides)
+    return load_native(nano_folder(), "nano", where, dtype, overrides)
+
+
+def is_native(folder: Path) -> bool:
+    """Whether `folder` holds a model in this project's own format rather than the official files."""
+    config = folder / "config.json"
+    return config.is_file() and "world" in read_json_object(config)
 
 
 def nano_folder() -> Path:
     import scope_play.weights
 
     return Path(scope_play.weights.__path__[0]) / "nano"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ScopeError(f"{path} could not be read as JSON ({error}); restore the file") from error
-    if not isinstance(values, dict):
-        raise ScopeError(f"{path} holds a {type(values).__name__}, not an object; restore the file")
-    return values
 
 
 def untrained_nano(device: torch.device, dtype: torch.dtype, overrides: Mapping[str, Any]) -> World:
@@ -129,6 +135,39 @@ def untrained_nano(device: torch.device, dtype: torch.dtype, overrides: Mapping[
     return build_world(network, codec, config, "nano", {"model": "nano", "sha256": ""}, device, dtype, overrides)
 
 
+def load_native(
+    folder: Path, name: str, device: torch.device, dtype: torch.dtype, overrides: Mapping[str, Any]
+) -> World:
+    opened = open_native_folder(folder)
+    config = parse_native_config(opened.config, str(folder / "config.json"))
+    network = opened.world(lambda: DiT(config.world), dtype, device)
+    codec = opened.codec(lambda: TinyVAE(config.codec), dtype, device)
+    identity = {"model": name, "sha256": opened.sha256()}
+    return build_world(network, codec, config, name, identity, device, dtype, overrides, folder / FIRST_SCENE)
+
+
+def load_official(folder: Path, device: torch.device, dtype: torch.dtype, overrides: Mapping[str, Any]) -> World:
+    """The released weights as a stream. They were trained bidirectionally; see scope_play.sampling.streaming."""
+    opened = open_scope_folder(folder)
+    library = PromptLibrary(opened, dtype)
+
+    def read(prompt: str) -> Tensor:
+        return library.embed([prompt], device)[prompt]
+
+    stream = replace(StreamConfig(**OFFICIAL_STREAM), **overrides)
+    return World(
+        opened.dit(dtype, device).requires_grad_(False),
+        opened.vae(dtype, device),
+        stream,
+        size=OFFICIAL_SIZE,
+        name=folder.resolve().name,
+        identity={"model": folder.resolve().name, "sha256": opened.sha256()},
+        prompt_reader=read,
+        negative_prompt=DEFAULT_NEGATIVE_PROMPT,
+        default_image=lambda: draw_first_scene(OFFICIAL_SIZE),
+    )
+
+
 def build_world(
     network: DiT,
     codec: TinyVAE,
@@ -138,7 +177,9 @@ def build_world(
     device: torch.device,
     dtype: torch.dtype,
     overrides: Mapping[str, Any],
+    first_scene: Path | None = None,
 ) -> World:
+    """`first_scene` is the picture a session starts from unless told otherwise; without one the arena draws it."""
     return World(
         network.to(device, dtype).requires_grad_(False),
         codec.to(device, dtype).requires_grad_(False),
@@ -147,12 +188,12 @@ def build_world(
         name=name,
         trained=config.trained,
         identity=identity,
-        default_image=first_scene(config.size),
+        default_image=lambda: draw_first_scene(config.size) if first_scene is None else read_image(first_scene),
     )
 
 
-def first_scene(size: tuple[int, int]) -> np.ndarray:
-    """Where a native model starts unless told otherwise: the arena, as a new player first sees it."""
+def draw_first_scene(size: tuple[int, int]) -> np.ndarray:
+    """The arena as a new player first sees it: uint8 (height, width, 3)."""
     from scope_play.arena.arena import Arena
 
     height, width = size

@@ -11,7 +11,7 @@ asked, and not on what else runs. `snapshot` and `restore` go back to any chunk 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -138,9 +138,12 @@ class World:
         identity: dict[str, str] | None = None,
         prompt_reader: PromptReader | None = None,
         negative_prompt: str = "",
-        default_image: np.ndarray | None = None,
+        default_image: Callable[[], np.ndarray] | None = None,
     ) -> None:
-        """`network` and `codec` stay on the device and in the precision they have; `size` is (height, width)."""
+        """`network` and `codec` stay on the device and in the precision they have; `size` is (height, width).
+
+        `default_image` draws the scene a session starts in when none is given.
+        """
         weight = next(network.parameters())
         self.network = network.eval()
         self.codec = codec
@@ -211,7 +214,7 @@ class World:
         if image is None:
             if self.default_image is None:
                 raise ScopeError(f"{self.spec.name} has no scene of its own; give a start image")
-            image = self.default_image
+            image = self.default_image()
         if not isinstance(image, np.ndarray):
             image = read_image(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:

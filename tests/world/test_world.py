@@ -1,0 +1,220 @@
+"""World and Session: the public API, on an untrained nano and on small official folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from scope_play.errors import ScopeError
+from scope_play.loading import NativeConfig, build_world, parse_native_config, to_native_json, untrained_nano_config
+from scope_play.model.dit import DiT
+from scope_play.model.tiny_vae import TinyVAE
+from scope_play.sampling.streaming import StreamConfig
+from scope_play.world import World
+
+SIZE = (32, 48)
+
+
+def small_config(**stream: int) -> NativeConfig:
+    config = untrained_nano_config()
+    network = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=64)
+    return replace(config, world=network, size=SIZE, stream=StreamConfig(**({"window": 4, "steps": 2} | stream)))
+
+
+def small_world(**stream: int) -> World:
+    config = small_config(**stream)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network, codec = DiT(config.world), TinyVAE(config.codec)
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.1)
+    world = build_world(network, codec, config, "small", {"model": "small"}, torch.device("cpu"), torch.float32, {})
+    world.default_image = lambda: np.full((*SIZE, 3), 90, np.uint8)
+    return world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return small_world()
+
+
+def rows_for(chunks: int, seed: int = 0, frames: int = 4) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    rows = np.concatenate(
+        [generator.integers(0, 2, (chunks, frames, 6)), generator.uniform(-1, 1, (chunks, frames, 4))], 2
+    )
+    return rows.astype(np.float32)
+
+
+def run(world: World, rows: np.ndarray, seed: int = 0) -> list[np.ndarray]:
+    with world.start(seed=seed) as session:
+        return [session.step(chunk).frames for chunk in rows]
+
+
+def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_session_is_a_function_of_seed_and_actions(world: World) -> None:
+    rows = rows_for(6)
+    frames = run(world, rows)
+    assert frames[0].shape == (4, *SIZE, 3)
+    assert frames[0].dtype == np.uint8
+    assert same(frames, run(world, rows))
+    assert not same(frames, run(world, rows, seed=1))
+    assert not same(frames, run(world, rows_for(6, seed=1)))
+
+
+def test_deferring_the_commit_changes_nothing(world: World) -> None:
+    rows = rows_for(5)
+    with world.start() as session:
+        frames = []
+        for chunk in rows:
+            made = session.step(chunk, defer_commit=True)
+            assert "commit" not in made.timings
+            frames.append(made.frames)
+            session.settle()
+            assert made.timings["commit"] > 0
+    assert same(frames, run(world, rows))
+
+
+def test_snapshot_twenty_chunks_restore_the_same_twenty(world: World) -> None:
+    rows = rows_for(26)
+    with world.start(seed=3) as session:
+        for chunk in rows[:6]:
+            session.step(chunk)
+        kept = session.snapshot()
+        first = [session.step(chunk).frames for chunk in rows[6:]]
+        session.restore(kept)
+        assert session.index == 6
+        again = [session.step(chunk).frames for chunk in rows[6:]]
+    assert same(first, again)
+    assert kept.nbytes > 0
+
+
+def test_a_snapshot_from_before_the_first_chunk_restores(world: World) -> None:
+    rows = rows_for(3)
+    with world.start() as session:
+        kept = session.snapshot()
+        first = [session.step(chunk).frames for chunk in rows]
+        session.restore(kept)
+        assert same(first, [session.step(chunk).frames for chunk in rows])
+
+
+def test_interleaved_sessions_equal_each_alone(world: World) -> None:
+    one, two = rows_for(6, seed=1), rows_for(6, seed=2)
+    with world.start(seed=1) as first, world.start(seed=2) as second:
+        mixed = [(first.step(a).frames, second.step(b).frames) for a, b in zip(one, two, strict=True)]
+    assert same([a for a, _ in mixed], run(world, one, seed=1))
+    assert same([b for _, b in mixed], run(world, two, seed=2))
+
+
+def test_a_batch_equals_its_sessions_alone(world: World) -> None:
+    rows = np.stack([rows_for(5, seed=seed) for seed in range(3)], axis=1)
+    with world.start_many([None] * 3, seeds=[5, 6, 7]) as batch:
+        together = [batch.step(chunk).frames for chunk in rows]
+    for index in range(3):
+        alone = run(world, rows[:, index], seed=5 + index)
+        for chunk, frames in zip(together, alone, strict=True):
+            # Rounding of a batched matrix product may move a value across one of 256 levels, never further.
+            assert np.abs(chunk[index].astype(int) - frames.astype(int)).max() <= 1
+
+
+def test_chunks_of_two_latents_take_eight_rows() -> None:
+    world = small_world(chunk=2)
+    assert world.spec.frames_per_chunk == 8
+    frames = run(world, rows_for(3, frames=8))
+    assert [chunk.shape[0] for chunk in frames] == [8, 8, 8]
+
+
+def test_stream_groups_single_rows(world: World) -> None:
+    rows = rows_for(3)
+
+    def single() -> Iterator[np.ndarray]:
+        yield from rows.reshape(-1, 10)
+
+    with world.start() as session:
+        streamed = [chunk.frames for chunk in session.stream(single())]
+    assert same(streamed, run(world, rows))
+
+
+def test_the_first_row_stands_for_all_before_it(world: World) -> None:
+    """The start image and the first chunk see row 0 repeated backwards, as in training (SPEC.md section 2)."""
+    rows = np.repeat(rows_for(1)[:, :1], 4, axis=1)
+    held = np.concatenate([rows, rows])
+    with world.start() as session:
+        session.step(held[0])
+        kept = session.snapshot().rows
+    assert np.array_equal(kept, np.repeat(rows[:, :1], 16, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda rows: rows[:3], r"shape \(3, 10\), but this world takes \(4, 10\)"),
+        (lambda rows: np.where(np.arange(10) == 2, 0.5, rows), "must be 0 or 1"),
+        (lambda rows: np.where(np.arange(10) == 7, 1.5, rows), r"lie in \[-1, 1\]"),
+        (lambda rows: np.where(np.arange(10) == 7, np.nan, rows), "not be NaN"),
+        (lambda rows: rows.astype(str), "must be numbers"),
+    ],
+)
+def test_bad_rows_are_refused_and_cost_nothing(world: World, spoil: object, sentence: str) -> None:
+    rows = rows_for(2)
+    with world.start() as session:
+        first = session.step(rows[0]).frames
+        with pytest.raises(ScopeError, match=sentence):
+            session.step(spoil(rows[1]))  # type: ignore[operator]
+        assert session.index == 1
+        assert same([first, session.step(rows[1]).frames], run(world, rows))
+
+
+def test_a_closed_session_says_so(world: World) -> None:
+    session = world.start()
+    session.close()
+    session.close()
+    with pytest.raises(ScopeError, match="session is closed"):
+        session.step(rows_for(1)[0])
+
+
+def test_a_prompt_for_a_model_without_text_is_refused(world: World) -> None:
+    with pytest.raises(ScopeError, match="takes no prompt"):
+        world.start(prompt="a desert")
+    with world.start() as session, pytest.raises(ScopeError, match="takes no prompt"):
+        session.set_prompt("a desert")
+
+
+def test_start_images_are_fitted_or_refused(world: World) -> None:
+    wide = np.zeros((64, 200, 3), np.uint8)
+    with world.start(image=wide) as session:
+        assert session.first_frame.shape == (*SIZE, 3)
+    with pytest.raises(ScopeError, match="must be uint8"):
+        world.start(image=np.zeros((64, 64, 3), np.float32))
+    with pytest.raises(ScopeError, match="no image"):
+        world.start(image="nowhere.png")
+
+
+def test_native_config_round_trips_and_names_what_is_wrong() -> None:
+    config = small_config()
+    values = to_native_json(config)
+    assert parse_native_config(values, "config.json") == config
+    del values["codec"]
+    with pytest.raises(ScopeError, match="config.json: key 'codec' is missing"):
+        parse_native_config(values, "config.json")
+    values = to_native_json(config)
+    values["sampling"]["stepz"] = 3
+    with pytest.raises(ScopeError, match=r"unknown key 'sampling\.stepz'"):
+        parse_native_config(values, "config.json")
+
+
+def test_models_and_devices_that_are_not_there() -> None:
+    with pytest.raises(ScopeError, match="no model 'nowhere'"):
+        World.load("nowhere", device="cpu")
+    with pytest.raises(ScopeError, match="device 'tpux' is not known"):
+        World.load("nano", device="tpux")
+    with pytest.raises(ScopeError, match="precision 'fp7'"):
+        World.load("nano", device="cpu", precision="fp7")
