@@ -59,9 +59,7 @@ class ClipJob:
             raise ScopeError(f"{taken[0]} exists already; choose another --out, or replace it with --force.")
         existing = next(folder for folder in self.video.parents if folder.exists())
         if not existing.is_dir():
-            raise ScopeError(
-                f"{self.video} cannot be written because {existing} is not a folder; choose another --out."
-            )
+            raise ScopeError(f"{self.video} cannot be written, as {existing} is no folder; choose another --out.")
 
 
 def single_job(image: Path | None, actions: Path | None, prompt: str | None, out: Path) -> ClipJob:
@@ -150,7 +148,7 @@ def make_report(job: ClipJob, frames: np.ndarray, settings: dict[str, Any], seco
         "height": height,
         "width": width,
         "fps": FPS,
-        "frames_sha256": hashlib.sha256(np.ascontiguousarray(frames)).hexdigest(),
+        "frames_sha256": hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest(),
         "settings": settings,
         "seconds": round(seconds, 3),
         "versions": {"scope-play": __version__, "torch": torch.__version__, "python": platform.python_version()},

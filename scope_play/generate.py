@@ -95,9 +95,7 @@ class StreamMaker:
         if options.size is not None and options.size != (spec.height, spec.width):
             raise ScopeError(f"{spec.name} makes {spec.height}x{spec.width} pixels only; leave out the size.")
         if options.shift is not None or options.negative_prompt is not None:
-            raise ScopeError(
-                f"{spec.name} streams, with the schedule it was trained for; leave out shift and negative."
-            )
+            raise ScopeError(f"{spec.name} has a schedule of its own; leave out the shift and the negative prompt.")
         if options.guidance not in (None, 1) and not spec.has_text:
             raise ScopeError(f"{spec.name} takes no prompt that guidance could strengthen; leave it out.")
         self.world = world
@@ -191,7 +189,7 @@ class OfflineMaker:
             )
         except torch.OutOfMemoryError as error:
             raise ScopeError(
-                "The GPU ran out of memory while making the clip; use --offload blocks, or a smaller size or fewer frames."
+                "The GPU ran out of memory while making the clip; use --offload blocks, a smaller size or fewer frames."
             ) from error
 
     def settings(self) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class PromptLibrary:
     def embed(
         self, prompts: Sequence[str], device: torch.device | str, progress: Progress | None = None
     ) -> dict[str, Tensor]:
-        """Prompt -> context (1, 512, text_dim) on the CPU. The text encoder, if needed, runs on `device` and is freed."""
+        """Prompt -> context (1, 512, text_dim) on the CPU. The text encoder, if needed, runs on `device`, then goes."""
         found = {prompt: self.cache.get(self._key(prompt)) for prompt in prompts}
         missing = [prompt for prompt, context in found.items() if context is None]
         if missing:
@@ -94,12 +94,15 @@ class PromptLibrary:
             encoded[prompt] = context[0, : int(tokens.mask.sum())].cpu()
             self.cache.put(self._key(prompt), encoded[prompt])
         progress("prompts", len(prompts), len(prompts))
+        del encoder
+        if torch.device(device).type == "cuda":
+            torch.cuda.empty_cache()
         return encoded
 
     def _key(self, prompt: str) -> str:
         if self._encoder is None:
             hashes = HashCache()
-            files = [file for file in self.folder.sources["text_encoder"].files]
+            files = self.folder.sources["text_encoder"].files
             weights = {file.name: hashes.sha256(file) for file in files}
             tokenizer = sorted(file for file in (self.folder.path / TOKENIZER).iterdir() if file.is_file())
             self._encoder = sha256_of_all(weights | {file.name: sha256_of_file(file) for file in tokenizer})
