@@ -1,0 +1,110 @@
+"""From a weight file to a module: all of it or nothing, tensor by tensor. Source: SPEC.md sections 7 and 8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from scope_play.errors import ScopeError
+from scope_play.weights.sources import Source, StoredTensor
+
+M = TypeVar("M", bound=nn.Module)
+Progress = Callable[[int, int], None]
+"""Called with (bytes read, bytes in all) after every tensor."""
+
+NAMED = 3
+"""How many tensors of each kind a refusal names before it only counts."""
+
+
+def load_into(
+    build: Callable[[], M],
+    source: Source,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> M:
+    """Build a module and fill it with exactly the tensors of `source`, cast to `dtype` on `device`.
+
+    The module is built on the meta device, so the host holds the weights once (twice for one tensor at a time). It
+    comes back in evaluation mode, without gradients.
+
+    Raises:
+        ScopeError: names every tensor (the first few, and the count) that is missing, unexpected, or of another shape
+            or kind; or the file is damaged.
+    """
+    module = build_on_meta(build)
+    expected = module.state_dict()
+    check_fit(expected, source)
+    if unfilled := [name for name, _ in module.named_buffers() if name not in expected]:
+        raise TypeError(f"{type(module).__name__} has buffers that no checkpoint fills: {unfilled[0]}")
+    weights = {
+        name: torch.empty_strided(tensor.size(), tensor.stride(), dtype=dtype, device=device)
+        for name, tensor in expected.items()
+    }
+    done, total = 0, sum(stored.nbytes for stored in source.tensors.values())
+    for name, tensor in source.read():
+        weights[name].copy_(tensor)
+        done += source.tensors[name].nbytes
+        if progress is not None:
+            progress(done, total)
+    module.load_state_dict(weights, assign=True)
+    return module.requires_grad_(False).eval()
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out initial values. On the meta device there are none, yet torch sets up 2 s and 150 MB to make them."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        if func is Tensor.div and isinstance(args[1], int | float):
+            return args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
+
+
+def build_on_meta(build: Callable[[], M]) -> M:
+    """The module that `build` makes, with names, shapes and layouts but no memory behind its tensors."""
+    with torch.device("meta"), _Unfilled():
+        return build()
+
+
+def check_fit(expected: Mapping[str, Tensor], source: Source) -> None:
+    """Raise ScopeError unless `source` has the names and shapes of `expected`, all floating-point, and no others."""
+    found = source.tensors
+    faults = [
+        _count("missing", sorted(expected.keys() - found.keys())),
+        _count("unexpected", sorted(found.keys() - expected.keys())),
+        _count(
+            "misshapen",
+            [
+                f"{name} is {_shape(found[name])} instead of {_shape(expected[name])}"
+                for name in sorted(expected.keys() & found.keys())
+                if found[name].shape != tuple(expected[name].shape)
+            ],
+        ),
+        _count("not floating-point", sorted(name for name in expected.keys() & found.keys() if not found[name].dtype)),
+    ]
+    if any(faults):
+        raise ScopeError(
+            f"{source.path} does not hold the expected tensors: {'; '.join(fault for fault in faults if fault)}; "
+            f"download it again, or give the folder of the model it belongs to."
+        )
+
+
+def _count(kind: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    listed = ", ".join(names[:NAMED])
+    return f"{len(names)} {kind} ({listed}{', ...' if len(names) > NAMED else ''})"
+
+
+def _shape(tensor: Tensor | StoredTensor) -> str:
+    return "x".join(str(size) for size in tensor.shape) or "a scalar"
