@@ -11,7 +11,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-
 INTERPRET = bool(triton.knobs.runtime.interpret)
 """Fixed when the kernels are imported, because `triton.jit` decides then."""
 
