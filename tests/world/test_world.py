@@ -203,7 +203,7 @@ def test_native_config_round_trips_and_names_what_is_wrong() -> None:
     values = to_native_json(config)
     assert parse_native_config(values, "config.json") == config
     del values["codec"]
-    with pytest.raises(ScopeError, match="config.json: key 'codec' is missing"):
+    with pytest.raises(ScopeError, match=r"config\.json: key 'codec' is missing"):
         parse_native_config(values, "config.json")
     values = to_native_json(config)
     values["sampling"]["stepz"] = 3
