@@ -121,6 +121,24 @@ def is_clip(path: Path) -> bool:
     return (path / METADATA).is_file()
 
 
+def find_clips(paths: Sequence[Path]) -> list[Path]:
+    """Clip folders among `paths` and directly inside them, by name; unfinished recordings inside are passed over.
+
+    Raises:
+        ScopeError: one of the paths neither is nor holds a clip folder.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if is_clip(path) or path.name.endswith(PARTIAL):
+            found.append(path)
+            continue
+        inside = [clip for clip in sorted(path.glob("*")) if is_clip(clip) and not clip.name.endswith(PARTIAL)]
+        if not inside:
+            raise ScopeError(f"{path} neither is a clip folder nor holds one; give recordings made with --record.")
+        found += inside
+    return found
+
+
 def read_clip(path: str | Path, *, check_video: bool = True) -> Clip:
     """Reads a clip folder and checks that its files agree with each other.
 

@@ -12,7 +12,7 @@ import io
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +26,8 @@ from scope_play.errors import ScopeError
 SMPTE170M = 6
 """BT.601: what players assume for small pictures, and what swscale converts with by default."""
 LIMITED_RANGE = 1
+SEEK_BEYOND = 40
+"""Frames; reading on is quicker than seeking over fewer."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Mp4Writer:
         stream: Any = self._container.add_stream("libx264", rate=fps, options=options)
         context = stream.codec_context
         context.height, context.width = height, width
-        context.pix_fmt = "yuv420p" if height % 2 == 0 and width % 2 == 0 else "yuv444p"
+        context.pix_fmt = pixel_format(height, width)
         context.gop_size = max(1, round(encoding.keyframe_seconds * fps))
         context.thread_count = 1  # the other cores belong to the model
         context.color_range = LIMITED_RANGE
@@ -126,6 +128,11 @@ class Mp4Writer:
             self._container.close()
         finally:
             self.sink.close()
+
+
+def pixel_format(height: int, width: int) -> str:
+    """How `Mp4Writer` stores pictures of this size."""
+    return "yuv420p" if height % 2 == 0 and width % 2 == 0 else "yuv444p"
 
 
 def whole_bytes(path: Path) -> int:
@@ -209,6 +216,34 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
+    except (av.FFmpegError, IndexError) as error:
+        raise ScopeError(f"{path} is not a video that can be played ({error}); record or export it again.") from error
+
+
+def frames_at(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+    """The frames with these numbers, in rising order, as uint8 `(H, W, 3)`; long gaps are skipped over.
+
+    Raises:
+        ScopeError: the file is not a video, is damaged, or has no such frame.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            rate, base = stream.average_rate, stream.time_base
+            if rate is None or base is None:
+                raise ScopeError(f"{path} does not say how many frames a second it has; record or export it again.")
+            frames, position = container.decode(stream), -1
+            for number in numbers:
+                if number > position + SEEK_BEYOND:
+                    container.seek(int(number / rate / base), stream=stream)
+                    frames = container.decode(stream)
+                for frame in frames:
+                    position = round((frame.pts or 0) * base * rate)
+                    if position == number:
+                        yield frame.to_ndarray(format="rgb24")
+                        break
+                else:
+                    raise ScopeError(f"{path} has no frame {number}; record or export it again.")
     except (av.FFmpegError, IndexError) as error:
         raise ScopeError(f"{path} is not a video that can be played ({error}); record or export it again.") from error
 
