@@ -76,7 +76,7 @@ HUE_PHASE = (0.3, 2.4, 4.5)
 F: Any = np.float32
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy", fastmath=True)
 def _span(spans: np.ndarray, count: int, key: float, up: float, down: float, depth: float, fog: float) -> np.ndarray:
     span = spans[count]
     span[_KEY], span[_UP], span[_DOWN], span[_DEPTH], span[_FOG] = key, up, down, depth, fog
@@ -86,7 +86,7 @@ def _span(spans: np.ndarray, count: int, key: float, up: float, down: float, dep
     return span
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _solid_spans(
     solid: np.ndarray,
     cam: np.ndarray,
@@ -137,7 +137,7 @@ def _solid_spans(
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _wall_span(
     cam: np.ndarray,
     dx: float,
@@ -186,7 +186,7 @@ def _wall_span(
     return count + 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _hill_spans(cam: np.ndarray, dx: float, dy: float, look: Record, spans: np.ndarray, count: int) -> int:
     """Two soft ridges at the end of the world, by heading alone."""
     heading = math.atan2(dy, dx)
@@ -204,7 +204,7 @@ def _hill_spans(cam: np.ndarray, dx: float, dy: float, look: Record, spans: np.n
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _sort(spans: np.ndarray, count: int, order: np.ndarray) -> None:
     for i in range(count):
         k = i
@@ -214,7 +214,7 @@ def _sort(spans: np.ndarray, count: int, order: np.ndarray) -> None:
         order[k] = i
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _paint_span(
     span: np.ndarray, cam: np.ndarray, haze: np.ndarray, pixel: float, left: np.ndarray, column: np.ndarray
 ) -> bool:
@@ -249,7 +249,7 @@ def _paint_span(
     return left.max() > F(1e-4)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _paint_rest(
     cam: np.ndarray,
     dx: float,
@@ -309,7 +309,26 @@ def _paint_rest(
                 column[row, c] += weight * colour
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath=True)
+def _within_strip(
+    cam: np.ndarray, solids: np.ndarray, first: float, columns: float, pixel: float, near: np.ndarray
+) -> int:
+    """Indices of the solids that slices of a strip can meet, into `near`; how many they are."""
+    u0, u1 = first * pixel / cam[CAM_FOCAL], (first + columns) * pixel / cam[CAM_FOCAL]
+    reach0, reach1 = math.sqrt(F(1.0) + u0 * u0), math.sqrt(F(1.0) + u1 * u1)
+    count = 0
+    for k in range(solids.shape[0]):
+        ox, oy = solids[k, X] - cam[CAM_X], solids[k, Y] - cam[CAM_Y]
+        ahead = ox * cam[CAM_FX] + oy * cam[CAM_FY]
+        aside = oy * cam[CAM_FX] - ox * cam[CAM_FY]
+        radius = F(1.01) * math.sqrt(solids[k, HALF_X] * solids[k, HALF_X] + solids[k, HALF_Y] * solids[k, HALF_Y])
+        if ahead > -radius and u0 * ahead - aside < radius * reach0 and aside - u1 * ahead < radius * reach1:
+            near[count] = k
+            count += 1
+    return count
+
+
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _paint_world(
     cam: np.ndarray,
     solids: np.ndarray,
@@ -330,6 +349,8 @@ def _paint_world(
     order = np.empty(spans.shape[0], np.int64)
     left = np.empty(height, np.float32)
     haze = np.empty(3, np.float32)
+    near = np.empty(solids.shape[0], np.int64)
+    seen = _within_strip(cam, solids, F(first) - F(0.5) * F(width), F(columns), pixel, near)
     for column in range(columns):
         for sample in range(samples):
             u = (F(first + column) + (F(sample) + F(0.5)) * share - F(0.5) * F(width)) * pixel / cam[CAM_FOCAL]
@@ -340,8 +361,8 @@ def _paint_world(
             for c in range(3):
                 haze[c] = look.haze[c] + (look.haze_sunward[c] - look.haze[c]) * sunward
             count = 0
-            for k in range(solids.shape[0]):
-                count = _solid_spans(solids[k], cam, dx, dy, stretch, look, spans, count)
+            for k in range(seen):
+                count = _solid_spans(solids[near[k]], cam, dx, dy, stretch, look, spans, count)
             count = _wall_span(cam, dx, dy, stretch, court[0], court[1], look, hues, spans, count)
             count = _hill_spans(cam, dx, dy, look, spans, count)
             _sort(spans, count, order)
@@ -352,7 +373,7 @@ def _paint_world(
             _paint_rest(cam, dx, dy, stretch, court[0], look, haze, floor, pixel, left, picture[column])
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy", fastmath=True)
 def _cover(item: np.ndarray, x: float, y: float, scale: float) -> float:
     """Share of a pixel at (x, y) that an item covers, times its opacity. `scale`: pixels in a picture height."""
     if item[SHAPE] == QUAD:
@@ -369,7 +390,7 @@ def _cover(item: np.ndarray, x: float, y: float, scale: float) -> float:
     return min(max(inside * scale + F(0.5), F(0.0)), F(1.0)) * item[ALPHA]
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy", fastmath=True)
 def _mix(item: np.ndarray, x: float, y: float) -> float:
     """Where on an item's colour ramp a point is, 0 to 1."""
     if item[SHAPE] == QUAD:
@@ -378,7 +399,7 @@ def _mix(item: np.ndarray, x: float, y: float) -> float:
     return min(math.sqrt(dx * dx + dy * dy) / item[RADIUS], F(1.0))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _paint_overlay(
     items: np.ndarray, count: int, width: int, first: int, picture: np.ndarray, mask: np.ndarray
 ) -> None:
@@ -406,7 +427,7 @@ def _paint_overlay(
                     picture[column, row, c] += (colour - picture[column, row, c]) * alpha
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _paint_vignette(cam: np.ndarray, look: Record, width: int, first: int, picture: np.ndarray) -> None:
     """Behind the scope the picture darkens outside the ring."""
     columns, height = picture.shape[0], picture.shape[1]
@@ -421,7 +442,7 @@ def _paint_vignette(cam: np.ndarray, look: Record, width: int, first: int, pictu
                 picture[column, row, c] *= light
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 def _render(
     camera: np.ndarray,
     solids: np.ndarray,
