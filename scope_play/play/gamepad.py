@@ -124,11 +124,12 @@ class SdlPads:
             return [
                 Unusable(t, f"A pad was plugged in but cannot be opened ({error}): unplug it and plug it in again.")
             ]
-        if handle.id in self._pads:
+        joystick = handle.as_joystick()
+        instance_id = joystick.get_instance_id()  # handle.id is the index, which other pads inherit
+        if instance_id in self._pads:
             return []
-        guid = handle.as_joystick().get_guid()
-        device = Device(key=f"sdl:{handle.id}", name=handle.name or "Unnamed pad", guid=guid, backend="sdl")
-        self._pads[handle.id] = _Pad(device, handle)
+        device = Device(f"sdl:{instance_id}", handle.name or "Unnamed pad", joystick.get_guid(), "sdl")
+        self._pads[instance_id] = _Pad(device, handle)
         return [Plugged(t, device)]
 
     def _joystick_added(self, index: int, t: float) -> list[RawEvent]:

@@ -33,6 +33,7 @@ class ScriptedPad:
         self._sticks: dict[StickName, Vector] = {"left": CENTRE, "right": CENTRE}
         self._targets: dict[StickName, Vector] = {"left": CENTRE, "right": CENTRE}
         self._pitch = 0.0
+        self._turning = self._side()
         self._round: list[Callable[[float], float]] = []
         self._next_deed = 0.5
         self._planned: list[tuple[float, int, str, float]] = []
@@ -93,7 +94,7 @@ class ScriptedPad:
         return self._between(1.5, 3.0)
 
     def _run_and_turn(self, time: float) -> float:
-        self._targets = {"left": (0.0, -1.0), "right": (self._side() * self._between(0.4, 0.8), 0.0)}
+        self._targets = {"left": (0.0, -1.0), "right": (self._other_way() * self._between(0.4, 0.8), 0.0)}
         return self._between(1.2, 2.5)
 
     def _strafe(self, time: float) -> float:
@@ -102,7 +103,10 @@ class ScriptedPad:
         return self._between(1.0, 2.0)
 
     def _look_around(self, time: float) -> float:
-        self._targets = {"left": CENTRE, "right": (self._side() * self._between(0.3, 0.9), self._between(-0.5, 0.5))}
+        self._targets = {
+            "left": CENTRE,
+            "right": (self._other_way() * self._between(0.4, 0.9), self._between(-0.5, 0.5)),
+        }
         return self._between(1.2, 2.4)
 
     def _stand(self, time: float) -> float:
@@ -163,6 +167,11 @@ class ScriptedPad:
 
     def _between(self, low: float, high: float) -> float:
         return self._random.uniform(low, high)
+
+    def _other_way(self) -> float:
+        """Turns alternate, so that every round turns both ways."""
+        self._turning = -self._turning
+        return self._turning
 
     def _side(self) -> float:
         return self._random.choice((-1.0, 1.0))
