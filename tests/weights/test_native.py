@@ -17,7 +17,7 @@ from scope_play.weights.native import open_native_folder, write_native_folder
 TINY = DiTConfig(
     dim=32, layers=1, heads=2, ffn_dim=32, in_channels=8, out_channels=8, patch=(1, 1, 1), text_dim=None, causal=True
 )
-CODEC = TinyVAEConfig(latent_channels=8, encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8))
+CODEC = TinyVAEConfig(latent_channels=8, decoder_widths=(8, 8, 8))
 
 
 @pytest.fixture
