@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from scope_play.errors import ScopeError
+from scope_play.model.config import ActionConfig, DiTConfig
+from scope_play.model.dit import DiT
+from scope_play.model.quant import (
+    Fp8Linear,
+    Int8Linear,
+    QuantLinear,
+    block_errors,
+    quantise_blocks,
+    to_fp8,
+    to_int8,
+    trace_blocks,
+)
+
+SMALL = DiTConfig(
+    dim=64,
+    layers=3,
+    heads=2,
+    ffn_dim=128,
+    in_channels=8,
+    out_channels=8,
+    text_dim=32,
+    freq_dim=32,
+    action=ActionConfig(),
+    causal=True,
+)
+
+
+@pytest.fixture
+def network() -> DiT:
+    torch.manual_seed(0)
+    return DiT(SMALL).eval()
+
+
+@pytest.fixture
+def run(network: DiT) -> Callable[[], Tensor]:
+    latents = torch.randn(1, 8, 3, 4, 4)
+    context, buttons, sticks = torch.randn(1, 5, 32), torch.rand(1, 8, 6).round(), torch.randn(1, 8, 4)
+    timesteps = torch.full((1, 1), 500.0)
+    return lambda: network(latents, timesteps, context=context, buttons=buttons, sticks=sticks)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(rows=st.integers(1, 5), columns=st.integers(1, 40), exponent=st.integers(-30, 30), seed=st.integers(0, 2**31))
+def test_rounding_is_within_half_a_step(rows: int, columns: int, exponent: int, seed: int) -> None:
+    x = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * 2.0**exponent
+    x[0] = 0
+    largest = x.abs().amax(-1, keepdim=True)
+    data, scale = to_int8(x)
+    assert ((data.float() * scale - x).abs() <= largest / 127 * 0.5001).all()
+    data, scale = to_fp8(x)
+    # e4m3: four significant bits, and a floor 2^-9 steps below 448 where numbers are subnormal.
+    assert ((data.float() * scale - x).abs() <= x.abs() / 16 + largest / 448 * 2.0**-10).all()
+
+
+@pytest.mark.parametrize(("kind", "limit"), [(Fp8Linear, 0.05), (Int8Linear, 0.01)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_is_close_to_the_original(kind: type[Fp8Linear] | type[Int8Linear], limit: float, bias: bool) -> None:
+    torch.manual_seed(1)
+    linear = nn.Linear(48, 32, bias=bias)
+    x = torch.randn(2, 3, 5, 48)
+    got, want = kind.of(linear)(x), linear(x)
+    assert got.shape == want.shape
+    assert 0 < (got - want).norm() / want.norm() < limit
+    narrow = kind.of(linear.to(torch.bfloat16))
+    assert narrow(x.to(torch.bfloat16)).dtype == torch.bfloat16
+    assert narrow.weight.dtype == torch.bfloat16
+
+
+def test_only_the_large_linears_in_blocks_change(network: DiT) -> None:
+    before = sum(p.nbytes for p in network.parameters())
+    saved = quantise_blocks(network, "int8")
+    kept = {name for name, module in network.blocks[0].named_modules() if isinstance(module, nn.Linear)}
+    assert kept == {"action_attn.mouse_mlp.0", "action_attn.keyboard_embed.0", "action_attn.keyboard_embed.2"}
+    assert isinstance(network.get_submodule("blocks.2.ffn.0"), Int8Linear)
+    assert not any(isinstance(module, QuantLinear) for module in network.head.modules())
+    after = sum(t.nbytes for t in (*network.parameters(), *network.buffers()))
+    assert before - after == saved > 0
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp8", 0.06), ("int8", 0.012)])
+def test_errors_are_reported_for_each_block(
+    network: DiT, run: Callable[[], Tensor], precision: str, limit: float
+) -> None:
+    original = trace_blocks(network, run)
+    want = run()
+    assert len(original) == SMALL.layers
+    quantise_blocks(network, precision)
+    errors = block_errors(network, original, run)
+    assert all(0 < error.alone < limit for error in errors)
+    # The first block differs by the button keys, which come in from outside the block.
+    assert errors[0].alone == pytest.approx(errors[0].accumulated, rel=0.3)
+    assert errors[-1].accumulated > errors[0].accumulated
+    assert (run() - want).norm() / want.norm() < 3 * limit
+
+
+def test_bf16_changes_nothing_and_others_are_refused(network: DiT, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert quantise_blocks(network, "bf16") == 0
+    assert not any(isinstance(module, QuantLinear) for module in network.modules())
+    with pytest.raises(ScopeError, match="'int4' is not known; use one of bf16, fp8, int8"):
+        quantise_blocks(network, "int4")
+
+
+def test_fp8_is_refused_where_the_gpu_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elsewhere(nn.Module):
+        def parameters(self, recurse: bool = True) -> object:  # type: ignore[override]
+            return iter([type("Weight", (), {"device": torch.device("cuda")})()])
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 6))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "RTX 3090")
+    with pytest.raises(ScopeError, match=r"RTX 3090 has \(8, 6\); use int8"):
+        quantise_blocks(Elsewhere(), "fp8")
