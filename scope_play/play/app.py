@@ -133,6 +133,7 @@ class App:
         if self.engine.status.phase is Phase.STOPPED:
             raise ScopeError(self.engine.status.text)
         self._keep_settings(now)
+        flow.watch_recording(now)
         if flow.message.text and now >= flow.message.until:
             flow.message = replace(flow.message, text="")
             flow.changed = True
@@ -144,10 +145,9 @@ class App:
 
     def close(self) -> None:
         """Give everything back: the recording finished, the engine's thread ended, devices and window closed."""
-        recording = self.player.stop_recording("the app was closed")
+        self.player.stop_recording("the app was closed")
         self.engine.close()
-        if recording:
-            recording.close("the app was closed")
+        self.player.finish("the app was closed")
         self.hub.close()
         self.window.close()
 

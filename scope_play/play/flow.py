@@ -80,6 +80,7 @@ class Flow:
     over: bool = False
     _settings_from: Screen = Screen.START
     _play_when_back: bool = False
+    _recording_trouble: str = ""
 
     def load(self) -> None:
         """Load the form's model; the start screen shows how far it is."""
@@ -148,6 +149,20 @@ class Flow:
             self.say("Recording saved.", now)
         else:
             self._start_recording(now)
+
+    def watch_recording(self, now: float) -> None:
+        """Say once what goes wrong with the recording, and let go of one that ended by itself."""
+        recording = self.player.recording
+        if recording is None:
+            return
+        status = recording.status
+        if status.text != self._recording_trouble:
+            self._recording_trouble = status.text
+            if status.text:
+                self.complain(status.text, now)
+        if status.state == "stopped":
+            self.player.stop_recording(status.text)
+            self.recording_since = None
 
     def screenshot(self, now: float) -> None:
         shot = self.player.shot
@@ -350,7 +365,7 @@ class Flow:
         except ScopeError as error:
             self.complain(str(error), now)
             return
-        self.recording_since = now
+        self.recording_since, self._recording_trouble = now, ""
         self.say(f"Recording to {folder}", now)
 
     def _set_picture(self, path: str, now: float) -> None:

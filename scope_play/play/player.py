@@ -32,11 +32,15 @@ from scope_play.play.history import Step, Strip
 from scope_play.play.pacing import Pace
 
 if TYPE_CHECKING:
+    from scope_play.play.recorder import RecorderStatus
     from scope_play.world import WorldSpec
 
 
 class Recording(Protocol):
     """What the player needs of `scope_play.play.recorder.Recorder`."""
+
+    @property
+    def status(self) -> RecorderStatus: ...
 
     def add_chunk(
         self, frames: np.ndarray, rows: np.ndarray, t_sampled: float, t_shown: float, prompt_id: int
@@ -87,6 +91,7 @@ class Player:
     _pending: deque[Shot] = field(default_factory=deque)
     _shown_at: deque[float] = field(default_factory=lambda: deque(maxlen=41))
     _last_sampled: float | None = None
+    _finishing: list[Recording] = field(default_factory=list)
     _prompt_ids: dict[str | None, int] = field(default_factory=dict)
 
     @property
@@ -153,12 +158,19 @@ class Player:
         self.recording = recording
         self._prompt_ids = {self.prompt: 0}
 
-    def stop_recording(self, reason: str) -> Recording | None:
-        """The recording ends in the background; it is returned for whoever wants to wait for it."""
-        recording, self.recording = self.recording, None
-        if recording:
-            recording.stop(reason)
-        return recording
+    def stop_recording(self, reason: str) -> None:
+        """The recording ends in the background; `finish` waits for it."""
+        if self.recording:
+            self.recording.stop(reason)
+            self._finishing.append(self.recording)
+            self.recording = None
+
+    def finish(self, reason: str) -> None:
+        """End the recording and wait until all of them are on the disk."""
+        self.stop_recording(reason)
+        for recording in self._finishing:
+            recording.close(reason)
+        self._finishing.clear()
 
     def tick(self, now: float) -> tuple[Shot | None, list[Event]]:
         """The frame to put on screen now (None: leave what is there), and events for whoever draws."""

@@ -24,9 +24,7 @@ def rows_of(chunk: int) -> np.ndarray:
     return rng.uniform(-1, 1, (4, ROW_WIDTH)).astype(np.float32)
 
 
-def advance(
-    session: FakeSession, history: History, chunks: int, prompts: dict[int, str] | None = None
-) -> list[np.ndarray]:
+def advance(session: Any, history: History, chunks: int, prompts: dict[int, str] | None = None) -> list[np.ndarray]:
     frames, prompt = [], history.steps[-1].prompt if history.steps else None
     for _ in range(chunks):
         number = len(history.steps)
@@ -40,9 +38,7 @@ def advance(
     return frames
 
 
-def begun(
-    budget: int = 1 << 30, reach: int = 600, snapshot_bytes: int = 1000
-) -> tuple[FakeWorld, FakeSession, History]:
+def begun(budget: int = 1 << 30, reach: int = 600, snapshot_bytes: int = 1000) -> tuple[Any, Any, History]:
     world: Any = FakeWorld(snapshot_bytes=snapshot_bytes)
     session = world.start(seed=3)
     history = History(budget, reach)

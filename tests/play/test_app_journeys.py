@@ -1,0 +1,425 @@
+"""The player's ways through the app, with a virtual pad plugged into SDL's dummy driver."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pygame
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+
+from fake_world import FakeSpec, FakeWorld
+from play_driver import Driver
+from virtual_pad import VirtualPad
+
+from scope_play.errors import ScopeError
+from scope_play.play.clip import read_clip
+from scope_play.play.engine import Phase
+from scope_play.play.flow import Screen
+from scope_play.play.settings import Settings, load, save
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Driver]]:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setenv("XDG_PICTURES_DIR", str(tmp_path / "pictures"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    drivers: list[Driver] = []
+
+    def make(worlds: dict[str, Any] | None = None, **options: Any) -> Driver:
+        drivers.append(Driver(worlds, **options))
+        return drivers[-1]
+
+    yield make
+    for driver in drivers:
+        driver.app.close()
+
+
+def tap(driver: Driver, pad: VirtualPad, button: str) -> None:
+    for pressed in (True, False):
+        pad.set_button(button, pressed)
+        driver.app.step()
+
+
+def pad_choose(driver: Driver, pad: VirtualPad, key: str) -> None:
+    for _ in range(20):
+        if driver.focus == key:
+            tap(driver, pad, "a")
+            return
+        tap(driver, pad, "dpad_down")
+    raise LookupError(key)
+
+
+def rows(driver: Driver) -> np.ndarray:
+    return np.concatenate([step.rows for step in driver.app.player.steps])
+
+
+def test_a_whole_evening_with_only_the_pad(start: Callable[..., Driver], tmp_path: Path) -> None:
+    driver = start(record=tmp_path / "clips")
+    app = driver.app
+    with VirtualPad() as pad:
+        driver.until(lambda: app.engine.status.phase is Phase.READY and app.flow.own_picture is not None)
+        pad_choose(driver, pad, "play")
+        driver.until(lambda: driver.screen is Screen.PLAY and app.player.chunk >= 2)
+        assert app.player.recording is not None
+
+        pad.set_axis("left_y", -1.0)
+        pad.set_axis("right_trigger", 1.0)
+        so_far = app.player.chunk
+        driver.until(lambda: app.player.chunk >= so_far + 4)
+        assert rows(driver)[-1, 0] == 1
+        assert rows(driver)[-1, 7] < -0.9
+        assert app._hud(app.clock()).pad.right_trigger  # type: ignore[union-attr]
+        pad.set_axis("left_y", 0.0)
+        pad.set_axis("right_trigger", 0.0)
+
+        tap(driver, pad, "start")
+        assert driver.screen is Screen.PAUSE
+        shown = app.player.chunk
+        pad_choose(driver, pad, "rewind")
+        assert driver.screen is Screen.REWIND
+        for _ in range(3):
+            tap(driver, pad, "dpad_left")
+        target = app.flow.chosen_chunk
+        assert target == app.player.strip.newest - 3
+        tap(driver, pad, "a")
+        driver.until(lambda: driver.screen is Screen.PLAY and app.player.chunk == target + 1)
+        assert shown > target
+
+        tap(driver, pad, "start")
+        pad_choose(driver, pad, "record")
+        assert app.player.recording is None
+        pad_choose(driver, pad, "resume")
+        assert driver.screen is Screen.PLAY
+        tap(driver, pad, "start")
+        pad_choose(driver, pad, "leave")
+        assert driver.screen is Screen.START
+        driver.until(lambda: app.engine.status.phase is Phase.READY)
+        pad_choose(driver, pad, "quit")
+        assert app.flow.over
+    app.close()
+    clips = list((tmp_path / "clips").iterdir())
+    assert len(clips) == 1
+    clip = read_clip(clips[0])
+    assert len(clip.metadata.branches) == 1
+    assert clip.metadata.branches[0].source_chunk == target
+    assert clip.metadata.header.input.pad_name == "keyboard and mouse" or "Pad" in clip.metadata.header.input.pad_name
+
+
+def test_unplugging_pauses_and_releases_and_replugging_goes_on(start: Callable[..., Driver]) -> None:
+    driver = start()
+    app = driver.app
+    pad = VirtualPad()
+    driver.play()
+    pad.set_button("a", True)
+    driver.turns()
+    pad.set_axis("left_x", 1.0)
+    so_far = app.player.chunk
+    driver.until(lambda: app.player.chunk >= so_far + 3)
+    assert rows(driver)[-1, 6] > 0.9
+    pad.detach()
+    driver.until(lambda: driver.screen is Screen.PAUSE)
+    assert "unplugged" in app.flow.message.text
+    assert app.flow.message.alert
+    with VirtualPad() as again:
+        driver.until(lambda: "ready" in app.flow.message.text)
+        pad_choose(driver, again, "resume")
+        so_far = app.player.chunk
+        driver.until(lambda: app.player.chunk >= so_far + 3)
+        assert not rows(driver)[-1].any()
+
+
+def test_losing_the_focus_releases_everything(start: Callable[..., Driver]) -> None:
+    driver = start()
+    driver.play()
+    pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_w, mod=0, unicode="w"))
+    so_far = driver.app.player.chunk
+    driver.until(lambda: driver.app.player.chunk >= so_far + 3)
+    assert rows(driver)[-1, 7] == -1
+    pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
+    so_far = driver.app.player.chunk
+    driver.until(lambda: driver.app.player.chunk >= so_far + 3)
+    assert not rows(driver)[-1].any()
+
+
+def test_overlays_go_on_and_off_and_never_reach_recording_or_screenshot(
+    start: Callable[..., Driver], tmp_path: Path
+) -> None:
+    driver = start(record=tmp_path / "clips")
+    app = driver.app
+    driver.play()
+    with_everything = app._hud(app.clock())
+    assert with_everything.stats is not None
+    assert with_everything.pad is not None
+    assert with_everything.recording is not None
+    driver.key(pygame.K_F1)
+    driver.key(pygame.K_F2)
+    bare = app._hud(app.clock())
+    assert bare.stats is None
+    assert bare.pad is None
+    driver.key(pygame.K_F12)
+    assert "Saved" in app.flow.message.text
+    (picture,) = (tmp_path / "pictures").rglob("*.png")
+    made = {frame.tobytes() for step in [app.player.shot] if step and step.made for frame in step.made.frames}
+    made |= {app.player.shot.frame.tobytes()} if app.player.shot else set()
+    assert np.asarray(Image.open(picture)).shape == (48, 80, 3)
+    driver.key(pygame.K_ESCAPE)
+    driver.choose("quit")
+    app.close()
+    (clip_path,) = (tmp_path / "clips").iterdir()
+    replayed = FakeWorld().start(seed=0)
+    clip = read_clip(clip_path)
+    from scope_play.play.clip import frame_hash
+
+    hashes = [frame_hash(replayed.first_frame)]
+    for at in range(0, len(clip.rows) - 1, 4):
+        hashes += [frame_hash(frame) for frame in replayed.step(clip.rows[at : at + 4]).frames]
+    assert hashes == list(clip.columns.frame_hash)
+
+
+def test_recording_begun_in_play_knows_what_came_before(start: Callable[..., Driver], tmp_path: Path) -> None:
+    driver = start()
+    driver.app.flow.record_dir = tmp_path / "clips"
+    driver.play(4)
+    driver.key(pygame.K_F9)
+    so_far = driver.app.player.chunk
+    driver.until(lambda: driver.app.player.chunk >= so_far + 3)
+    driver.key(pygame.K_F9)
+    driver.app.close()
+    (clip_path,) = (tmp_path / "clips").iterdir()
+    clip = read_clip(clip_path)
+    assert clip.metadata.before is not None
+    assert clip.metadata.before.chunks >= 4
+    assert len(clip.rows) >= 9
+
+
+def test_resize_and_fullscreen_keep_the_game(start: Callable[..., Driver]) -> None:
+    driver = start()
+    driver.play()
+    for size in ((640, 360), (333, 777), (2560, 1440)):
+        pygame.display.set_mode(size, pygame.RESIZABLE)
+        so_far = driver.app.player.chunk
+        driver.until(lambda so_far=so_far: driver.app.player.chunk >= so_far + 2)  # type: ignore[misc]
+        assert driver.app.window.surface.get_size() == size
+    driver.key(pygame.K_F11)
+    assert driver.app.window.fullscreen
+    driver.key(pygame.K_F11)
+    assert not driver.app.window.fullscreen
+    assert driver.app.window.surface.get_size() == (2560, 1440)
+    so_far = driver.app.player.chunk
+    driver.until(lambda: driver.app.player.chunk > so_far)
+
+
+def test_restart_begins_anew_with_the_same_seed(start: Callable[..., Driver]) -> None:
+    driver = start(seed=5)
+    driver.play(4)
+    first = driver.app.player.opened
+    driver.key(pygame.K_ESCAPE)
+    driver.choose("restart")
+    driver.until(lambda: driver.screen is Screen.PLAY and driver.app.player.chunk >= 1)
+    again = driver.app.player.opened
+    assert first is not None
+    assert again is not None
+    assert again is not first
+    assert again.begin == first.begin
+    np.testing.assert_array_equal(again.first_frame, first.first_frame)
+
+
+def test_a_prompt_can_change_in_play_with_the_pads_own_keyboard(start: Callable[..., Driver]) -> None:
+    driver = start()
+    app = driver.app
+    with VirtualPad() as pad:
+        driver.play()
+        tap(driver, pad, "start")
+        pad_choose(driver, pad, "prompt")
+        assert app.flow.box is not None
+        tap(driver, pad, "a")  # q
+        tap(driver, pad, "dpad_right")
+        tap(driver, pad, "a")  # w
+        for _ in range(4):
+            tap(driver, pad, "dpad_down")
+        tap(driver, pad, "dpad_left")
+        assert app.flow.box.text == "qw"
+        tap(driver, pad, "a")  # Done
+        assert app.flow.box is None
+        pad_choose(driver, pad, "resume")
+        driver.until(lambda: app.player.prompt == "qw")
+
+
+def test_typing_a_prompt_writes_and_moves_nothing_else(start: Callable[..., Driver]) -> None:
+    driver = start()
+    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.choose("prompt")
+    for letter in "was":
+        driver.key(ord(letter), letter)
+    assert driver.app.flow.box is not None
+    assert driver.app.flow.box.text == "was"
+    driver.key(pygame.K_BACKSPACE)
+    driver.key(pygame.K_RETURN)
+    assert driver.app.flow.form.prompt == "wa"
+    assert driver.focus == "prompt"
+
+
+def test_the_mouse_chooses_what_it_points_at(start: Callable[..., Driver]) -> None:
+    from scope_play.play import menu, screens
+
+    driver = start()
+    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.turns()
+    theme, items = driver.app.window.theme, driver.app.flow.menu
+    area = screens.start_layout(theme, len(items.items))["menu"]
+    where = dict(menu.layout(theme, items, area))
+    settings = next(number for number, item in enumerate(items.items) if item.key == "settings")
+    pygame.event.post(pygame.event.Event(pygame.MOUSEMOTION, pos=where[settings].center, rel=(1, 1), buttons=(0, 0, 0)))
+    driver.turns()
+    assert driver.focus == "settings"
+    pygame.event.post(pygame.event.Event(pygame.MOUSEBUTTONDOWN, pos=where[settings].center, button=1))
+    driver.turns()
+    assert driver.screen is Screen.SETTINGS
+
+
+def test_running_out_of_memory_returns_to_the_menu_and_the_next_load_works(
+    start: Callable[..., Driver], capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = RuntimeError("CUDA out of memory. Tried to allocate 14.00 GiB")
+    driver = start({"large": FakeWorld(errors={4: error}), "nano": FakeWorld()})
+    app = driver.app
+    driver.until(lambda: app.flow.own_picture is not None)
+    driver.choose("play")
+    driver.until(lambda: app.engine.status.phase is Phase.FAILED)
+    driver.until(lambda: driver.screen is Screen.START)
+    assert app.flow.message.text.startswith("Out of memory while playing")
+    assert "Out of memory" in capsys.readouterr().err
+    driver.until(lambda: app.flow.message.text != "" and driver.screen is Screen.START)
+    for _ in range(9):
+        if driver.focus == "model":
+            break
+        driver.key(pygame.K_DOWN)
+    driver.key(pygame.K_RIGHT)
+    assert app.flow.form.model == "nano"
+    driver.play()
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (
+            ScopeError("weights/x: 3 tensors are missing, first head.head.weight; download it again"),
+            "3 tensors are missing",
+        ),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (MemoryError(), "Out of memory while loading"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_one_sentence(
+    start: Callable[..., Driver], capsys: pytest.CaptureFixture[str], broken: Exception, words: str
+) -> None:
+    driver = start({"broken": broken, "nano": FakeWorld()})
+    driver.until(lambda: driver.app.engine.status.phase is Phase.FAILED)
+    driver.until(lambda: words in driver.app.flow.message.text)
+    assert words in capsys.readouterr().err
+    driver.choose("play")
+    driver.until(lambda: driver.app.engine.status.phase is Phase.FAILED)
+    assert driver.screen is Screen.START
+
+
+def test_bad_pictures_and_folders_are_sentences(
+    start: Callable[..., Driver], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder should be")
+    driver = start()
+    app = driver.app
+    driver.until(lambda: app.flow.own_picture is not None)
+    pygame.event.post(pygame.event.Event(pygame.DROPFILE, file=str(text)))
+    driver.turns()
+    assert "is not a picture" in app.flow.message.text
+    assert app.flow.form.picture == ""
+    good = tmp_path / "good.png"
+    Image.new("RGB", (30, 20), (200, 0, 0)).save(good)
+    pygame.event.post(pygame.event.Event(pygame.DROPFILE, file=str(good)))
+    driver.turns()
+    assert app.flow.form.picture == str(good)
+    app.flow.record_dir = blocked
+    driver.play(1)
+    driver.key(pygame.K_F9)
+    assert app.player.recording is None
+    assert str(blocked) in app.flow.message.text
+    assert app.player.opened is not None
+    assert app.player.opened.first_frame[0, 0, 0] == 200
+    errors = capsys.readouterr().err.splitlines()
+    assert len([line for line in errors if line.startswith("scope-play:")]) == 2
+
+
+def test_a_picture_that_vanished_is_refused_by_the_world(start: Callable[..., Driver], tmp_path: Path) -> None:
+    driver = start(image=str(tmp_path / "gone.png"))
+    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.choose("play")
+    driver.until(lambda: "gone.png" in driver.app.flow.message.text)
+    assert driver.screen is Screen.START
+    assert driver.app.engine.status.phase is Phase.READY
+
+
+def test_a_prompt_for_a_model_without_text_is_refused(start: Callable[..., Driver]) -> None:
+    driver = start({"nano": FakeWorld(FakeSpec(has_text=False))}, prompt="a red room")
+    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.choose("play")
+    driver.until(lambda: "takes no prompt" in driver.app.flow.message.text)
+    assert driver.screen is Screen.START
+
+
+def test_settings_are_kept_and_typos_named(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "settings.toml"
+    assert load(path) == Settings()
+    changed = replace(Settings(), mode="responsive", seed=7, record_dir='a "quoted" folder\\x', fullscreen=True)
+    save(path, changed)
+    assert load(path) == changed
+    for text, words in {
+        "fulscreen = true": r"unknown key 'fulscreen'; did you mean 'fullscreen'",
+        "seed = 1.5": "seed is 1.5; write a whole number",
+        'mode = "exakt"': "mode is 'exakt'; choose one of exact, responsive",
+        "seed = ": "not valid TOML",
+        'window_size = "huge"': "'huge' is not WIDTHxHEIGHT",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(ScopeError, match=words) as error:
+            load(path)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_setting_changed_on_screen_is_saved(start: Callable[..., Driver], tmp_path: Path) -> None:
+    driver = start()
+    driver.app._settings_path = tmp_path / "settings.toml"
+    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.choose("settings")
+    driver.choose("mode")
+    driver.turns()
+    assert load(tmp_path / "settings.toml").mode == "responsive"
+    driver.choose("gamepad")
+    driver.choose("back")
+    assert driver.screen is Screen.START
+
+
+def test_a_paused_game_draws_and_makes_nothing(start: Callable[..., Driver]) -> None:
+    world = FakeWorld()
+    driver = start({"nano": world})
+    driver.play()
+    driver.key(pygame.K_ESCAPE)
+    driver.until(lambda: driver.app.engine.status.phase is Phase.PAUSED)
+    driver.turns(3)
+    driver.app.flow.message = replace(driver.app.flow.message, text="")
+    driver.turns(2)
+    steps, drawn = world.steps_made, driver.app.drawn_at
+    driver.turns(50)
+    assert world.steps_made == steps
+    assert driver.app.drawn_at == drawn
