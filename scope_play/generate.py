@@ -18,7 +18,7 @@ import torch
 from scope_play.actions import FRAMES_PER_LATENT, ROW_WIDTH, as_model_actions, check_rows, fit_rows, read_actions
 from scope_play.errors import ScopeError
 from scope_play.images import crop_and_resize, frames_at_most, read_image
-from scope_play.loading import pick_device, pick_precision
+from scope_play.loading import is_native, pick_device, pick_precision
 from scope_play.memory import FreeMemory, clip_need, require_placement
 from scope_play.model.vae_tiling import Tiling
 from scope_play.offload import stream_blocks
@@ -32,8 +32,7 @@ from scope_play.sampling.offline import (
     ignore_progress,
 )
 from scope_play.weights.hashing import HashCache
-from scope_play.weights.jsons import read_json_object
-from scope_play.weights.official import CONFIG, ScopeFolder, open_scope_folder
+from scope_play.weights.official import ScopeFolder, open_scope_folder
 from scope_play.world import World
 
 if TYPE_CHECKING:
@@ -146,12 +145,12 @@ class OfflineMaker:
             return clip_need(folder.dit_config, folder.vae_config, text_config, shape, self.dtype)
 
         free = FreeMemory.now(self.device)
-        self.placement = require_placement(need(self.shape), free, options.offload, need, self.shape)
-        self.contexts = library.embed(texts, self.device if self.placement.text_on_device else "cpu", progress)
+        self.offload = require_placement(need(self.shape), free, options.offload, need, self.shape)
+        self.contexts = library.embed(texts, self.device, progress)
         self.dit, self.vae = self._load(progress)
 
     def _load(self, progress: Progress) -> tuple[DiT, WanVAE]:
-        streamed = self.placement.offload == "blocks"
+        streamed = self.offload == "blocks"
         dit = self.folder.dit(
             self.dtype,
             "cpu" if streamed else self.device,
@@ -200,7 +199,7 @@ class OfflineMaker:
             "negative_prompt": self.negative,
             "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype],
             "device": str(self.device),
-            "offload": self.placement.offload,
+            "offload": self.offload,
         }
 
     def _context(self, prompt: str) -> Tensor:
@@ -227,8 +226,7 @@ def sampling_of(options: ClipOptions) -> Sampling:
 
 def streams(model: str | Path) -> bool:
     """Whether `model` was trained to stream: nano, or a folder in this project's own format."""
-    config = Path(model) / CONFIG
-    return str(model) == "nano" or (config.is_file() and "world" in read_json_object(config))
+    return str(model) == "nano" or is_native(Path(model))
 
 
 def open_model(

@@ -24,8 +24,8 @@ from scope_play.offload import SLOTS
 from scope_play.sampling.offline import ClipShape
 
 MARGIN = 1.1
+PROMPT_TOKENS = 512
 GIB = 2**30
-OFFLOADS = ("auto", "none", "blocks")
 
 
 def module_bytes(build: Callable[[], nn.Module], dtype: torch.dtype) -> int:
@@ -71,11 +71,20 @@ def decode_bytes(vae: VAEConfig, height: int, width: int, dtype: torch.dtype) ->
     return (6 * widest + memory) * dtype.itemsize + widest * torch.float32.itemsize
 
 
+def text_bytes(config: TextEncoderConfig, dtype: torch.dtype) -> int:
+    """What encoding a prompt takes."""
+    return int(MARGIN * module_bytes(lambda: TextEncoder(config), dtype))
+
+
 @dataclass(frozen=True)
 class ClipNeed:
-    """What an offline clip takes, in bytes. `block` is one block of `blocks`, which are part of `transformer`."""
+    """What an offline clip takes, in bytes.
 
-    text_encoder: int
+    `text` is the peak while prompts are encoded, before the rest is loaded. `block` is one block of `blocks`, which
+    are part of `transformer`.
+    """
+
+    text: int
     transformer: int
     blocks: int
     block: int
@@ -90,11 +99,6 @@ class ClipNeed:
             weights += SLOTS * self.block - self.blocks
         return int(MARGIN * (weights + self.vae + self.text_keys + self.activations))
 
-    @property
-    def for_text(self) -> int:
-        """Peak where the prompts are encoded, before the transformer is loaded."""
-        return int(MARGIN * self.text_encoder)
-
 
 def clip_need(
     config: DiTConfig,
@@ -104,14 +108,14 @@ def clip_need(
     dtype: torch.dtype,
     *,
     prompts: int = 2,
-    prompt_tokens: int = 512,
+    prompt_tokens: int = PROMPT_TOKENS,
 ) -> ClipNeed:
     """The memory of an offline clip. `text` is None when all prompts are already encoded."""
     transformer = module_bytes(lambda: DiT(config), dtype)
     without = module_bytes(lambda: DiT(replace(config, layers=0)), dtype)
     tokens = shape.latents * tokens_per_latent(config, vae, shape)
     return ClipNeed(
-        text_encoder=0 if text is None else module_bytes(lambda: TextEncoder(text), dtype),
+        text=0 if text is None else text_bytes(text, dtype),
         transformer=transformer,
         blocks=transformer - without,
         block=(transformer - without) // max(1, config.layers),
@@ -151,42 +155,43 @@ def host_free() -> int:
     return min(free, max(0, limit - used))
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where things go: `offload` of the blocks, and whether the text encoder fits on the device."""
-
-    offload: str
-    text_on_device: bool
-
-
-def place(need: ClipNeed, free: FreeMemory, offload: str) -> Placement | None:
-    """The best placement that fits, or None. "auto" keeps everything on the device if it can."""
-    text_on_device = need.for_text <= free.device
-    if not text_on_device and need.for_text > free.host:
+def place(need: ClipNeed, free: FreeMemory, offload: str) -> str | None:
+    """The offloading that fits, "none" or "blocks", or None. "auto" keeps everything on the device if it can."""
+    if need.text > max(free.device, free.host):
         return None
     for mode in ("none", "blocks") if offload == "auto" else (offload,):
-        host = need.blocks if mode == "blocks" else 0
-        fits = need.on_device(mode) + host <= free.host if free.is_cpu else host <= free.host
-        if fits and need.on_device(mode) <= free.device:
-            return Placement(mode, text_on_device)
+        device, host = need.on_device(mode), need.blocks if mode == "blocks" else 0
+        fits = device + host <= free.host if free.is_cpu else device <= free.device and host <= free.host
+        if fits:
+            return mode
     return None
+
+
+def stream_bytes(
+    config: DiTConfig, codec: int, cache: CacheConfig, tokens: int, dtype: torch.dtype, *, decoding: int = 0
+) -> int:
+    """What one streaming session takes: `codec` bytes of autoencoder, the network, its caches, and a pass or decode."""
+    weights = module_bytes(lambda: DiT(config), dtype) + codec
+    activations = max(pass_bytes(config, tokens * cache.chunk, dtype), decoding)
+    text = text_key_bytes(config, PROMPT_TOKENS, dtype)
+    return int(MARGIN * (weights + cache_bytes(config, cache, tokens, dtype) + text + activations))
 
 
 def require_placement(
     need: ClipNeed, free: FreeMemory, offload: str, smaller: Callable[[ClipShape], ClipNeed], shape: ClipShape
-) -> Placement:
+) -> str:
     """As `place`, or a ScopeError that says what would fit. `smaller` gives the need of another shape."""
-    placement = place(need, free, offload)
-    if placement is not None:
-        return placement
+    mode = place(need, free, offload)
+    if mode is not None:
+        return mode
     where = "memory" if free.is_cpu else "GPU memory"
     asked = need.on_device("none" if offload == "auto" else offload)
     problem = f"This clip needs {gib(asked)} of {where}"
     if asked != need.on_device("blocks") and not free.is_cpu:
         problem += f" ({gib(need.on_device('blocks'))} with its blocks offloaded)"
     there = free.device
-    if need.for_text > max(free.device, free.host):
-        problem, there = f"Reading the prompt needs {gib(need.for_text)} of memory", max(free.device, free.host)
+    if need.text > max(free.device, free.host):
+        problem, there = f"Reading the prompt needs {gib(need.text)} of memory", max(free.device, free.host)
     raise ScopeError(f"{problem}, and {gib(there)} are free; {_mend(free, offload, smaller, shape, need)}.")
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scope_play.errors import ScopeError
 from scope_play.files import replacing
+from scope_play.memory import FreeMemory, gib, text_bytes
 from scope_play.model.prompt import TOKENS, clean_prompt
 from scope_play.weights.hashing import HashCache, sha256_of_all, sha256_of_file
 from scope_play.weights.official import TOKENIZER, ScopeFolder
@@ -74,7 +75,14 @@ class PromptLibrary:
     def embed(
         self, prompts: Sequence[str], device: torch.device | str, progress: Progress | None = None
     ) -> dict[str, Tensor]:
-        """Prompt -> context (1, 512, text_dim) on the CPU. The text encoder, if needed, runs on `device`, then goes."""
+        """Prompt -> context (1, 512, text_dim) on the CPU.
+
+        The text encoder, if needed, runs on `device` if it fits there beside what else is loaded, otherwise on the CPU,
+        and is freed.
+
+        Raises:
+            ScopeError: the text encoder fits nowhere, or a package that prompts need is not installed.
+        """
         found = {prompt: self.cache.get(self._key(prompt)) for prompt in prompts}
         missing = [prompt for prompt, context in found.items() if context is None]
         if missing:
@@ -83,6 +91,7 @@ class PromptLibrary:
 
     def _encode(self, prompts: Sequence[str], device: torch.device | str, progress: Progress) -> dict[str, Tensor]:
         tokenizer = self.folder.tokenizer()
+        device = self._place(torch.device(device))
         encoder = self.folder.text_encoder(
             self.dtype, device, progress=lambda done, total: progress("text encoder", done, total)
         )
@@ -95,9 +104,22 @@ class PromptLibrary:
             self.cache.put(self._key(prompt), encoded[prompt])
         progress("prompts", len(prompts), len(prompts))
         del encoder
-        if torch.device(device).type == "cuda":
+        if device.type == "cuda":
             torch.cuda.empty_cache()
         return encoded
+
+    def _place(self, device: torch.device) -> torch.device:
+        """Where the text encoder fits."""
+        needed = text_bytes(self.folder.text_config, self.dtype)
+        free = FreeMemory.now(device)
+        if needed <= free.device:
+            return device
+        if needed <= free.host:
+            return torch.device("cpu")
+        raise ScopeError(
+            f"Reading the prompt needs {gib(needed)} of memory, and {gib(free.host)} are free; close other programs, "
+            f"or use a prompt that has been used before."
+        )
 
     def _key(self, prompt: str) -> str:
         if self._encoder is None:
