@@ -41,8 +41,14 @@ def run(args: argparse.Namespace) -> int:
     from scope_play.play import settings as settings_file
 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    path = settings_file.settings_path()
-    settings = settings_file.load(path)
+    path: Path | None = settings_file.settings_path()
+    complaints = []
+    try:
+        stored = settings_file.load(settings_file.settings_path())
+    except ScopeError as error:
+        # The game goes on with the defaults; the file is left as it is, to be mended.
+        complaints.append(str(error))
+        path, stored = None, settings_file.Settings()
     chosen = {
         "model": args.model,
         "seed": args.seed,
@@ -50,18 +56,25 @@ def run(args: argparse.Namespace) -> int:
         "fullscreen": args.fullscreen,
         "window_size": args.window_size,
     }
-    settings = replace(settings, **{key: value for key, value in chosen.items() if value is not None})
+    settings = replace(stored, **{key: value for key, value in chosen.items() if value is not None})
     if args.headless:
         return _run_headless(args, settings)
     if args.actions or args.out:
         raise ScopeError("--actions and --out belong to --headless; add it, or leave them out.")
-    return _run_window(args, settings, path)
+    return _run_window(args, settings, stored, path, complaints)
 
 
-def _run_window(args: argparse.Namespace, settings: Settings, path: Path) -> int:
+def _run_window(
+    args: argparse.Namespace, settings: Settings, stored: Settings, path: Path | None, complaints: list[str]
+) -> int:
     from scope_play.play.app import App, Options
-    from scope_play.play.mapping import load_map
+    from scope_play.play.mapping import ControllerMap, load_map
 
+    try:
+        controls = load_map()
+    except ScopeError as error:
+        complaints.append(str(error))
+        controls = ControllerMap()
     options = Options(
         models=tuple(dict.fromkeys(("nano", settings.model))),
         model=settings.model,
@@ -72,13 +85,15 @@ def _run_window(args: argparse.Namespace, settings: Settings, path: Path) -> int
         gamepad="scripted" if args.demo else args.gamepad,
         autoplay=args.demo,
         seconds=args.seconds,
+        complaints=tuple(complaints),
     )
     app = App(
         options,
         settings,
         lambda model: open_world(model, args.steps),
         settings_path=path,
-        controls=load_map(),
+        stored=stored,
+        controls=controls,
         free_memory=free_memory,
     )
     return app.run()

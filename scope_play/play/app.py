@@ -50,10 +50,15 @@ class Options:
     gamepad: str | None = None
     autoplay: bool = False
     seconds: float | None = None
+    complaints: tuple[str, ...] = ()
 
 
 class App:
-    """Make it and `run` it once. Settings are written back to `settings_path`, if there is one."""
+    """Make it and `run` it once.
+
+    `settings` hold for this run. What the player changes is also written to the file at `settings_path`, if there is
+    one, which so far says `stored`: options of one run are not kept. `complaints` are what went wrong before.
+    """
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class App:
         open_world: OpenWorld,
         *,
         settings_path: Path | None = None,
+        stored: Settings | None = None,
         controls: ControllerMap | None = None,
         free_memory: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -69,7 +75,8 @@ class App:
         self.clock = clock
         self.options = options
         self._settings_path = settings_path
-        self._saved = settings
+        self._in_force = settings
+        self._stored = stored or settings
         self._controls = controls or ControllerMap()
         self.window = Window(settings_file.parse_size(settings.window_size), settings.fullscreen)
         self.hub = Hub(open_pads(options.gamepad or settings.gamepad, now=clock(), seed=options.seed), self._controls)
@@ -110,6 +117,8 @@ class App:
         self._stats_at = 0.0
         self.drawn_at = 0.0
         self._ends_at = None if options.seconds is None else clock() + options.seconds
+        for complaint in options.complaints:
+            self.flow.complain(complaint, clock())
         self.flow.load()
 
     def run(self) -> int:
@@ -291,17 +300,18 @@ class App:
 
     def _keep_settings(self, now: float) -> None:
         """What the player changed takes effect and is written down."""
-        new, old = self.flow.settings, self._saved
+        new, old = self.flow.settings, self._in_force
         if new == old:
             return
-        self._saved = new
+        self._in_force = new
+        self._stored = settings_file.with_changes(self._stored, old, new)
         self.flow.changed = True
         self.window.set_fullscreen(new.fullscreen)
         if new.gamepad != old.gamepad:
             self._change_pads(new.gamepad, now)
         if self._settings_path:
             try:
-                settings_file.save(self._settings_path, new)
+                settings_file.save(self._settings_path, self._stored)
             except ScopeError as error:
                 self.flow.complain(str(error), now)
 

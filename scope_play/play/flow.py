@@ -352,6 +352,7 @@ class Flow:
             if self.engine.status.phase is Phase.FAILED:
                 self.load()
             return
+        self.settings = replace(self.settings, model=form.model, seed=form.seed)
         scene = form.scenes[form.scene].path
         image = Path(form.picture).expanduser() if form.picture else scene
         self.player.begin(Begin(image, form.prompt or None, form.seed))

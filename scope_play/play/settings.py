@@ -51,6 +51,12 @@ def turned(settings: Settings, key: str, step: int) -> Settings:
     return replace(settings, **changes)
 
 
+def with_changes(stored: Settings, old: Settings, new: Settings) -> Settings:
+    """`stored` with what differs between `old` and `new`."""
+    then, now = dataclasses.asdict(old), dataclasses.asdict(new)
+    return replace(stored, **{key: value for key, value in now.items() if value != then[key]})
+
+
 def settings_path() -> Path:
     """Beside the controller map."""
     from scope_play.play.mapping import default_path

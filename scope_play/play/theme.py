@@ -64,7 +64,8 @@ class Theme:
                 low = middle
             else:
                 high = middle - 1
-        return _cut(text, low, keep_end)
+        shortest = _cut(text, low, keep_end)
+        return shortest if self.measure(shortest, style)[0] <= width else ""
 
     def wrap(self, text: str, style: str, width: int, lines: int) -> list[str]:
         """`text` broken at spaces into at most `lines` lines, the last one cut with an ellipsis."""
