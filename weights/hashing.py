@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,10 @@ def sha256_of_all(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def _key(file: Path, status: os.stat_result) -> str:
+    return f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+
+
 class HashCache:
     """Remembers hashes of files that have not changed since, in a JSON file; by default in the user's cache folder."""
 
@@ -48,15 +53,20 @@ class HashCache:
             status = file.stat()
         except OSError as error:
             raise ScopeError(f"{file} cannot be read ({error.strerror}); check that it exists and is yours.") from error
-        key = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        key = _key(file, status)
         known = self._read()
         if key not in known:
             known[key] = sha256_of_file(file)
-            with suppress(ScopeError, OSError):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(self._path) as beside:
-                    beside.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            self.remember(file, known[key])
         return known[key]
+
+    def remember(self, file: Path, digest: str) -> None:
+        """Store a hash that was computed elsewhere, for the file as it is now."""
+        with suppress(ScopeError, OSError):
+            known = self._read() | {_key(file, file.stat()): digest}
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self._path) as beside:
+                beside.write_text(json.dumps(known, indent=1), encoding="utf-8")
 
     def _read(self) -> dict[str, str]:
         try:
