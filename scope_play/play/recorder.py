@@ -7,9 +7,11 @@ recorded the folder is called `<utc>_<id>.partial`; `scope_play.play.recover` sa
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import errno
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -114,8 +116,9 @@ class Recorder:
         self.path = _create_folder(root, header, first_frame, before)
         self._journal = (self.path / JOURNAL).open("ab", buffering=0)
         self._video = Mp4Writer(self.path / VIDEO, header.height, header.width, header.fps, encoding)
-        self._thread = threading.Thread(target=self._run, name="recorder")
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
+        atexit.register(self.close, "the program ended")  # after a crash of the app the clip is still a valid one
 
     @property
     def status(self) -> RecorderStatus:
@@ -144,13 +147,13 @@ class Recorder:
             t_sampled, t_shown: seconds, one number or one a frame: when each row was read and each frame shown.
             prompt_id: the header's, or one announced by `mark`.
         """
+        if self._stopped is not None or self._reason is not None:
+            return
         n = self._header.frames_per_chunk
         if frames.shape != (n, *self._first_frame.shape) or frames.dtype != np.uint8 or rows.shape != (n, ROW_WIDTH):
             raise ValueError(f"a chunk is {n} uint8 frames and rows, got {frames.dtype} {frames.shape}, {rows.shape}")
         if prompt_id not in self._prompts:
             raise ValueError(f"prompt {prompt_id} was not announced; mark it first")
-        if self._stopped is not None or self._reason is not None:
-            return
         if self._video_problem is None:
             self._check_pace(n)
         with_video = self._video_problem is None
@@ -172,6 +175,8 @@ class Recorder:
         `{"event": "rewind", "to_chunk": k}` says that the session was set back to where it had made k chunks, and
         `{"event": "prompt", "id": i, "text": s}` that `prompt_id` i means the prompt s; any other event is kept as is.
         """
+        if self._stopped is not None or self._reason is not None:
+            return
         kind = event.get("event")
         if kind == "rewind":
             to_chunk = event["to_chunk"]
@@ -201,6 +206,7 @@ class Recorder:
         """
         self.stop(reason)
         self._thread.join()
+        atexit.unregister(self.close)
         return self._result
 
     def _check_pace(self, n: int) -> None:
@@ -284,9 +290,11 @@ def _create_folder(root: Path, header: ClipHeader, first_frame: np.ndarray, befo
         head = head_line(header, frame_hash(first_frame), _summary(header, before))
         (making / JOURNAL).write_bytes(head)
         return making.rename(folder)
-    except OSError as error:
+    except (OSError, ScopeError) as error:
+        shutil.rmtree(making, ignore_errors=True)
+        why = error.strerror if isinstance(error, OSError) else error
         raise ScopeError(
-            f"No recording can be written to {root} ({error.strerror}); choose another folder with --record."
+            f"No recording can be written to {root} ({why}); choose another folder with --record."
         ) from error
 
 

@@ -24,7 +24,7 @@ from scope_play.play.recover import recover
 from tests.helpers.fake_world import FakeSpec, FakeWorld
 from tests.helpers.recordings import header_of, random_rows, record
 
-HELPERS = str(Path(__file__).parents[2])
+ROOT = str(Path(__file__).parents[2])
 
 
 def test_a_clip_holds_what_was_given_and_shown(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_slow_disk_costs_the_video_and_nothing_else(tmp_path: Path, monkeypatc
 
 RECORD_UNTIL_FULL = """
 import resource, sys
-sys.path.insert(0, {helpers!r})
+sys.path.insert(0, {root_folder!r})
 from pathlib import Path
 import numpy as np
 from tests.helpers.fake_world import FakeWorld
@@ -176,7 +176,7 @@ print(recorder.close("quit"), recorder.status.state, recorder.status.text, sep="
 
 
 def record_until_full(root: Path, limit: int = 0) -> list[str]:
-    script = RECORD_UNTIL_FULL.format(helpers=HELPERS, root=str(root), limit=limit)
+    script = RECORD_UNTIL_FULL.format(root_folder=ROOT, root=str(root), limit=limit)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     return done.stdout.strip().split("|")
 
@@ -190,7 +190,9 @@ def test_a_file_that_cannot_grow_stops_the_recording_and_keeps_what_was_written(
     assert clip.metadata.video_frames == clip.metadata.frames
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
+@pytest.mark.skipif(
+    getattr(os, "geteuid", lambda: 1)() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root"
+)
 def test_a_full_disk_stops_the_recording_and_it_can_be_recovered_elsewhere(tmp_path: Path) -> None:
     disk, elsewhere = tmp_path / "disk", tmp_path / "elsewhere"
     disk.mkdir()
@@ -220,3 +222,15 @@ def test_a_folder_that_cannot_be_written_is_refused_with_one_sentence(tmp_path: 
     with pytest.raises(ScopeError, match=r"No recording can be written to .*file"):
         Recorder(tmp_path / "file" / "clips", header_of(world), world.start().first_frame)
     assert all(t.name != "recorder" for t in threading.enumerate())
+
+
+def test_a_crash_of_the_app_still_closes_the_clip(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path\nfrom tests.helpers.recordings import *\nworld = FakeWorld()\n"
+        f"recorder = Recorder(Path({str(tmp_path)!r}), header_of(world), world.start().first_frame)\n"
+        "raise RuntimeError('the app broke')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "the app broke" in done.stderr
+    (clip,) = tmp_path.iterdir()
+    assert read_clip(clip).metadata.ending == Ending("the program ended")

@@ -198,6 +198,14 @@ def test_the_command_writes_the_video_anew(tmp_path: Path, fake_load: dict, caps
     assert count_frames(tmp_path / "b.mp4") == 21
 
 
+def test_the_command_shows_a_clip(tmp_path: Path, fake_load: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    clip = record(tmp_path, 1)
+    assert cli.main(["replay", str(clip), "--show", "--out", str(tmp_path / "a.mp4")]) == 0
+    assert count_frames(tmp_path / "a.mp4") == 5
+    assert cli.main(["replay", str(clip / ACTIONS), "--show", "--check"]) == 2
+
+
 def test_an_interrupted_replay_leaves_the_old_file(tmp_path: Path, fake_load: dict) -> None:
     clip = record(tmp_path / "clips", 5)
     out = tmp_path / "new.mp4"
