@@ -49,13 +49,13 @@ def select(device: torch.device | str, dtype: torch.dtype, *, heads: int, head_d
     """
     setting = _setting()
     if setting == "torch":
-        return _torch_kernels(f"{VARIABLE}=torch")
+        return torch_kernels(f"{VARIABLE}=torch")
     obstacle = triton_obstacle(device, dtype, heads=heads, head_dim=head_dim, latents=latents)
     if obstacle is None and (setting == "triton" or not _interpreting()):
-        return _triton_kernels("Triton's interpreter" if _interpreting() else f"{VARIABLE}={setting}")
+        return triton_kernels("Triton's interpreter" if _interpreting() else f"{VARIABLE}={setting}")
     if setting == "triton":
         raise ScopeError(f"{VARIABLE}=triton, but {obstacle}; unset it or use {VARIABLE}=torch")
-    return _torch_kernels(obstacle or "Triton is interpreting, which only serves tests")
+    return torch_kernels(obstacle or "Triton is interpreting, which only serves tests")
 
 
 def triton_obstacle(
@@ -119,7 +119,7 @@ def _interpreting() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
-def _torch_kernels(reason: str) -> Kernels:
+def torch_kernels(reason: str) -> Kernels:
     from scope_play.kernels.button_attention_torch import button_attention
     from scope_play.kernels.modulate_torch import action_fuse, gate_add, modulate
     from scope_play.kernels.norm_rope_torch import norm_rope
@@ -128,7 +128,7 @@ def _torch_kernels(reason: str) -> Kernels:
     return Kernels("torch", reason, pixel_attention, button_attention, norm_rope, modulate, gate_add, action_fuse)
 
 
-def _triton_kernels(reason: str) -> Kernels:
+def triton_kernels(reason: str) -> Kernels:
     from scope_play.kernels.button_attention import button_attention
     from scope_play.kernels.modulate import action_fuse, gate_add, modulate
     from scope_play.kernels.norm_rope import norm_rope

@@ -151,6 +151,8 @@ def frames_per_second(config: DiTConfig, work: Workload, gpu: Gpu, steps: int) -
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    from scope_play.bench.report import RESULTS
+
     parser.add_argument(
         "--gpu", choices=[*GPUS, "all"], default="all", help="print the parts for one GPU, or sums for all"
     )
@@ -160,7 +162,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=4, help="denoising passes a chunk (default %(default)s)")
     parser.add_argument("--text-keys", type=int, default=512, help="keys of the prompt (default %(default)s)")
     parser.add_argument("--precision", choices=["bf16", "fp8", "int8"], default="bf16", help="of the weights")
-    parser.add_argument("--out", type=Path, help="folder for the JSON result (none is written without it)")
+    parser.add_argument("--json", type=Path, nargs="?", const=RESULTS, help="also write roofline.json, to this folder")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -186,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(_parts_table(config, work, args.gpu))
     chosen = list(GPUS) if args.gpu == "all" else [args.gpu]
     console.print(_gpu_table(config, work, chosen, args.steps))
-    if args.out is not None:
+    if args.json is not None:
         from scope_play.bench.report import write_result
 
         numbers = {
@@ -195,7 +197,7 @@ def run(args: argparse.Namespace) -> int:
             "chunk": [asdict(cost) for cost in chunk_costs(config, work)],
             "fps": {name: frames_per_second(config, work, GPUS[name], args.steps) for name in chosen},
         }
-        console.print(f"written to {write_result('roofline', numbers, args.out)}")
+        console.print(f"written to {write_result('roofline', numbers, args.json)}")
     return 0
 
 

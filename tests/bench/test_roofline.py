@@ -127,7 +127,7 @@ def test_floor_is_the_slower_of_arithmetic_and_traffic() -> None:
 
 
 def test_command_prints_without_a_gpu(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["bench", "roofline", "--gpu", "h200", "--out", str(tmp_path)]) == 0
+    assert main(["bench", "roofline", "--gpu", "h200", "--json", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "pixel attention" in printed
     assert "h200" in printed
