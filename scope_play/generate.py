@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from scope_play.actions import FRAMES_PER_LATENT, ROW_WIDTH, as_model_actions, check_rows, fit_rows, read_actions
+from scope_play.downloads import resolve_model
 from scope_play.errors import ScopeError
 from scope_play.images import crop_and_resize, frames_at_most, read_image
 from scope_play.loading import is_native, pick_device, pick_precision
@@ -232,11 +233,12 @@ def streams(model: str | Path) -> bool:
 def open_model(
     model: str | Path, options: ClipOptions, prompts: Sequence[str], progress: Progress = ignore_progress
 ) -> ClipMaker:
-    """Loads "nano" or a folder of weights. `prompts` are those of all clips that will be made.
+    """Loads "nano", a downloaded checkpoint by its name, or a folder of weights. `prompts` are those of all clips that will be made.
 
     Raises:
         ScopeError: the weights are missing or wrong, a setting does not fit them, or memory does not suffice.
     """
+    model = resolve_model(model)
     if streams(model):
         world = World.load(
             model,

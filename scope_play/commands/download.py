@@ -1,48 +1,75 @@
-"""`scope-play download`: fetch the weights of a known checkpoint, or check those that are there."""
+"""`scope-play download NAME`: fetch a checkpoint, or check one that was fetched."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scope_play.downloads import Manifest
+    from scope_play.weights.hashing import HashCache
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "name", nargs="?", default="scope", help="which checkpoint: scope (the default), wan2.2 or nano"
-    )
-    parser.add_argument("--to", type=Path, metavar="DIR", help="where to put it (default: this user's data folder)")
-    parser.add_argument("--revision", help="branch, tag or commit of the repository (default: the newest)")
-    parser.add_argument("--offline", action="store_true", help="do not use the network: only check what is there")
+    parser.add_argument("name", nargs="?", default="scope", help="which checkpoint (default: scope)")
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="where to (default: the user's data folder)")
+    parser.add_argument("--offline", action="store_true", help="only check what is there, without the network")
+    parser.add_argument("--list", action="store_true", help="list the known checkpoints")
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.progress import StageBars
+    from scope_play.downloads import Manifest, ask_hub, check_space, checkpoint_folder, connect, fault, fetch
     from scope_play.weights.catalog import find_checkpoint
-    from scope_play.weights.download import download_checkpoint, verify_files
+    from scope_play.weights.hashing import HashCache
 
+    if args.list:
+        return show_catalog()
     checkpoint = find_checkpoint(args.name)
-    if checkpoint.repository is None:
-        print(f"{checkpoint.name} comes with the package; play it with: scope-play play")
-        return 0
-    folder = args.to or default_folder(checkpoint.name)
-    if not args.offline:
-        print(f"{checkpoint.title}\n{checkpoint.source} ({checkpoint.licence}) -> {folder}")
-        with StageBars() as bars:
-            remote = download_checkpoint(checkpoint, folder, revision=args.revision, progress=bars)
-        print(f"revision {remote.commit}, {sum(file.nbytes for file in remote.files) / 1e9:.1f} GB")
-    if verified := verify_files(checkpoint, folder):
-        print(f"{verified} files have the published sha256")
-    if checkpoint.name == "scope":
-        from scope_play.weights.official import open_scope_folder
+    folder = args.dir or checkpoint_folder(checkpoint.name)
+    hashes = HashCache()
+    if args.offline:
+        return show_faults(folder, Manifest.read(folder), hashes)
+    api = connect()
+    manifest = ask_hub(api, checkpoint)
+    print(f"{checkpoint.title} ({checkpoint.licence}, {checkpoint.source})")
+    wanted = [file for file in manifest.files if fault(folder, file, hashes) is not None]
+    check_space(folder, wanted)
+    manifest.write(folder)
+    for number, file in enumerate(wanted, 1):
+        size = "" if file.nbytes is None else f", {file.nbytes / 1e9:.2f} GB"
+        print(f"{number}/{len(wanted)} {file.path}{size}")
+        fetch(api, manifest, file, folder)
+    return show_faults(folder, manifest, hashes)
 
-        opened = open_scope_folder(folder)
-        print(f"complete: {len(opened.hashes())} weight files, together sha256 {opened.sha256()}")
-        print(f"generate with: scope-play generate --model {folder} ...")
+
+def show_faults(folder: Path, manifest: Manifest, hashes: HashCache) -> int:
+    """Prints what is wrong with a downloaded folder; 1 if anything is."""
+    from scope_play.downloads import fault
+
+    faults = {file.path: fault(folder, file, hashes) for file in manifest.files}
+    for path, problem in faults.items():
+        if problem is not None:
+            print(f"{path}: {problem}")
+    if any(faults.values()):
+        print(f"{folder} is not complete; run scope-play download {manifest.name} to mend it")
+        return 1
+    hashed = sum(file.sha256 is not None for file in manifest.files)
+    print(
+        f"{folder}: {len(faults)} files, {manifest.nbytes / 1e9:.2f} GB, complete; "
+        f"{hashed} checked by SHA-256, the others by size"
+    )
     return 0
 
 
-def default_folder(name: str) -> Path:
-    """Where a downloaded checkpoint lies unless told otherwise."""
-    from platformdirs import user_data_path
+def show_catalog() -> int:
+    from rich.console import Console
+    from rich.table import Table
 
-    return user_data_path("scope-play") / name
+    from scope_play.weights.catalog import CATALOG
+
+    table = Table("name", "what it is", "size", "licence", "source", box=None, pad_edge=False)
+    for entry in CATALOG.values():
+        table.add_row(entry.name, entry.title, f"{entry.approximate_nbytes / 1e9:.2f} GB", entry.licence, entry.source)
+    Console().print(table)
+    return 0
