@@ -10,10 +10,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from platformdirs import user_config_dir
 
@@ -227,9 +226,3 @@ def write_map(controls: ControllerMap, path: Path | None = None) -> Path:
             f"the controller map {file} cannot be written ({error}): check the folder's rights."
         ) from error
     return file
-
-
-def with_stick(controls: ControllerMap, stick: str, **changes: Any) -> ControllerMap:
-    """The map with fields of one stick's shape changed for all pads: what a settings menu needs."""
-    pad = replace(controls.pad, **{stick: replace(getattr(controls.pad, stick), **changes)})
-    return replace(controls, pad=pad)

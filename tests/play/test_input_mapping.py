@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -15,7 +14,8 @@ from scope_play.errors import ScopeError
 from scope_play.play import mapping
 from scope_play.play.controls import ACTIONS, PAD_CONTROLS, PadProfile
 from scope_play.play.keyboard import KEY_ACTIONS, KeyProfile, control_names, reserved_names
-from scope_play.play.mapping import ControllerMap, default_toml, load_map, parse_map, to_toml, with_stick, write_map
+from scope_play.play.legend import PAD_LABELS, legend, legend_text
+from scope_play.play.mapping import ControllerMap, default_toml, load_map, parse_map, to_toml, write_map
 from scope_play.play.pad import StickShape, TriggerShape
 
 
@@ -107,7 +107,7 @@ def test_each_mistake_is_one_sentence(text, said):
 def test_files(tmp_path, monkeypatch):
     monkeypatch.setattr(mapping, "user_config_dir", lambda name: str(tmp_path / name))
     assert load_map() == ControllerMap()
-    controls = with_stick(ControllerMap(), "right", sensitivity=1.5, invert_y=True)
+    controls = ControllerMap(pad=PadProfile(right=StickShape(sensitivity=1.5, invert_y=True)))
     path = write_map(controls)
     assert path == tmp_path / "scope-play" / "controller.toml"
     assert load_map() == load_map(path) == controls
@@ -130,7 +130,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(mapping.os, "fsync", full)
     with pytest.raises(ScopeError, match="No space left"):
-        write_map(with_stick(ControllerMap(), "left", dead_zone=0.5), path)
+        write_map(ControllerMap(pad=PadProfile(swap_sticks=True)), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["controller.toml"]
     with pytest.raises(ScopeError, match="cannot be written"):
@@ -194,6 +194,21 @@ def test_no_text_breaks_the_reader(text):
             parse_map(document, "x")
 
 
-def test_with_stick_changes_one_stick():
-    changed = with_stick(ControllerMap(), "left", dead_zone=0.3)
-    assert changed.pad == replace(PadProfile(), left=StickShape(dead_zone=0.3))
+def test_the_legend_tells_what_is_bound():
+    lines = {entry.what: (entry.pad, entry.keys) for entry in legend(ControllerMap())}
+    assert lines["Fire"] == ("RT", "mouse left")
+    assert lines["Move"] == ("left stick", "w s a d")
+    assert lines["Look"] == ("right stick", "mouse, up down left right")
+    changed = parse_map("[pad]\nswap_sticks = true\n[pad.bindings]\njump = []\n[keys.bindings]\njump = []\n", "x")
+    lines = {entry.what: (entry.pad, entry.keys) for entry in legend(changed)}
+    assert lines["Jump"] == ("-", "-")
+    assert lines["Move"][0] == "right stick"
+    text = legend_text(changed)
+    assert len(text.splitlines()) == len(lines) + 1
+    assert text.splitlines()[0].split() == ["pad", "keyboard", "and", "mouse"]
+
+
+@given(st.sampled_from(PAD_CONTROLS))
+def test_every_control_has_a_label(control):
+    bound = PadProfile(bindings={**dict.fromkeys(ACTIONS, ()), "jump": (control,)})
+    assert legend(ControllerMap(), bound)[4].pad == PAD_LABELS[control]

@@ -1,0 +1,59 @@
+"""What every control does, in words, by the map in use: for a help page and for `scope-play play --controls`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from scope_play.play.controls import ACTIONS, PadProfile
+from scope_play.play.keyboard import DIRECTIONS
+from scope_play.play.mapping import ControllerMap
+
+PAD_LABELS: Mapping[str, str] = MappingProxyType(
+    {
+        **{"a": "A", "b": "B", "x": "X", "y": "Y", "left_shoulder": "LB", "right_shoulder": "RB"},
+        **{"left_trigger": "LT", "right_trigger": "RT", "left_stick": "press left stick"},
+        **{"right_stick": "press right stick", "back": "View", "start": "Menu", "guide": "Xbox"},
+        **{"dpad_up": "d-pad up", "dpad_down": "d-pad down", "dpad_left": "d-pad left", "dpad_right": "d-pad right"},
+    }
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the legend: what happens, and what does it on the pad and on the keyboard. "-" for nothing."""
+
+    what: str
+    pad: str
+    keys: str
+
+
+def legend(controls: ControllerMap, pad: PadProfile | None = None) -> list[Entry]:
+    """The legend for a pad's profile, by default the one for all pads."""
+    profile = pad or controls.pad
+    moving, looking = ("right stick", "left stick") if profile.swap_sticks else ("left stick", "right stick")
+    keys = controls.keys.bindings
+    entries = [
+        Entry("Move", moving, _directions(keys, "left")),
+        Entry("Look", looking, f"mouse, {_directions(keys, 'right')}"),
+    ]
+    for action in ACTIONS:
+        buttons = ", ".join(PAD_LABELS[control] for control in profile.bindings[action])
+        entries.append(Entry(action.capitalize(), buttons or "-", _keys(keys[action]) or "-"))
+    return [*entries, Entry("Pause", PAD_LABELS["start"], "escape"), Entry("Rewind", PAD_LABELS["back"], "backspace")]
+
+
+def legend_text(controls: ControllerMap) -> str:
+    """The legend as an aligned table."""
+    entries = [Entry("", "pad", "keyboard and mouse"), *legend(controls)]
+    what, pad = (max(len(getattr(entry, column)) for entry in entries) for column in ("what", "pad"))
+    return "\n".join(f"{entry.what:<{what}}  {entry.pad:<{pad}}  {entry.keys}".rstrip() for entry in entries)
+
+
+def _keys(controls: tuple[str, ...]) -> str:
+    return ", ".join(control.replace("_", " ") for control in controls)
+
+
+def _directions(bindings: Mapping[str, tuple[str, ...]], stick: str) -> str:
+    return " ".join(_keys(bindings[action]) or "-" for action, (pushed, _) in DIRECTIONS.items() if pushed == stick)
