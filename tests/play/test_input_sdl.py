@@ -282,3 +282,18 @@ def test_backends_by_name():
             open_pads(backend, now=0.0).close()
     with pytest.raises(ScopeError, match="--gamepad sdl2 is not known: choose from sdl"):
         open_pads("sdl2", now=0.0)
+
+
+def test_a_wheel_notch_takes_over_from_a_pad_as_a_whole_tap():
+    hub = hub_with_pads()
+    with VirtualPad() as pad:
+        read(hub)
+        pad.set_button("x", True)
+        read(hub)
+        notch = pygame.event.Event(pygame.MOUSEWHEEL, x=0, y=1)
+        assert hub.read([notch], 1.0) == [
+            ReleaseEvent(1.0),
+            ButtonEvent(1.0, "north", True),
+            ButtonEvent(1.0, "north", False),
+        ]
+        assert hub.device.backend == "keyboard"
