@@ -7,6 +7,8 @@ gives exactly the prefix of its result. Source: SPEC.md section 5.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -49,9 +51,9 @@ class EncoderStream:
 
     def clone(self) -> EncoderStream:
         """A stream that continues from here independently (a deep copy of the memory; the weights are shared)."""
-        copy = EncoderStream(self.network)
-        copy.memory = self.memory.clone()
-        return copy
+        twin = copy.copy(self)
+        twin.memory = self.memory.clone()
+        return twin
 
     @property
     def nbytes(self) -> int:
@@ -93,9 +95,9 @@ class DecoderStream:
 
     def clone(self) -> DecoderStream:
         """A stream that continues from here independently (a deep copy of the memory; the weights are shared)."""
-        copy = DecoderStream(self.network, self.clamp)
-        copy.memory = self.memory.clone()
-        return copy
+        twin = copy.copy(self)
+        twin.memory = self.memory.clone()
+        return twin
 
     @property
     def nbytes(self) -> int:

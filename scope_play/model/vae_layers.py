@@ -7,6 +7,8 @@ Sub-module names are those of the released file `Wan2.2_VAE.pth`. Source: SPEC.m
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -153,9 +155,32 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor, memory: StreamMemory) -> Tensor:
         if self.time_conv is not None and memory.started:
             x = rearrange(self.time_conv(x, memory), "b (two c) t h w -> b c (t two) h w", two=2)
-        b = x.shape[0]
-        frames = F.interpolate(rearrange(x, "b c t h w -> (b t) c h w"), scale_factor=2, mode="nearest-exact")
-        return rearrange(self.resample["1"](frames), "(b t) c h w -> b c t h w", b=b)
+        conv = cast(nn.Conv2d, self.resample["1"])
+        frames = double_and_convolve(rearrange(x, "b c t h w -> (b t) c h w"), conv.weight, conv.bias)
+        return rearrange(frames, "(b t) c h w -> b c t h w", b=x.shape[0])
+
+
+def double_and_convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3x3 'same' convolution of `x` (N, C, H, W) enlarged twice by nearest neighbour: (N, C', 2H, 2W).
+
+    At each of the four positions within an enlarged pixel, the nine taps fall on only 2x2 different pixels of `x`.
+    So four 2x2 convolutions with summed taps give the same with 4/9 of the work, and no enlarged `x` is made.
+    """
+    n, _, h, w = x.shape
+    padded = F.pad(x, (1, 1, 1, 1))
+    shape = (n, weight.shape[0], 2 * h, 2 * w)
+    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    for row, tall in enumerate(_merge_taps(weight, dim=2)):
+        for column, kernel in enumerate(_merge_taps(tall, dim=3)):
+            window = padded[:, :, row : row + h + 1, column : column + w + 1]
+            out[:, :, row::2, column::2] = F.conv2d(window, kernel, bias)
+    return out
+
+
+def _merge_taps(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Three taps as two: for the first half of an enlarged pixel (0, 1 + 2), for the second (0 + 1, 2)."""
+    first, middle, last = weight.split(1, dim)
+    return torch.cat([first, middle + last], dim), torch.cat([first + middle, last], dim)
 
 
 def average_down(x: Tensor, out_channels: int, time: int, space: int) -> Tensor:

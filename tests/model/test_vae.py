@@ -6,12 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
 from scope_play.model.vae import WanVAE
 from scope_play.model.vae_config import LATENT_MEAN, LATENT_STD, WAN22_VAE, VAEConfig
-from scope_play.model.vae_layers import ChannelNorm, average_down, duplicate_up, patchify, unpatchify
+from scope_play.model.vae_layers import (
+    ChannelNorm,
+    average_down,
+    double_and_convolve,
+    duplicate_up,
+    patchify,
+    unpatchify,
+)
 from scope_play.model.vae_network import VAENetwork
 from scope_play.model.vae_tiling import Tiling
 from tests.helpers.golden import golden_cases, golden_json, golden_tensors
@@ -105,6 +113,13 @@ def test_units() -> None:
         "dupup_8to8_t2s2_notfirst": duplicate_up(x, 8, time=2, space=2, first=False),
     }.items():
         torch.testing.assert_close(got, units[name], rtol=0, atol=1e-6, msg=name)
+
+
+def test_double_and_convolve_is_upsampling_then_convolution() -> None:
+    x, weight, bias = torch.randn(2, 5, 3, 4), torch.randn(6, 5, 3, 3), torch.randn(6)
+    enlarged = F.interpolate(x, scale_factor=2, mode="nearest-exact")
+    expected = F.conv2d(enlarged, weight, bias, padding=1)
+    torch.testing.assert_close(double_and_convolve(x, weight, bias), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_constants() -> None:
