@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--window-size", metavar="WxH", help="for example 1280x720")
     add("--demo", action="store_true", help="plays by itself")
     add("--seconds", type=float, help="leave after so long")
+    add("--controls", action="store_true", help="print what every control does, and leave")
     add("--headless", action="store_true", help="no window: play --actions into --out")
     add("--actions", type=Path, metavar="PARQUET", help="with --headless: what to do")
     add("--out", type=Path, metavar="DIR", help="with --headless: the clip folder's parent")
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from scope_play.play import settings as settings_file
 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if args.controls:
+        return _print_controls()
     path: Path | None = settings_file.settings_path()
     complaints = []
     try:
@@ -62,6 +65,14 @@ def run(args: argparse.Namespace) -> int:
     if args.actions or args.out:
         raise ScopeError("--actions and --out belong to --headless; add it, or leave them out.")
     return _run_window(args, settings, stored, path, complaints)
+
+
+def _print_controls() -> int:
+    from scope_play.play.legend import legend_text
+    from scope_play.play.mapping import load_map
+
+    print(legend_text(load_map()))
+    return 0
 
 
 def _run_window(

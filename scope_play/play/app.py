@@ -16,6 +16,7 @@ from scope_play.play import settings as settings_file
 from scope_play.play.engine import Engine, Phase
 from scope_play.play.flow import Flow, OpenWorld, Screen
 from scope_play.play.hub import Hub, Notice, open_pads
+from scope_play.play.legend import legend
 from scope_play.play.mapping import ControllerMap
 from scope_play.play.menu import Nav
 from scope_play.play.metadata import InputSetup
@@ -32,6 +33,10 @@ POLL = 0.004
 """Seconds between looks at the pad while playing: 250 Hz."""
 
 MENU_POLL = 1 / 60
+IDLE_POLL = 1 / 20
+IDLE_AFTER = 2.0
+"""Seconds without a change on screen after which a menu looks for events less often."""
+
 STATS_EVERY = 0.25
 BUSY_EVERY = 0.1
 
@@ -162,18 +167,19 @@ class App:
 
     def rest(self) -> None:
         """Sleep until there may be something to do."""
-        pause = MENU_POLL
+        now = self.clock()
         if self.flow.screen is Screen.PLAY:
-            now = self.clock()
-            pause = min(max(self.player.next_due(now) - now, 0.0), POLL)
-        time.sleep(pause)
+            time.sleep(min(max(self.player.next_due(now) - now, 0.0), POLL))
+        else:
+            time.sleep(MENU_POLL if now - self.drawn_at < IDLE_AFTER else IDLE_POLL)
 
     # Events.
 
     def _read(self, events: list[pygame.event.Event], now: float) -> None:
+        keys = any(event.type in (pygame.KEYDOWN, pygame.KEYUP) for event in events)
+        typing = self.flow.box is not None and (keys or self.hub.device.backend == "keyboard")
         for event in events:
             self._window_event(event, now)
-        typing = self.flow.box is not None and self.hub.device.backend == "keyboard"
         for item in self.hub.read(events, now):
             if isinstance(item, Notice):
                 self._notice(item, now)
@@ -267,7 +273,7 @@ class App:
                     if pressed:
                         flow.navigate(Nav.OK, now)
             return
-        if flow.screen is Screen.REWIND:
+        if flow.screen in (Screen.REWIND, Screen.CONTROLS):
             return
         layout = screens.start_layout if flow.screen is Screen.START else screens.pause_layout
         number = menu.item_at(theme, flow.menu, layout(theme, len(flow.menu.items))["menu"], event.pos)
@@ -339,6 +345,9 @@ class App:
             picture = view.fit_frame(surface, frame, flow.settings.smooth)
             view.clear_around(surface, picture)
             self._draw_over(now)
+        if flow.screen is Screen.CONTROLS:
+            profile = self._controls.for_pad(self.hub.device.guid, self.hub.device.name)
+            screens.draw_controls(surface, theme, legend(self._controls, profile))
         if flow.box:
             screens.dim(surface)
             textbox.draw(surface, theme, flow.box)
@@ -360,7 +369,7 @@ class App:
         elif flow.screen is Screen.REWIND:
             screens.dim(surface)
             hud.draw(surface, theme, hud.Shown(message=status.text))
-        else:
+        elif flow.screen is not Screen.CONTROLS:
             heading = "Settings" if flow.screen is Screen.SETTINGS else "Paused"
             note = flow.message.text or (f"{screens.model_name(self.flow.form.model)}, seed {flow.form.seed}")
             screens.draw_panel(surface, theme, heading, note, flow.menu, pad)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,7 +15,7 @@ from scope_play.errors import ScopeError
 from scope_play.play import menu as menus
 from scope_play.play import screens, tape, textbox
 from scope_play.play.engine import Begin, Engine, Event, Failed, Load, Loaded, Made, Opened, Phase, Refused, WentBack
-from scope_play.play.menu import Chosen, Item, Menu, Nav
+from scope_play.play.menu import Chosen, Menu, Nav
 from scope_play.play.player import Player
 from scope_play.play.scenes import preview, shipped_scenes
 from scope_play.play.screens import Form
@@ -41,6 +40,7 @@ class Screen(Enum):
     PAUSE = "pause"
     REWIND = "rewind"
     SETTINGS = "settings"
+    CONTROLS = "controls"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Flow:
     recording_since: float | None = None
     changed: bool = True
     over: bool = False
-    _settings_from: Screen = Screen.START
+    _came_from: Screen = Screen.START
     _play_when_back: bool = False
     _recording_trouble: str = ""
 
@@ -98,6 +98,9 @@ class Flow:
                 self.finish_text(now)
         elif self.screen is Screen.REWIND:
             self._navigate_rewind(nav)
+        elif self.screen is Screen.CONTROLS:
+            if nav in (Nav.OK, Nav.BACK):
+                self._back()
         elif self.screen is not Screen.PLAY:
             if nav is Nav.BACK:
                 self._back()
@@ -260,8 +263,8 @@ class Flow:
     def _back(self) -> None:
         if self.screen is Screen.PAUSE:
             self.resume()
-        elif self.screen is Screen.SETTINGS:
-            self._to(self._settings_from)
+        elif self.screen in (Screen.SETTINGS, Screen.CONTROLS):
+            self._to(self._came_from)
 
     def _choose_start(self, chosen: Chosen, now: float) -> None:
         form, step = self.form, chosen.step
@@ -314,9 +317,9 @@ class Flow:
                 self._choose_common(chosen)
 
     def _choose_common(self, chosen: Chosen) -> None:
-        if chosen.key == "settings":
-            self._settings_from = self.screen
-            self._to(Screen.SETTINGS)
+        if chosen.key in ("settings", "controls"):
+            self._came_from = self.screen
+            self._to(Screen(chosen.key))
         elif chosen.key == "quit":
             self.over = True
 
@@ -381,11 +384,3 @@ class Flow:
             self.form = replace(self.form, seed=int(text))
         else:
             self.complain(f"the seed {text!r} is not a whole number below {SEED_LIMIT}; write digits only.", now)
-
-
-def random_seed() -> int:
-    return random.SystemRandom().randrange(SEED_LIMIT)
-
-
-def menu_item(menu: Menu, key: str) -> Item | None:
-    return next((item for item in menu.items if item.key == key), None)

@@ -23,6 +23,9 @@ PARTS: tuple[tuple[str, look.Colour], ...] = (
     ("show", (235, 235, 235)),
 )
 
+GLASS = 225
+"""How solid the panels are, of 255: the picture shows through, and text stays readable over noise."""
+
 
 @dataclass(frozen=True)
 class Stats:
@@ -51,7 +54,7 @@ def layout(theme: Theme, shown: Shown) -> dict[str, pygame.Rect]:
     rects: dict[str, pygame.Rect] = {}
     line = theme.line_height("small")
     if shown.stats:
-        rects["stats"] = pygame.Rect(gap, gap, theme.px(206), line * 3 + theme.px(22))
+        rects["stats"] = pygame.Rect(gap, gap, theme.px(248), line * 3 + theme.px(22))
     if shown.recording is not None:
         width = theme.px(62)
         rects["recording"] = pygame.Rect(theme.width - gap - width, gap, width, line + theme.px(8))
@@ -79,7 +82,7 @@ def draw(target: pygame.Surface, theme: Theme, shown: Shown) -> None:
         _pad(target, theme, rects["pad"], shown.pad)
     if shown.message:
         rect = rects["message"]
-        theme.box(target, rect, look.PANEL, 225)
+        theme.box(target, rect, look.PANEL, GLASS)
         colour = look.ALERT if shown.alert else look.TEXT
         inner = rect.width - theme.px(20)
         for number, text in enumerate(theme.wrap(shown.message, "body", inner, 3)):
@@ -97,7 +100,7 @@ def _message_rect(theme: Theme, shown: Shown, pad: pygame.Rect | None, gap: int)
 
 
 def _stats(target: pygame.Surface, theme: Theme, rect: pygame.Rect, stats: Stats) -> None:
-    theme.box(target, rect, look.PANEL, 205)
+    theme.box(target, rect, look.PANEL, GLASS)
     pad, line = theme.px(8), theme.line_height("small")
     inner = rect.inflate(-2 * pad, 0)
     y = rect.y + theme.px(5)
@@ -128,7 +131,7 @@ def _bar(target: pygame.Surface, theme: Theme, rect: pygame.Rect, seconds: Seque
 
 
 def _recording(target: pygame.Surface, theme: Theme, rect: pygame.Rect, seconds: float) -> None:
-    theme.box(target, rect, look.PANEL, 205)
+    theme.box(target, rect, look.PANEL, GLASS)
     radius = theme.px(3.5)
     pygame.draw.aacircle(target, look.ALERT, (rect.left + theme.px(10), rect.centery), radius)
     y = rect.centery - theme.line_height("small") // 2
@@ -137,13 +140,13 @@ def _recording(target: pygame.Surface, theme: Theme, rect: pygame.Rect, seconds:
 
 
 def _pill(target: pygame.Surface, theme: Theme, rect: pygame.Rect, text: str, colour: look.Colour) -> None:
-    theme.box(target, rect, look.PANEL, 205)
+    theme.box(target, rect, look.PANEL, GLASS)
     theme.text(target, text, (rect.centerx, rect.centery - theme.line_height("small") // 2), "small", colour, "middle")
 
 
 def _pad(target: pygame.Surface, theme: Theme, rect: pygame.Rect, pad: PadState) -> None:
     """Two sticks, the triggers above them, the face buttons between."""
-    theme.box(target, rect, look.PANEL, 205)
+    theme.box(target, rect, look.PANEL, GLASS)
     radius = theme.px(20)
     middle = rect.centery + theme.px(7)
     left, right = rect.left + theme.px(30), rect.right - theme.px(30)
@@ -157,7 +160,7 @@ def _pad(target: pygame.Surface, theme: Theme, rect: pygame.Rect, pad: PadState)
     values = zip((left, right), pad.triggers, (pad.left_trigger, pad.right_trigger), strict=True)
     for x, value, pressed in values:
         track = pygame.Rect(x - radius, rect.top + theme.px(7), *bar)
-        pygame.draw.rect(target, look.RAISED, track, border_radius=theme.px(2.5))
+        pygame.draw.rect(target, look.LINE, track, border_radius=theme.px(2.5))
         filled = track.copy()
         filled.width = round(track.width * max(value, float(pressed)))
         if filled.width:
@@ -171,6 +174,6 @@ def _pad(target: pygame.Surface, theme: Theme, rect: pygame.Rect, pad: PadState)
     )
     for letter, (dx, dy), pressed in faces:
         place = (centre[0] + dx, centre[1] + dy)
-        pygame.draw.aacircle(target, look.ACCENT if pressed else look.RAISED, place, theme.px(6.5))
+        pygame.draw.aacircle(target, look.ACCENT if pressed else look.LINE, place, theme.px(6.5))
         text_y = place[1] - theme.line_height("small") // 2
-        theme.text(target, letter, (place[0], text_y), "small", look.ON_ACCENT if pressed else look.MUTED, "middle")
+        theme.text(target, letter, (place[0], text_y), "small", look.ON_ACCENT if pressed else look.TEXT, "middle")

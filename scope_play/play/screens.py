@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pygame
 
 from scope_play.play import menu as menus
 from scope_play.play import theme as look
+from scope_play.play.legend import Entry
 from scope_play.play.menu import Item, Kind, Menu
 from scope_play.play.scenes import OWN, Scene
 from scope_play.play.view import fit_into
@@ -60,6 +62,7 @@ def start_items(form: Form, spec: WorldSpec | None, waiting: str) -> list[Item]:
         Item("prompt", "Prompt", prompt, Kind.TEXT, enabled=has_text),
         Item("seed", "Seed", str(form.seed), Kind.CHOICE),
         Item("record", "Record", "on" if form.record else "off", Kind.CHOICE),
+        Item("controls", "Controls"),
         Item("settings", "Settings"),
         Item("quit", "Quit"),
     ]
@@ -73,6 +76,7 @@ def pause_items(spec: WorldSpec | None, recording: bool) -> list[Item]:
         *([Item("prompt", "Prompt", kind=Kind.TEXT)] if spec and spec.has_text else []),
         Item("record", "Stop recording" if recording else "Start recording"),
         Item("screenshot", "Screenshot"),
+        Item("controls", "Controls"),
         Item("settings", "Settings"),
         Item("leave", "Back to the start screen"),
         Item("quit", "Quit"),
@@ -180,6 +184,45 @@ def draw_panel(target: pygame.Surface, theme: Theme, heading: str, note: str, me
     theme.text(target, theme.fit(note, "small", room), (panel.x + inset + theme.px(8), y), "small", look.MUTED)
     menus.draw(target, theme, menu, rects["menu"])
     draw_hints(target, theme, rects["hints"], "A or Enter: choose    B or Esc: back", pad)
+
+
+APP_KEYS: tuple[tuple[str, str], ...] = (
+    ("Speed and delay", "f1"),
+    ("Controller overlay", "f2"),
+    ("Record", "f9"),
+    ("Fullscreen", "f11"),
+    ("Screenshot", "f12"),
+)
+
+
+def controls_layout(theme: Theme, lines: int) -> dict[str, pygame.Rect]:
+    """One panel in the middle: heading, then a line for every control."""
+    pad = theme.px(14)
+    width = min(theme.px(520), theme.width - 2 * pad)
+    heading = theme.line_height("title") + theme.px(6)
+    pitch = theme.line_height("small") + theme.px(2)
+    height = min(heading + lines * pitch + 2 * pad, theme.height - theme.px(16))
+    panel = pygame.Rect((theme.width - width) // 2, (theme.height - height) // 2, width, height)
+    table = pygame.Rect(panel.x + pad, panel.y + pad + heading, width - 2 * pad, height - heading - 2 * pad)
+    return {"panel": panel, "table": table}
+
+
+def draw_controls(target: pygame.Surface, theme: Theme, legend: Sequence[Entry]) -> None:
+    """What everything does, by the map in use, over whatever was drawn before."""
+    dim(target)
+    lines = [Entry("", "pad", "keyboard and mouse"), *legend, *(Entry(what, "", key) for what, key in APP_KEYS)]
+    rects = controls_layout(theme, len(lines))
+    panel, table = rects["panel"], rects["table"]
+    theme.box(target, panel, look.PANEL, 245, radius=6)
+    theme.text(target, "Controls", (table.x, panel.y + theme.px(12)), "title")
+    pitch = table.height // len(lines)
+    columns = (0, round(table.width * 0.26), round(table.width * 0.52), table.width)
+    for number, line in enumerate(lines):
+        y = table.y + number * pitch
+        for text, left, right in zip((line.what, line.pad, line.keys), columns, columns[1:], strict=False):
+            colour = look.ACCENT if number == 0 else look.TEXT if left == 0 else look.MUTED
+            shown = theme.fit(text, "small", right - left - theme.px(8))
+            theme.text(target, shown, (table.x + left, y), "small", colour)
 
 
 def rewind_layout(theme: Theme) -> dict[str, pygame.Rect]:

@@ -264,6 +264,12 @@ def test_typing_a_prompt_writes_and_moves_nothing_else(start: Callable[..., Driv
     driver.key(pygame.K_BACKSPACE)
     driver.key(pygame.K_RETURN)
     assert driver.app.flow.form.prompt == "wa"
+    assert driver.app.flow.box is None
+    driver.key(pygame.K_RETURN)
+    driver.key(ord("x"), "x")
+    driver.key(pygame.K_ESCAPE)
+    assert driver.app.flow.box is None
+    assert driver.app.flow.form.prompt == "wa"
     assert driver.focus == "prompt"
 
 
@@ -375,6 +381,23 @@ def test_a_prompt_for_a_model_without_text_is_refused(start: Callable[..., Drive
     driver.choose("play")
     driver.until(lambda: "takes no prompt" in driver.app.flow.message.text)
     assert driver.screen is Screen.START
+
+
+def test_the_controls_page_opens_and_closes_from_start_and_pause(start: Callable[..., Driver]) -> None:
+    driver = start()
+    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.choose("controls")
+    assert driver.screen is Screen.CONTROLS
+    driver.key(pygame.K_ESCAPE)
+    assert driver.screen is Screen.START
+    driver.play()
+    driver.key(pygame.K_ESCAPE)
+    before = driver.pixels()
+    driver.choose("controls")
+    driver.turns()
+    assert driver.pixels() != before
+    driver.key(pygame.K_RETURN)
+    assert driver.screen is Screen.PAUSE
 
 
 def test_settings_are_kept_and_typos_named(tmp_path: Path) -> None:

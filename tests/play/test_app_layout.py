@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from fake_world import FakeSpec
 
 from scope_play.play import hud, menu, screens, textbox, view
+from scope_play.play.legend import legend
+from scope_play.play.mapping import ControllerMap
 from scope_play.play.pad import PadState
 from scope_play.play.player import Split
 from scope_play.play.screens import Form
@@ -92,6 +94,15 @@ def test_the_rewind_bar_and_the_key_grid_fit(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_the_table_of_controls_has_room_for_every_line(size: tuple[int, int]) -> None:
+    theme, lines = Theme(*size), 1 + len(legend(ControllerMap())) + len(screens.APP_KEYS)
+    rects = screens.controls_layout(theme, lines)
+    assert pygame.Rect((0, 0), size).contains(rects["panel"])
+    assert rects["panel"].contains(rects["table"])
+    assert rects["table"].height // lines >= theme.line_height("small")
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_text_is_cut_to_its_room(size: tuple[int, int]) -> None:
     theme = Theme(*size)
     for style in ("small", "body", "title"):
@@ -115,6 +126,7 @@ def test_every_screen_draws_at_every_size() -> None:
         view.clear_around(surface, rect)
         hud.draw(surface, theme, everything(LONG))
         screens.draw_panel(surface, theme, "Paused", LONG, items, "Xbox pad")
+        screens.draw_controls(surface, theme, legend(ControllerMap()))
         textbox.draw(surface, theme, TextBox("prompt", "Prompt", LONG * 3))
 
 
