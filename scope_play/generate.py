@@ -233,7 +233,7 @@ def streams(model: str | Path) -> bool:
 def open_model(
     model: str | Path, options: ClipOptions, prompts: Sequence[str], progress: Progress = ignore_progress
 ) -> ClipMaker:
-    """Loads "nano", a downloaded checkpoint by its name, or a folder of weights. `prompts` are those of all clips that will be made.
+    """Loads nano, a downloaded checkpoint by name, or a folder of weights. `prompts` are those of all clips to be made.
 
     Raises:
         ScopeError: the weights are missing or wrong, a setting does not fit them, or memory does not suffice.

@@ -7,7 +7,7 @@ Weights, keys and values are exact. Activations are estimates of what lives at o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,7 +31,11 @@ GIB = 2**30
 def module_bytes(build: Callable[[], nn.Module], dtype: torch.dtype) -> int:
     """Bytes of the parameters of what `build` makes, without allocating them."""
     with torch.device("meta"):
-        module = build()
+        return parameter_bytes(build(), dtype)
+
+
+def parameter_bytes(module: nn.Module, dtype: torch.dtype) -> int:
+    """Bytes of a module's parameters once they are cast to `dtype`."""
     return sum(parameter.numel() for parameter in module.parameters()) * dtype.itemsize
 
 
@@ -111,14 +115,15 @@ def clip_need(
     prompt_tokens: int = PROMPT_TOKENS,
 ) -> ClipNeed:
     """The memory of an offline clip. `text` is None when all prompts are already encoded."""
-    transformer = module_bytes(lambda: DiT(config), dtype)
-    without = module_bytes(lambda: DiT(replace(config, layers=0)), dtype)
+    with torch.device("meta"):
+        network = DiT(config)
+    blocks = parameter_bytes(network.blocks, dtype)
     tokens = shape.latents * tokens_per_latent(config, vae, shape)
     return ClipNeed(
         text=0 if text is None else text_bytes(text, dtype),
-        transformer=transformer,
-        blocks=transformer - without,
-        block=(transformer - without) // max(1, config.layers),
+        transformer=parameter_bytes(network, dtype),
+        blocks=blocks,
+        block=blocks // max(1, config.layers),
         vae=module_bytes(lambda: VAENetwork(vae), dtype),
         text_keys=prompts * text_key_bytes(config, prompt_tokens, dtype),
         activations=max(pass_bytes(config, tokens, dtype), decode_bytes(vae, shape.height, shape.width, dtype)),
