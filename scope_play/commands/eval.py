@@ -1,0 +1,79 @@
+"""`scope-play eval`: measure a world against the arena."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", default="nano", help="nano, a folder of weights, or arena: the simulator itself, which scores best")
+    add(
+        "--out", type=Path, default=Path("eval"), metavar="DIR", help="for table, JSON, sheets, videos (default ./eval)"
+    )
+    add("--actions", type=Path, metavar="PARQUET", help="play these rows from every seed, instead of mixed behaviours")
+    add(
+        "--seeds",
+        type=int,
+        nargs="+",
+        metavar="S",
+        help="starts of mixed play (default: sixteen that training never used)",
+    )
+    add("--seconds", type=float, default=60.0, help="of the long play that drift is measured on (default 60)")
+    add("--quick", action="store_true", help="a quarter of the starts and 15 s of long play: for a look while training")
+    add("--device", help="cpu or cuda (default: the best there is)")
+    add("--steps", type=int, help="denoising passes a chunk (default: as the weights say)")
+    add("--probe", type=Path, metavar="DIR", help="use the probe in this folder instead of the shipped one")
+    add("--teach-probe", type=float, metavar="MINUTES", help="first teach a new probe, on the CPU, into --probe")
+
+
+def run(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from scope_play.actions import read_actions
+    from scope_play.errors import ScopeError
+    from scope_play.evaluate import report
+    from scope_play.evaluate.evaluate import EvalConfig, Evaluation
+    from scope_play.evaluate.probe import load_probe, save_probe
+
+    console = Console()
+    if args.teach_probe is not None:
+        from scope_play.evaluate.train_probe import train_probe
+
+        if args.probe is None:
+            raise ScopeError("--teach-probe needs --probe DIR, the folder to write the new probe to.")
+        save_probe(args.probe, *train_probe(args.teach_probe))
+    probe, card = load_probe(args.probe)
+    config = EvalConfig(seconds=args.seconds)
+    if args.quick:
+        config = replace(config, seeds=config.seeds[:2], long_seeds=1, scripted=2, seconds=min(args.seconds, 15.0))
+    if args.seeds:
+        config = replace(config, seeds=tuple(args.seeds))
+    rows = read_actions(args.actions) if args.actions else None
+    world = _open_world(args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    evaluation = Evaluation(
+        world, config, probe=probe, rows=rows, out=args.out, say=lambda text: console.print(f"[dim]{text}")
+    )
+    figures = evaluation.run()
+    setup = {**evaluation.setup(), "probe": card.get("held_out", {})}
+    report.write_json(args.out / "eval.json", setup, figures)
+    table = report.as_table(f"{args.model} against the arena", figures)
+    console.print(table)
+    with (args.out / "eval.txt").open("w") as file:
+        Console(file=file, width=120).print(table)
+    console.print(f"written to {args.out}")
+    return 0
+
+
+def _open_world(args: argparse.Namespace):  # type: ignore[no-untyped-def]
+    if args.model == "arena":
+        from scope_play.arena.world import ArenaWorld
+
+        return ArenaWorld(96, 160, varied=True)
+    from scope_play.world import World
+
+    return World.load(args.model, device=args.device, steps=args.steps)

@@ -1,0 +1,1 @@
+"""Measuring a world against the arena, which knows what should have happened."""

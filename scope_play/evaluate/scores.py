@@ -1,0 +1,61 @@
+"""Figures from arrays: nothing here knows a world."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+
+def f1_scores(predicted: np.ndarray, true: np.ndarray) -> list[float | None]:
+    """F1 of each of the last axis' columns over all others; None where nothing is true and nothing predicted."""
+    predicted = predicted.reshape(-1, predicted.shape[-1]).astype(bool)
+    true = true.reshape(-1, true.shape[-1]).astype(bool)
+    hits = (predicted & true).sum(0)
+    total = predicted.sum(0) + true.sum(0)
+    return [float(2 * h / n) if n else None for h, n in zip(hits, total, strict=True)]
+
+
+def r2_scores(predicted: np.ndarray, true: np.ndarray, counted: np.ndarray) -> list[float | None]:
+    """Share of variance explained, per column, over the `counted` entries; None where the truth does not vary."""
+    scores: list[float | None] = []
+    for k in range(true.shape[-1]):
+        keep = counted[..., k]
+        y, p = true[..., k][keep], predicted[..., k][keep]
+        spread = float(((y - y.mean()) ** 2).sum()) if y.size else 0.0
+        scores.append(1.0 - float(((y - p) ** 2).sum()) / spread if spread > 1e-9 else None)
+    return scores
+
+
+def gain(predicted: np.ndarray, true: np.ndarray) -> float | None:
+    """Slope of the least-squares line from true to predicted; None where the truth does not vary."""
+    y, p = true.ravel() - true.mean(), predicted.ravel() - predicted.mean()
+    spread = float((y * y).sum())
+    return float((y * p).sum()) / spread if spread > 1e-9 else None
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio of uint8 pictures (..., H, W, 3) in dB, (...); at most 60, where they are equal."""
+    error = np.square(a.astype(np.float32) - b.astype(np.float32)).mean((-3, -2, -1))
+    return 10.0 * np.log10(255.0**2 / np.maximum(error, 255.0**2 * 1e-6))
+
+
+def feature_distance(a: list[Tensor], b: list[Tensor]) -> np.ndarray:
+    """Distance of pictures by unit-length features at each place, averaged over places, summed over stages: (N,)."""
+    stages = []
+    for x, y in zip(a, b, strict=True):
+        x = x / x.norm(dim=1, keepdim=True).clamp(min=1e-6)
+        y = y / y.norm(dim=1, keepdim=True).clamp(min=1e-6)
+        stages.append((x - y).square().sum(1).mean((1, 2)).numpy())
+    return np.sum(stages, axis=0)
+
+
+def statistics_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Frechet distance of two sets of feature vectors (N, D) taken as Gaussians with independent entries."""
+    means = np.square(a.mean(0) - b.mean(0)).sum()
+    return float(means + np.square(a.std(0) - b.std(0)).sum())
+
+
+def unwrapped_turn(pose: np.ndarray) -> np.ndarray:
+    """Heading since the first frame, radians, (..., T), from pose (..., T, 6) that begins with its cosine and sine."""
+    yaw = np.unwrap(np.arctan2(pose[..., 1], pose[..., 0]), axis=-1)
+    return yaw - yaw[..., :1]
