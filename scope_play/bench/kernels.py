@@ -181,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from scope_play.bench.report import write_result
-    from scope_play.bench.timing import pick_device, time_calls
+    from scope_play.bench.timing import pick_device, pick_dtype, time_calls
     from scope_play.kernels import describe, select
     from scope_play.kernels.dispatch import torch_kernels
 
@@ -189,9 +189,7 @@ def run(args: argparse.Namespace) -> int:
         raise ScopeError(f"--window {args.window} and --repeats {args.repeats} must be at least 1")
     device = pick_device(args.device)
     on_gpu = device.type == "cuda"
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[
-        args.dtype or ("bf16" if on_gpu else "fp32")
-    ]
+    dtype = pick_dtype(args.dtype, device)
     tokens, heads, head_dim = SHAPES[args.model or ("scope" if on_gpu else "nano")]
     shape = Shape(tokens, heads, head_dim, args.chunk, args.window)
     chosen = select(device, dtype, heads=heads, head_dim=head_dim, latents=args.chunk)
@@ -224,9 +222,9 @@ def _table(results: list[Line]) -> Table:
     for line in results:
         by_kernel.setdefault(line.kernel, {})[line.implementation] = line
     names = list(next(iter(by_kernel.values())))
-    table = Table(
-        "kernel", *(f"{name} us (p95)" for name in names), "twin is", "literal is", "GB/s", "TFLOP/s", "floor"
-    )
+    times = [f"{name} us (p95)" for name in names]
+    kernel_column = Column("kernel", no_wrap=True)
+    table = Table(kernel_column, *times, "twin is", "literal is", "GB/s", "TFLOP/s", "floor")
     for kernel, row in by_kernel.items():
         first = row[names[0]]
         table.add_row(

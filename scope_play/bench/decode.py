@@ -1,0 +1,158 @@
+"""`scope-play bench decode`: the latent decoders, one latent frame (four video frames, 200 ms of play) at a time.
+
+`wan` is the released Wan2.2 decoder's size, `wan-small` the same network at a quarter of the width, `tiny` nano's. The
+weights are random: they cost the same. Operations are counted on the same modules without numbers (meta device).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scope_play.errors import ScopeError
+
+if TYPE_CHECKING:
+    import torch
+
+DECODERS = ("wan", "wan-small", "tiny")
+BUDGET_SECONDS = 0.2
+"""What a latent frame may take in all, at 20 frames a second."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One decoder. `first` is the start image's latent, which makes one frame; the others make four."""
+
+    decoder: str
+    first_ms: float
+    median_ms: float
+    p95_ms: float
+    share_of_budget: float
+    tflop: float
+    teraflops: float
+    memory_mb: float
+
+
+def make_codec(name: str) -> Any:
+    """A codec with random weights."""
+    from scope_play.model.tiny_vae import TinyVAE
+    from scope_play.model.vae import WanVAE
+    from scope_play.model.vae_config import VAEConfig
+    from scope_play.model.vae_network import VAENetwork
+
+    if name == "tiny":
+        return TinyVAE()
+    return WanVAE(VAENetwork(VAEConfig() if name == "wan" else VAEConfig(dim=40, dec_dim=64)))
+
+
+def count_flops(name: str, size: tuple[int, int], dtype: torch.dtype) -> float:
+    """Operations of one later latent of `size`, on the meta device."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        codec = make_codec(name).to(dtype=dtype)
+        latent = torch.empty(1, codec.config.latent_channels, 1, *size, dtype=dtype)
+        decoder = codec.decoder()
+        decoder.push(latent)
+        decoder.push(latent)
+        with FlopCounterMode(display=False) as counter:
+            decoder.push(latent)
+    return counter.get_total_flops()
+
+
+def measure(name: str, size: tuple[int, int], device: torch.device, dtype: torch.dtype, latents: int) -> Figures:
+    """Pushes a start latent and `latents` more of `size`, and two beforehand to warm up."""
+    import torch
+
+    from scope_play.bench.timing import median_and_p95, time_calls
+
+    with device:
+        codec = make_codec(name)
+    codec = codec.to(device=device, dtype=dtype)
+    latent = torch.randn(1, codec.config.latent_channels, 1, *size, device=device, dtype=dtype)
+
+    def push(decoder: Any) -> Callable[[], object]:
+        return lambda: decoder.push(latent)
+
+    warm = codec.decoder()
+    for _ in range(3):  # each of the first three latents takes its own path through the causal convolutions
+        warm.push(latent)
+    first = time_calls({name: lambda: codec.decoder().push(latent)}, device, repeats=1, graphed=False)[name]
+    times = time_calls({name: push(warm)}, device, repeats=latents, graphed=False)[name]
+    median, p95 = median_and_p95(times)
+    flops = count_flops(name, size, dtype)
+    return Figures(
+        decoder=name,
+        first_ms=first[0] * 1e3,
+        median_ms=median * 1e3,
+        p95_ms=p95 * 1e3,
+        share_of_budget=median / BUDGET_SECONDS,
+        tflop=flops / 1e12,
+        teraflops=flops / median / 1e12,
+        memory_mb=warm.nbytes / 1e6,
+    )
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    from scope_play.bench.report import RESULTS
+
+    parser.add_argument("decoders", nargs="*", metavar="decoder", help=f"{', '.join(DECODERS)} (default: all)")
+    parser.add_argument("--size", help="frame height x width (default: 480x832 on a GPU, 96x160 on a CPU)")
+    parser.add_argument("--latents", type=int, default=10, help="latent frames to time (default %(default)s)")
+    parser.add_argument("--device", help="cuda or cpu (default: the GPU if there is one)")
+    parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], help="(default: bf16 on a GPU, fp32 on a CPU)")
+    parser.add_argument("--json", type=Path, nargs="?", const=RESULTS, help="also write decode.json, to this folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from scope_play.bench.report import write_result
+    from scope_play.bench.timing import pick_device, pick_dtype
+
+    unknown = [name for name in args.decoders if name not in DECODERS]
+    if unknown:
+        raise ScopeError(f"decoder {unknown[0]!r} is not known; choose from {', '.join(DECODERS)}")
+    if args.latents < 1:
+        raise ScopeError(f"--latents is {args.latents}, but must be at least 1")
+    device = pick_device(args.device)
+    dtype = pick_dtype(args.dtype, device)
+    height, width = parse_size(args.size or ("480x832" if device.type == "cuda" else "96x160"))
+    table = Table(
+        Column("decoder", no_wrap=True), "ms a latent (p95)", "first", "of 200 ms", "TFLOP", "TFLOP/s", "MB kept"
+    )
+    results = []
+    with torch.inference_mode():
+        for name in args.decoders or DECODERS:
+            found = measure(name, (height // 16, width // 16), device, dtype, args.latents)
+            results.append(found)
+            table.add_row(
+                name,
+                f"{found.median_ms:.1f} ({found.p95_ms:.1f})",
+                f"{found.first_ms:.1f}",
+                f"{found.share_of_budget:.0%}",
+                f"{found.tflop:.3g}",
+                f"{found.teraflops:.3g}",
+                f"{found.memory_mb:.1f}",
+            )
+    console = Console()
+    console.print(f"{height}x{width}, {dtype}, {device}, random weights")
+    console.print(table)
+    if args.json is not None:
+        numbers = {"size": [height, width], "dtype": str(dtype), "decoders": [asdict(found) for found in results]}
+        console.print(f"written to {write_result('decode', numbers, args.json)}")
+    return 0
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "480x832" -> (480, 832). Raises ScopeError unless both are positive multiples of 16."""
+    sides = text.split("x")
+    if len(sides) != 2 or not all(side.isdigit() and int(side) > 0 and int(side) % 16 == 0 for side in sides):
+        raise ScopeError(f"--size {text!r} is not a height x width in multiples of 16, such as 480x832")
+    return int(sides[0]), int(sides[1])

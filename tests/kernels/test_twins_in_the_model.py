@@ -1,0 +1,128 @@
+"""The kernels' signatures fit the model: with its own weights and caches the twins give what its attentions give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from scope_play.kernels import Kernels, select
+from scope_play.model.action import ActionCondition, TimePlan
+from scope_play.model.cache import CacheConfig, KVMemory
+from scope_play.model.config import DiTConfig
+from scope_play.model.dit import Block, PassPlan
+from scope_play.model.layers import Rotation, pixel_rotation, split_heads, video_rotation
+
+CONFIG = DiTConfig(dim=64, layers=1, heads=2, ffn_dim=64, in_channels=4, out_channels=4, text_dim=None, freq_dim=16)
+GRID = (2, 3)
+CHUNK, WINDOW = 3, 4
+
+
+class World(NamedTuple):
+    block: Block
+    ops: Kernels
+    x: Tensor
+    pixels: Rotation
+    video: Rotation
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    torch.manual_seed(0)
+    block = Block(CONFIG).eval()
+    positions = torch.arange(5, 7)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.normal_(std=0.2)
+        yield World(
+            block,
+            select("cpu", torch.float32, heads=CONFIG.heads, head_dim=CONFIG.head_dim, latents=CHUNK),
+            torch.randn(1, 2, 6, 64),
+            pixel_rotation(positions, CONFIG.head_dim),
+            video_rotation(positions, *GRID, CONFIG.head_dim),
+        )
+
+
+def memory(tokens: int, filled: int) -> KVMemory:
+    made = KVMemory(
+        CacheConfig(WINDOW, CHUNK), (1, tokens, CONFIG.heads, CONFIG.head_dim), torch.device("cpu"), torch.float32
+    )
+    generator = torch.Generator().manual_seed(1)
+    for tensor in (made.keys, made.values):
+        tensor.copy_(torch.randn(tensor.shape, generator=generator))
+        tensor[:, CHUNK + filled :] = torch.nan
+    made.filled = filled
+    return made
+
+
+def slots(made: KVMemory, latents: int) -> tuple[Tensor, Tensor]:
+    start = CHUNK - latents
+    return made.keys[:, start:], made.values[:, start:]
+
+
+@pytest.mark.parametrize("filled", [0, 1, 4])
+def test_pixel_attention(world: World, filled: int) -> None:
+    assert world.block.action_attn is not None
+    attention, theirs, ours = world.block.action_attn.mouse_attn, memory(6, filled), memory(6, filled)
+    want = attention(world.x, TimePlan(world.pixels, None, 0, None), theirs)
+    q, k, v = (projection(world.x) for projection in (attention.q, attention.k, attention.v))
+    weights = attention.norm_q.weight, attention.norm_k.weight
+    got = world.ops.pixel_attention(q, k, v, *weights, world.pixels, *slots(ours, 2), 2 + filled)
+    torch.testing.assert_close(attention.o(got), want, atol=1e-5, rtol=1e-5)
+    used = slice(CHUNK - 2, CHUNK + filled)
+    torch.testing.assert_close(ours.keys[:, used], theirs.keys[:, used], atol=1e-5, rtol=1e-5)
+    assert torch.equal(ours.values[:, used], theirs.values[:, used])
+
+
+@pytest.mark.parametrize("filled", [0, 3])
+def test_button_attention(world: World, filled: int) -> None:
+    module = world.block.action_attn
+    assert module is not None
+    k, v = torch.randn(1, 2, 1, 64), torch.randn(1, 2, 1, 64)
+    theirs, ours = memory(1, filled), memory(1, filled)
+    world.ops.norm_rope(None, k, v, None, module.key_attn_k_norm.weight, world.pixels, *slots(ours, 2))
+    keys = ours.keys[:, CHUNK - 2 : CHUNK].clone()
+    condition = ActionCondition(None, keys, split_heads(v, CONFIG.heads), None)
+    want = module(world.x, condition, TimePlan(world.pixels, None, 0, None), None, theirs)
+    q = module.keyboard_q_proj(world.x)
+    weight = module.key_attn_q_norm.weight
+    got = world.ops.button_attention(q, weight, world.pixels, *slots(ours, 2), 2 + filled)
+    torch.testing.assert_close(world.x + module.keyboard_o_proj(got), want, atol=1e-5, rtol=1e-5)
+
+
+def test_norm_rope_before_video_attention(world: World) -> None:
+    from scope_play.kernels.attention import sdpa
+
+    attention, theirs, ours = world.block.self_attn, memory(6, 2), memory(6, 2)
+    plan = PassPlan(world.video, None, None, TimePlan(world.pixels, None, 0, None), [])
+    want = attention(world.x, plan, theirs)
+    q, k, v = (projection(world.x) for projection in (attention.q, attention.k, attention.v))
+    weights = attention.norm_q.weight, attention.norm_k.weight
+    queries = world.ops.norm_rope(q, k, v, *weights, world.video, *slots(ours, 2))
+    assert queries is not None
+    keys, values = (cache[:, :4].flatten(1, 2) for cache in slots(ours, 2))
+    got = attention.o(sdpa(queries.flatten(1, 2), keys, values).flatten(2)).view_as(want)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+
+
+def test_twins_are_one_graph_for_every_fill(world: World) -> None:
+    """With `valid` on the device nothing in the step depends on data: one captured graph serves a filling window."""
+
+    class Step(torch.nn.Module):
+        def forward(self, x: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+            weight = torch.ones(64)
+            return world.ops.pixel_attention(x, x, x, weight, weight, world.pixels, keys, values, valid)
+
+    filling, valid = memory(6, 1), torch.tensor([3], dtype=torch.int32)
+    exported = torch.export.export(Step(), (world.x, *slots(filling, 2), valid)).module()
+    for filled in (0, 1, 4):
+        seen, expected = memory(6, filled), memory(6, filled)
+        got = exported(world.x, *slots(seen, 2), torch.tensor([2 + filled], dtype=torch.int32))
+        weight = torch.ones(64)
+        want = world.ops.pixel_attention(
+            world.x, world.x, world.x, weight, weight, world.pixels, *slots(expected, 2), 2 + filled
+        )
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
