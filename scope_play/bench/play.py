@@ -26,7 +26,7 @@ from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
     from scope_play.play.app import App
-    from scope_play.play.engine import Made
+    from scope_play.play.messages import Made
 
 WARM_UP_SECONDS = 2.0
 PRESS_EVERY = (0.25, 0.6)

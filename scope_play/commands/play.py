@@ -114,8 +114,8 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from scope_play.play.engine import Begin
     from scope_play.play.headless import play_file
+    from scope_play.play.messages import Begin
 
     if not (args.actions and args.out):
         raise ScopeError("--headless needs --actions, what to do, and --out, where to; give both.")

@@ -11,18 +11,19 @@ from pathlib import Path
 import pygame
 
 from scope_play.errors import ScopeError
-from scope_play.play import hud, menu, pacing, screens, textbox, view
+from scope_play.play import menu, screens, textbox
 from scope_play.play import settings as settings_file
-from scope_play.play.engine import Engine, Phase
+from scope_play.play.engine import Engine
 from scope_play.play.flow import Flow, OpenWorld, Screen
 from scope_play.play.hub import Hub, Notice, open_pads
-from scope_play.play.legend import legend
 from scope_play.play.mapping import ControllerMap
 from scope_play.play.menu import Nav
+from scope_play.play.messages import Phase
 from scope_play.play.metadata import InputSetup
+from scope_play.play.painter import Painter
 from scope_play.play.player import Player, Shot
-from scope_play.play.scenes import preview, shipped_scenes
-from scope_play.play.screens import Form, StartLook
+from scope_play.play.scenes import shipped_scenes
+from scope_play.play.screens import Form
 from scope_play.play.settings import Settings
 from scope_play.play.steer import Steering
 from scope_play.play.textbox import TextBox
@@ -37,7 +38,6 @@ IDLE_POLL = 1 / 20
 IDLE_AFTER = 2.0
 """Seconds without a change on screen after which a menu looks for events less often."""
 
-STATS_EVERY = 0.25
 BUSY_EVERY = 0.1
 
 
@@ -118,8 +118,7 @@ class App:
         )
         self._steering = Steering()
         self._steered_on = Screen.START
-        self._stats = hud.Stats(0.0, "", self.player.split)
-        self._stats_at = 0.0
+        self.painter = Painter(self.flow, self._controls)
         self.drawn_at = 0.0
         self._ends_at = None if options.seconds is None else clock() + options.seconds
         for complaint in options.complaints:
@@ -330,79 +329,12 @@ class App:
         self.hub.close()
         self.hub = Hub(pads, self._controls)
 
-    # Drawing.
-
     def _draw(self, shot: Shot | None, now: float) -> None:
         began = self.clock()
-        flow, surface, theme = self.flow, self.window.surface, self.window.theme
-        flow.refresh()
-        if flow.screen is Screen.START or self.player.shot is None:
-            screens.draw_start(surface, theme, flow.menu, self._start_look(now))
-        else:
-            frame = self.player.shot.frame
-            if flow.screen is Screen.REWIND:
-                frame = self.player.strip[flow.chosen_chunk]
-            picture = view.fit_frame(surface, frame, flow.settings.smooth)
-            view.clear_around(surface, picture)
-            self._draw_over(now)
-        if flow.screen is Screen.CONTROLS:
-            profile = self._controls.for_pad(self.hub.device.guid, self.hub.device.name)
-            screens.draw_controls(surface, theme, legend(self._controls, profile))
-        if flow.box:
-            screens.dim(surface)
-            textbox.draw(surface, theme, flow.box)
+        self.flow.refresh()
+        self.painter.paint(self.window.surface, self.window.theme, self.hub, now)
         self.window.present()
-        flow.changed = False
+        self.flow.changed = False
         self.drawn_at = self.clock()
         if shot:
             self.player.presented(shot, began, self.drawn_at)
-
-    def _draw_over(self, now: float) -> None:
-        flow, surface, theme = self.flow, self.window.surface, self.window.theme
-        pad = self.hub.device.name
-        status = self.engine.status
-        if flow.screen is Screen.PLAY:
-            hud.draw(surface, theme, self._hud(now))
-        elif flow.screen is Screen.REWIND and status.phase is not Phase.REWINDING and self.player.spec:
-            spec = self.player.spec
-            screens.draw_rewind(surface, theme, self.player.strip, flow.chosen_chunk, spec.frames_per_chunk / spec.fps)
-        elif flow.screen is Screen.REWIND:
-            screens.dim(surface)
-            hud.draw(surface, theme, hud.Shown(message=status.text))
-        elif flow.screen is not Screen.CONTROLS:
-            heading = "Settings" if flow.screen is Screen.SETTINGS else "Paused"
-            note = flow.message.text or (f"{screens.model_name(self.flow.form.model)}, seed {flow.form.seed}")
-            screens.draw_panel(surface, theme, heading, note, flow.menu, pad)
-
-    def _hud(self, now: float) -> hud.Shown:
-        flow, player = self.flow, self.player
-        if now - self._stats_at >= STATS_EVERY:
-            self._stats = hud.Stats(player.fps, pacing.hint(player.pace), player.split)
-            self._stats_at = now
-        since = flow.recording_since
-        return hud.Shown(
-            stats=self._stats if flow.settings.show_stats else None,
-            pad=self.hub.state if flow.settings.show_pad else None,
-            recording=None if since is None or player.recording is None else now - since,
-            badge="untrained" if player.spec and not player.spec.trained else "",
-            message=flow.message.text,
-            alert=flow.message.alert,
-        )
-
-    def _start_look(self, now: float) -> StartLook:
-        flow, status = self.flow, self.engine.status
-        busy = status.phase in (Phase.LOADING, Phase.WARMING)
-        text = f"{status.text}, {now - status.since:.1f} s" if busy else status.text
-        if flow.message.text:
-            text = flow.message.text
-        scene = flow.form.scenes[flow.form.scene].path
-        own = Path(flow.form.picture).expanduser() if flow.form.picture else scene
-        picture = flow.own_picture if own is None else preview(own)
-        return StartLook(
-            spec=status.spec,
-            picture=picture,
-            status=text,
-            busy=busy,
-            alert=flow.message.alert or (status.phase is Phase.FAILED and not busy),
-            pad=self.hub.device.name,
-        )

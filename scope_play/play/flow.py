@@ -14,8 +14,9 @@ import numpy as np
 from scope_play.errors import ScopeError
 from scope_play.play import menu as menus
 from scope_play.play import screens, tape, textbox
-from scope_play.play.engine import Begin, Engine, Event, Failed, Load, Loaded, Made, Opened, Phase, Refused, WentBack
+from scope_play.play.engine import Engine
 from scope_play.play.menu import Chosen, Menu, Nav
+from scope_play.play.messages import Begin, Event, Failed, Load, Loaded, Made, Opened, Phase, Refused, WentBack
 from scope_play.play.player import Player
 from scope_play.play.scenes import preview, shipped_scenes
 from scope_play.play.screens import Form

@@ -11,8 +11,9 @@ import numpy as np
 
 from scope_play.actions import fit_rows, read_actions
 from scope_play.errors import ScopeError
-from scope_play.play.engine import Begin, Engine, Event, Failed, Load, Loaded, Made, Opened
+from scope_play.play.engine import Engine
 from scope_play.play.flow import OpenWorld
+from scope_play.play.messages import Begin, Event, Failed, Load, Loaded, Made, Opened
 from scope_play.play.metadata import ClipHeader, InputSetup
 from scope_play.play.recorder import Recorder
 from scope_play.play.screens import model_name

@@ -15,20 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from scope_play.play import pacing
-from scope_play.play.engine import (
-    Begin,
-    Engine,
-    Event,
-    Failed,
-    GoBack,
-    Leave,
-    Made,
-    Opened,
-    Refused,
-    SetPrompt,
-    WentBack,
-)
+from scope_play.play.engine import Engine
 from scope_play.play.history import Step, Strip
+from scope_play.play.messages import Begin, Event, Failed, GoBack, Leave, Made, Opened, Refused, SetPrompt, WentBack
 from scope_play.play.pacing import Pace
 
 if TYPE_CHECKING:

@@ -39,12 +39,11 @@ class Form:
 
 @dataclass(frozen=True)
 class StartLook:
-    """What the start screen shows beside its menu. `status` is what the engine is doing, `busy` while it is."""
+    """What the start screen shows beside its menu. `status` is what the engine is doing."""
 
     spec: WorldSpec | None
     picture: np.ndarray | None
     status: str
-    busy: bool = False
     alert: bool = False
     pad: str = ""
 
@@ -158,11 +157,14 @@ def draw_start(target: pygame.Surface, theme: Theme, menu: Menu, shown: StartLoo
     )
 
 
+NOTE_LINES = 2
+
+
 def pause_layout(theme: Theme, count: int) -> dict[str, pygame.Rect]:
     """One panel in the middle: heading, then the items."""
     pad = theme.px(14)
     width = min(theme.px(250), theme.width - 2 * pad)
-    heading = theme.line_height("title") + theme.line_height("small") + theme.px(10)
+    heading = theme.line_height("title") + NOTE_LINES * theme.line_height("small") + theme.px(6)
     foot = theme.line_height("small") + theme.px(16)
     menu_height = min(menus.height(theme, count), theme.height - heading - 3 * pad - foot)
     height = heading + menu_height + 2 * pad
@@ -172,7 +174,9 @@ def pause_layout(theme: Theme, count: int) -> dict[str, pygame.Rect]:
     return {"panel": panel, "menu": menu, "hints": hints}
 
 
-def draw_panel(target: pygame.Surface, theme: Theme, heading: str, note: str, menu: Menu, pad: str = "") -> None:
+def draw_panel(
+    target: pygame.Surface, theme: Theme, heading: str, note: str, menu: Menu, pad: str = "", alert: bool = False
+) -> None:
     """A menu over the dimmed frame (pause, settings)."""
     dim(target)
     rects = pause_layout(theme, len(menu.items))
@@ -181,7 +185,10 @@ def draw_panel(target: pygame.Surface, theme: Theme, heading: str, note: str, me
     theme.text(target, heading, (panel.x + inset + theme.px(8), panel.y + inset), "title")
     y = panel.y + inset + theme.line_height("title")
     room = panel.width - 2 * inset - theme.px(16)
-    theme.text(target, theme.fit(note, "small", room), (panel.x + inset + theme.px(8), y), "small", look.MUTED)
+    colour = look.ALERT if alert else look.MUTED
+    for line in theme.wrap(note, "small", room, NOTE_LINES):
+        theme.text(target, line, (panel.x + inset + theme.px(8), y), "small", colour)
+        y += theme.line_height("small")
     menus.draw(target, theme, menu, rects["menu"])
     draw_hints(target, theme, rects["hints"], "A or Enter: choose    B or Esc: back", pad)
 

@@ -17,9 +17,9 @@ from fake_world import FakeSpec, FakeWorld
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
-from scope_play.play.engine import (
+from scope_play.play.engine import Engine
+from scope_play.play.messages import (
     Begin,
-    Engine,
     Event,
     Failed,
     GoBack,

@@ -21,8 +21,8 @@ from virtual_pad import VirtualPad
 
 from scope_play.errors import ScopeError
 from scope_play.play.clip import read_clip
-from scope_play.play.engine import Phase
 from scope_play.play.flow import Screen
+from scope_play.play.messages import Phase
 from scope_play.play.settings import Settings, load, save
 
 
@@ -76,7 +76,7 @@ def test_a_whole_evening_with_only_the_pad(start: Callable[..., Driver], tmp_pat
         driver.until(lambda: app.player.chunk >= so_far + 4)
         assert rows(driver)[-1, 0] == 1
         assert rows(driver)[-1, 7] < -0.9
-        assert app._hud(app.clock()).pad.right_trigger  # type: ignore[union-attr]
+        assert app.painter.hud(app.hub, app.clock()).pad.right_trigger  # type: ignore[union-attr]
         pad.set_axis("left_y", 0.0)
         pad.set_axis("right_trigger", 0.0)
 
@@ -155,13 +155,13 @@ def test_overlays_go_on_and_off_and_never_reach_recording_or_screenshot(
     driver = start(record=tmp_path / "clips")
     app = driver.app
     driver.play()
-    with_everything = app._hud(app.clock())
+    with_everything = app.painter.hud(app.hub, app.clock())
     assert with_everything.stats is not None
     assert with_everything.pad is not None
     assert with_everything.recording is not None
     driver.key(pygame.K_F1)
     driver.key(pygame.K_F2)
-    bare = app._hud(app.clock())
+    bare = app.painter.hud(app.hub, app.clock())
     assert bare.stats is None
     assert bare.pad is None
     driver.key(pygame.K_F12)

@@ -117,7 +117,7 @@ def test_text_is_cut_to_its_room(size: tuple[int, int]) -> None:
 def test_every_screen_draws_at_every_size() -> None:
     spec = FakeSpec()
     picture = np.random.default_rng(0).integers(0, 255, (48, 80, 3), dtype=np.uint8)
-    start = screens.StartLook(spec, picture, "Loading nano, 1.2 s", True, False, "Xbox pad")  # type: ignore[arg-type]
+    start = screens.StartLook(spec, picture, "Loading nano, 1.2 s", False, "Xbox pad")  # type: ignore[arg-type]
     for size in SIZES:
         surface, theme = pygame.display.set_mode(size), Theme(*size)
         items = menu.Menu(tuple(screens.start_items(Form(picture="/a/very/long/path" * 9), spec, "loading")))  # type: ignore[arg-type]

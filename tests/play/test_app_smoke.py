@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from play_driver import Driver
 
-from scope_play.play.engine import Phase
 from scope_play.play.flow import Screen
+from scope_play.play.messages import Phase
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_demo_plays_by_itself(demo: Driver) -> None:
 
 def test_untrained_is_said_on_screen(demo: Driver) -> None:
     demo.until(lambda: demo.app.player.chunk >= 1)
-    assert demo.app._hud(demo.app.clock()).badge == "untrained"
+    assert demo.app.painter.hud(demo.app.hub, demo.app.clock()).badge == "untrained"
 
 
 def test_the_window_needs_no_torch() -> None:

@@ -1,0 +1,110 @@
+"""What is on screen for the state the app is in: which drawing, with which numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scope_play.play import hud, pacing, screens, textbox, view
+from scope_play.play import theme as look
+from scope_play.play.flow import Flow, Screen
+from scope_play.play.legend import legend
+from scope_play.play.messages import Phase
+from scope_play.play.scenes import preview
+from scope_play.play.screens import StartLook
+
+if TYPE_CHECKING:
+    import pygame
+
+    from scope_play.play.hub import Hub
+    from scope_play.play.mapping import ControllerMap
+    from scope_play.play.theme import Theme
+
+STATS_EVERY = 0.25
+"""Seconds between new numbers: faster they could not be read."""
+
+
+class Painter:
+    """Draws what `flow` says, and nothing else: it changes no state but its own."""
+
+    def __init__(self, flow: Flow, controls: ControllerMap) -> None:
+        self._flow = flow
+        self._controls = controls
+        self._stats = hud.Stats(0.0, "", flow.player.split)
+        self._stats_at = float("-inf")
+
+    def paint(self, surface: pygame.Surface, theme: Theme, hub: Hub, now: float) -> None:
+        """The whole window, from the frame to the last overlay."""
+        flow = self._flow
+        if flow.screen is Screen.START:
+            screens.draw_start(surface, theme, flow.menu, self._start_look(hub, now))
+        else:
+            self._background(surface)
+            self._overlay(surface, theme, hub, now)
+        if flow.box:
+            screens.dim(surface)
+            textbox.draw(surface, theme, flow.box)
+
+    def hud(self, hub: Hub, now: float) -> hud.Shown:
+        """What is shown over the frame while playing."""
+        flow, player = self._flow, self._flow.player
+        if now - self._stats_at >= STATS_EVERY:
+            self._stats = hud.Stats(player.fps, pacing.hint(player.pace), player.split)
+            self._stats_at = now
+        since = flow.recording_since
+        return hud.Shown(
+            stats=self._stats if flow.settings.show_stats else None,
+            pad=hub.state if flow.settings.show_pad else None,
+            recording=None if since is None or player.recording is None else now - since,
+            badge="untrained" if player.spec and not player.spec.trained else "",
+            message=flow.message.text,
+            alert=flow.message.alert,
+        )
+
+    def _background(self, surface: pygame.Surface) -> None:
+        flow, shot = self._flow, self._flow.player.shot
+        frame = shot.frame if shot else flow.own_picture
+        if flow.screen is Screen.REWIND and len(flow.player.strip):
+            frame = flow.player.strip[flow.chosen_chunk]
+        if frame is None:
+            surface.fill(look.INK)
+        else:
+            view.clear_around(surface, view.fit_frame(surface, frame, flow.settings.smooth))
+
+    def _overlay(self, surface: pygame.Surface, theme: Theme, hub: Hub, now: float) -> None:
+        flow, status = self._flow, self._flow.engine.status
+        match flow.screen:
+            case Screen.PLAY:
+                hud.draw(surface, theme, self.hud(hub, now))
+            case Screen.REWIND if status.phase is Phase.REWINDING:
+                screens.dim(surface)
+                hud.draw(surface, theme, hud.Shown(message=status.text))
+            case Screen.REWIND if status.spec:
+                seconds = status.spec.frames_per_chunk / status.spec.fps
+                screens.draw_rewind(surface, theme, flow.player.strip, flow.chosen_chunk, seconds)
+            case Screen.CONTROLS:
+                profile = self._controls.for_pad(hub.device.guid, hub.device.name)
+                screens.draw_controls(surface, theme, legend(self._controls, profile))
+            case Screen.SETTINGS | Screen.PAUSE:
+                heading = "Settings" if flow.screen is Screen.SETTINGS else "Paused"
+                note = flow.message.text or f"{screens.model_name(flow.form.model)}, seed {flow.form.seed}"
+                screens.draw_panel(surface, theme, heading, note, flow.menu, hub.device.name, flow.message.alert)
+
+    def _start_look(self, hub: Hub, now: float) -> StartLook:
+        flow, status = self._flow, self._flow.engine.status
+        busy = status.phase in (Phase.LOADING, Phase.WARMING)
+        text = f"{status.text}, {now - status.since:.1f} s" if busy else status.text
+        return StartLook(
+            spec=status.spec,
+            picture=self._scene_picture(),
+            status=flow.message.text or text,
+            alert=flow.message.alert or status.phase is Phase.FAILED,
+            pad=hub.device.name,
+        )
+
+    def _scene_picture(self) -> np.ndarray | None:
+        form = self._flow.form
+        path = Path(form.picture).expanduser() if form.picture else form.scenes[form.scene].path
+        return self._flow.own_picture if path is None else preview(path)
