@@ -20,7 +20,7 @@ from scope_play.downloads import resolve_model
 from scope_play.errors import ScopeError
 from scope_play.images import crop_and_resize, frames_at_most, read_image
 from scope_play.loading import is_native, pick_device, pick_precision
-from scope_play.memory import FreeMemory, clip_need, require_placement
+from scope_play.memory import FreeMemory, clip_activations, clip_need, require_placement
 from scope_play.model.vae_tiling import Tiling
 from scope_play.offload import stream_blocks
 from scope_play.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
@@ -142,11 +142,14 @@ class OfflineMaker:
         texts = [*prompts, *([self.negative] if self.sampling.guidance != 1 else [])]
         text_config = folder.text_config if library.missing(texts) else None
 
-        def need(shape: ClipShape) -> Any:
-            return clip_need(folder.dit_config, folder.vae_config, text_config, shape, self.dtype)
-
-        free = FreeMemory.now(self.device)
-        self.offload = require_placement(need(self.shape), free, options.offload, need, self.shape)
+        configs = folder.dit_config, folder.vae_config
+        self.offload = require_placement(
+            clip_need(*configs, text_config, self.shape, self.dtype),
+            FreeMemory.now(self.device),
+            options.offload,
+            self.shape,
+            lambda shape: clip_activations(*configs, shape, self.dtype),
+        )
         self.contexts = library.embed(texts, self.device, progress)
         self.dit, self.vae = self._load(progress)
 

@@ -7,7 +7,7 @@ Weights, keys and values are exact. Activations are estimates of what lives at o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -118,7 +118,6 @@ def clip_need(
     with torch.device("meta"):
         network = DiT(config)
     blocks = parameter_bytes(network.blocks, dtype)
-    tokens = shape.latents * tokens_per_latent(config, vae, shape)
     return ClipNeed(
         text=0 if text is None else text_bytes(text, dtype),
         transformer=parameter_bytes(network, dtype),
@@ -126,8 +125,14 @@ def clip_need(
         block=blocks // max(1, config.layers),
         vae=module_bytes(lambda: VAENetwork(vae), dtype),
         text_keys=prompts * text_key_bytes(config, prompt_tokens, dtype),
-        activations=max(pass_bytes(config, tokens, dtype), decode_bytes(vae, shape.height, shape.width, dtype)),
+        activations=clip_activations(config, vae, shape, dtype),
     )
+
+
+def clip_activations(config: DiTConfig, vae: VAEConfig, shape: ClipShape, dtype: torch.dtype) -> int:
+    """Estimate of what one pass over a whole clip, or decoding one of its latent frames, takes beside the weights."""
+    tokens = shape.latents * tokens_per_latent(config, vae, shape)
+    return max(pass_bytes(config, tokens, dtype), decode_bytes(vae, shape.height, shape.width, dtype))
 
 
 @dataclass(frozen=True)
@@ -183,9 +188,9 @@ def stream_bytes(
 
 
 def require_placement(
-    need: ClipNeed, free: FreeMemory, offload: str, smaller: Callable[[ClipShape], ClipNeed], shape: ClipShape
+    need: ClipNeed, free: FreeMemory, offload: str, shape: ClipShape, activations: Callable[[ClipShape], int]
 ) -> str:
-    """As `place`, or a ScopeError that says what would fit. `smaller` gives the need of another shape."""
+    """As `place`, or a ScopeError that says what would fit. `activations` are those of another shape."""
     mode = place(need, free, offload)
     if mode is not None:
         return mode
@@ -197,18 +202,18 @@ def require_placement(
     there = free.device
     if need.text > max(free.device, free.host):
         problem, there = f"Reading the prompt needs {gib(need.text)} of memory", max(free.device, free.host)
-    raise ScopeError(f"{problem}, and {gib(there)} are free; {_mend(free, offload, smaller, shape, need)}.")
+    raise ScopeError(f"{problem}, and {gib(there)} are free; {_mend(need, free, offload, shape, activations)}.")
 
 
 def _mend(
-    free: FreeMemory, offload: str, smaller: Callable[[ClipShape], ClipNeed], shape: ClipShape, need: ClipNeed
+    need: ClipNeed, free: FreeMemory, offload: str, shape: ClipShape, activations: Callable[[ClipShape], int]
 ) -> str:
     if offload != "auto" and place(need, free, "auto") is not None:
         return "use --offload auto"
     for height, width in ((shape.height, shape.width), (320, 544), (256, 448), (160, 288)):
         for frames in (shape.frames, 49, 17):
             candidate = ClipShape(min(frames, shape.frames), min(height, shape.height), min(width, shape.width))
-            if place(smaller(candidate), free, "auto") is not None:
+            if place(replace(need, activations=activations(candidate)), free, "auto") is not None:
                 size = f"--size {candidate.height}x{candidate.width} --frames {candidate.frames}"
                 return f"{size} --offload auto would fit"
     return "no size of this model fits, so close other programs, or use --model nano, which runs in 1 GiB"

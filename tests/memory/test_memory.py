@@ -11,6 +11,7 @@ from scope_play.memory import (
     ClipNeed,
     FreeMemory,
     cache_bytes,
+    clip_activations,
     clip_need,
     host_free,
     module_bytes,
@@ -29,8 +30,13 @@ from scope_play.sampling.offline import ClipShape
 SMALL = DiTConfig(dim=48, layers=3, heads=2, ffn_dim=64, in_channels=4, out_channels=4, text_dim=8, freq_dim=16)
 
 
-def test_the_released_weights_are_as_large_as_their_manifests_say() -> None:
-    need = clip_need(SCOPE_5B, WAN22_VAE, UMT5_XXL, ClipShape(), torch.bfloat16)
+@pytest.fixture(scope="module")
+def scope() -> ClipNeed:
+    return clip_need(SCOPE_5B, WAN22_VAE, UMT5_XXL, ClipShape(), torch.bfloat16)
+
+
+def test_the_released_weights_are_as_large_as_their_manifests_say(scope: ClipNeed) -> None:
+    need = scope
     assert need.transformer == 2 * 7_839_099_072
     assert need.text == int(1.1 * 2 * 5_680_910_336)
     assert need.vae == 2 * 704_688_668
@@ -81,8 +87,8 @@ def test_on_the_cpu_host_and_device_are_one() -> None:
     assert place(NEED, FreeMemory(21, 21, is_cpu=True), "auto") is None
 
 
-def need_of(shape: ClipShape) -> ClipNeed:
-    return clip_need(SCOPE_5B, WAN22_VAE, UMT5_XXL, shape, torch.bfloat16)
+def activations(shape: ClipShape) -> int:
+    return clip_activations(SCOPE_5B, WAN22_VAE, shape, torch.bfloat16)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +100,9 @@ def need_of(shape: ClipShape) -> ClipNeed:
         (6, 8, "auto", r"Reading the prompt needs 11.6 GiB"),
     ],
 )
-def test_a_refusal_says_what_would_fit(device: int, host: int, offload: str, words: str) -> None:
+def test_a_refusal_says_what_would_fit(scope: ClipNeed, device: int, host: int, offload: str, words: str) -> None:
     with pytest.raises(ScopeError, match=words):
-        require_placement(need_of(ClipShape()), free(device * GIB, host * GIB), offload, need_of, ClipShape())
+        require_placement(scope, free(device * GIB, host * GIB), offload, ClipShape(), activations)
 
 
 def test_free_memory_is_measured() -> None:
