@@ -22,7 +22,7 @@ from scope_play.model.vae_layers import (
 )
 from scope_play.model.vae_network import VAENetwork
 from scope_play.model.vae_tiling import Tiling
-from tests.helpers.golden import golden_cases, golden_json, golden_tensors
+from tests.helpers.golden import golden_cases, golden_json, golden_root, golden_tensors
 
 FP32_LIMIT = 5e-5
 BF16_LIMIT, BF16_MEAN_LIMIT = 0.16, 0.016
@@ -33,6 +33,16 @@ def golden_vae(dtype: torch.dtype = torch.float32) -> WanVAE:
     network = VAENetwork(VAEConfig.from_reference(case["config"]))
     network.load_state_dict(golden_tensors(case["weights"]))
     return WanVAE(network.requires_grad_(False)).to(dtype=dtype)
+
+
+def random_latents() -> Tensor:
+    """Five latent frames of 2x4 cells."""
+    return torch.randn(1, 48, 5, 2, 4, generator=torch.Generator().manual_seed(0))
+
+
+def random_video() -> Tensor:
+    """17 frames of 32x64 pixels."""
+    return torch.rand(1, 3, 17, 32, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def run_case(case: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -63,12 +73,14 @@ def test_golden(case: dict[str, Any]) -> None:
 
 def test_a_wrong_norm_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ChannelNorm, "forward", lambda self, x: x * self.gamma)
-    case = next(case for case in golden_cases("vae") if case["id"] == "vae/decode_small_mids")
+    case = next(case for case in golden_cases("vae") if case["params"]["op"] == "decode")
     tensors = golden_tensors(case["file"])
     assert (run_case(case, tensors)["out.video"] - tensors["out.video"]).abs().max() > FP32_LIMIT
 
 
-@pytest.mark.parametrize("name", ["encode", "decode"])
+@pytest.mark.parametrize(
+    "name", [n for n in ("encode", "decode") if (golden_root() / f"vae/{n}_small_mids.safetensors").exists()]
+)
 def test_intermediates_of_every_chunk(name: str) -> None:
     tensors = golden_tensors(f"vae/{name}_small_mids.safetensors")
     vae = golden_vae()
@@ -141,16 +153,14 @@ def test_names_and_shapes_of_the_released_size() -> None:
 
 
 def test_a_prefix_decodes_and_encodes_to_the_same() -> None:
-    tensors = golden_tensors("vae/decode_t17.safetensors")
-    vae, latents = golden_vae(), tensors["in.latent"]
+    vae, latents, video = golden_vae(), random_latents(), random_video()
     assert torch.equal(vae.decode(latents[:, :, :3]), vae.decode(latents)[:, :, :9])
-    video = tensors["out.video"]
     assert torch.equal(vae.encode(video[:, :, :9]), vae.encode(video)[:, :, :3])
 
 
 @pytest.mark.parametrize("cuts", [[1, 1, 1, 1, 1], [3, 2], [1, 4]])
 def test_decoder_stream_equals_whole_clip_however_it_is_cut(cuts: list[int]) -> None:
-    latents = golden_tensors("vae/decode_t17.safetensors")["in.latent"]
+    latents = random_latents()
     vae = golden_vae()
     stream = vae.decoder()
     frames = torch.cat([stream.push(part) for part in latents.split(cuts, dim=2)], dim=2)
@@ -158,7 +168,7 @@ def test_decoder_stream_equals_whole_clip_however_it_is_cut(cuts: list[int]) -> 
 
 
 def test_a_cloned_stream_goes_its_own_way() -> None:
-    latents = golden_tensors("vae/decode_t17.safetensors")["in.latent"]
+    latents = random_latents()
     stream = golden_vae().decoder()
     stream.push(latents[:, :, :2])
     branch = stream.clone()
@@ -167,7 +177,7 @@ def test_a_cloned_stream_goes_its_own_way() -> None:
     expected = golden_vae().decode(latents)[:, :, 5:9]
     assert torch.equal(stream.push(latents[:, :, 2:3]), expected)
 
-    encoder, video = golden_vae().encoder(), golden_tensors("vae/encode_t9.safetensors")["in.video"][None]
+    encoder, video = golden_vae().encoder(), random_video()[:, :, :9]
     encoder.push(video[:, :, :1])
     branch = encoder.clone()
     branch.push(-video[:, :, 1:5])
@@ -175,7 +185,7 @@ def test_a_cloned_stream_goes_its_own_way() -> None:
 
 
 def test_memory_of_a_stream_does_not_grow() -> None:
-    latents = golden_tensors("vae/decode_t17.safetensors")["in.latent"]
+    latents = random_latents()
     stream = golden_vae().decoder()
     sizes = []
     for latent in latents.split(1, dim=2):
@@ -186,7 +196,7 @@ def test_memory_of_a_stream_does_not_grow() -> None:
 
 
 def test_batch_rows_do_not_mix() -> None:
-    latents = golden_tensors("vae/decode_t9.safetensors")["in.latent"]
+    latents = random_latents()[:, :, :3]
     vae = golden_vae()
     both = vae.decode(torch.cat([latents, -latents]))
     torch.testing.assert_close(both[:1], vae.decode(latents), rtol=0, atol=1e-5)
