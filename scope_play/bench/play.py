@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scope_play.play.messages import Made
 
 WARM_UP_SECONDS = 2.0
+SHORTEST = 3.0
 PRESS_EVERY = (0.25, 0.6)
 PRESS_SECONDS = 0.08
 
@@ -108,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
     from scope_play.play.app import App, Options
     from scope_play.play.settings import Settings
 
-    if args.seconds < 3 * WARM_UP_SECONDS:
-        raise ScopeError(f"--seconds {args.seconds} is too short to measure; give at least {3 * WARM_UP_SECONDS:.0f}.")
+    if args.seconds < SHORTEST:
+        raise ScopeError(f"--seconds {args.seconds} is too short to measure; give at least {SHORTEST:.0f}.")
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     with tempfile.TemporaryDirectory(prefix="scope-play-bench-") as folder:

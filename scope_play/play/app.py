@@ -11,13 +11,12 @@ from pathlib import Path
 import pygame
 
 from scope_play.errors import ScopeError
-from scope_play.play import menu, screens, textbox
+from scope_play.play import desk, screens
 from scope_play.play import settings as settings_file
 from scope_play.play.engine import Engine
 from scope_play.play.flow import Flow, OpenWorld, Screen
 from scope_play.play.hub import Hub, Notice, open_pads
 from scope_play.play.mapping import ControllerMap
-from scope_play.play.menu import Nav
 from scope_play.play.messages import Phase
 from scope_play.play.metadata import InputSetup
 from scope_play.play.painter import Painter
@@ -26,7 +25,6 @@ from scope_play.play.scenes import shipped_scenes
 from scope_play.play.screens import Form
 from scope_play.play.settings import Settings
 from scope_play.play.steer import Steering
-from scope_play.play.textbox import TextBox
 from scope_play.play.timeline import Timeline
 from scope_play.play.window import Window
 
@@ -146,7 +144,7 @@ class App:
         if self.engine.status.phase is Phase.STOPPED:
             raise ScopeError(self.engine.status.text)
         self._keep_settings(now)
-        flow.watch_recording(now)
+        flow.tape.watch(now)
         if flow.message.text and now >= flow.message.until:
             flow.message = replace(flow.message, text="")
             flow.changed = True
@@ -226,63 +224,12 @@ class App:
                 self.timeline.push(item)
         elif event.type == pygame.DROPFILE:
             flow.take_file(event.file, now)
-        elif event.type == pygame.TEXTINPUT and flow.box:
-            flow.box = textbox.typed(flow.box, event.text)
-            flow.changed = True
+        elif event.type == pygame.TEXTINPUT:
+            desk.write(flow, event.text)
         elif event.type == pygame.KEYDOWN:
-            self._key(event, now)
-        elif event.type in (pygame.MOUSEMOTION, pygame.MOUSEBUTTONDOWN) and flow.screen is not Screen.PLAY:
-            self._mouse(event, now)
-
-    def _key(self, event: pygame.event.Event, now: float) -> None:
-        flow = self.flow
-        if event.key == pygame.K_F11:
-            flow.settings = replace(flow.settings, fullscreen=not flow.settings.fullscreen)
-        elif event.key == pygame.K_F12:
-            flow.screenshot(now)
-        elif event.key == pygame.K_F1:
-            flow.settings = replace(flow.settings, show_stats=not flow.settings.show_stats)
-        elif event.key == pygame.K_F2:
-            flow.settings = replace(flow.settings, show_pad=not flow.settings.show_pad)
-        elif event.key == pygame.K_F9 and flow.screen in (Screen.PLAY, Screen.PAUSE):
-            flow.toggle_recording(now)
-        elif flow.box:
-            self._type(flow.box, event, now)
-
-    def _type(self, box: TextBox, event: pygame.event.Event, now: float) -> None:
-        flow = self.flow
-        flow.changed = True
-        if event.key in (pygame.K_RETURN, pygame.K_KP_ENTER):
-            flow.finish_text(now)
-        elif event.key == pygame.K_ESCAPE:
-            flow.box = None
-        elif event.key == pygame.K_BACKSPACE:
-            flow.box = textbox.deleted(box)
-        elif event.key == pygame.K_v and event.mod & (pygame.KMOD_CTRL | pygame.KMOD_META):
-            flow.box = textbox.typed(box, pygame.scrap.get_text() if pygame.scrap.has_text() else "")
-
-    def _mouse(self, event: pygame.event.Event, now: float) -> None:
-        flow, theme = self.flow, self.window.theme
-        pressed = event.type == pygame.MOUSEBUTTONDOWN and event.button == 1
-        if flow.box:
-            for row, column, rect in textbox.key_rects(theme):
-                if rect.collidepoint(event.pos):
-                    flow.box = replace(flow.box, row=row, column=column)
-                    flow.changed = True
-                    if pressed:
-                        flow.navigate(Nav.OK, now)
-            return
-        if flow.screen in (Screen.REWIND, Screen.CONTROLS):
-            return
-        layout = screens.start_layout if flow.screen is Screen.START else screens.pause_layout
-        number = menu.item_at(theme, flow.menu, layout(theme, len(flow.menu.items))["menu"], event.pos)
-        if number is None:
-            return
-        if number != flow.menu.focus:
-            flow.menu = replace(flow.menu, focus=number)
-            flow.changed = True
-        if pressed:
-            flow.navigate(Nav.OK, now)
+            desk.press(flow, event, now)
+        elif event.type in (pygame.MOUSEMOTION, pygame.MOUSEBUTTONDOWN):
+            desk.point(flow, self.window.theme, event, now)
 
     def _start_taking(self) -> None:
         """Play begins: nothing is held, and sticks are where they stand."""

@@ -21,6 +21,7 @@ from scope_play.play.player import Player
 from scope_play.play.scenes import preview, shipped_scenes
 from scope_play.play.screens import Form
 from scope_play.play.settings import Settings, turned
+from scope_play.play.tape import Tape
 from scope_play.play.textbox import TextBox
 
 if TYPE_CHECKING:
@@ -76,12 +77,12 @@ class Flow:
     chosen_chunk: int = 0
     message: Message = field(default_factory=Message)
     own_picture: np.ndarray | None = None
-    recording_since: float | None = None
     changed: bool = True
     over: bool = False
     _came_from: Screen = Screen.START
-    _play_when_back: bool = False
-    _recording_trouble: str = ""
+
+    def __post_init__(self) -> None:
+        self.tape = Tape(self.player, self.inputs, self.say, self.complain)
 
     def load(self) -> None:
         """Load the form's model; the start screen shows how far it is."""
@@ -148,25 +149,10 @@ class Flow:
 
     def toggle_recording(self, now: float) -> None:
         if self.player.recording:
-            self.player.stop_recording("stopped by the player")
-            self.recording_since = None
-            self.say("Recording saved.", now)
+            self.tape.stop(now)
         else:
             self._start_recording(now)
-
-    def watch_recording(self, now: float) -> None:
-        """Say once what goes wrong with the recording, and let go of one that ended by itself."""
-        recording = self.player.recording
-        if recording is None:
-            return
-        status = recording.status
-        if status.text != self._recording_trouble:
-            self._recording_trouble = status.text
-            if status.text:
-                self.complain(status.text, now)
-        if status.state == "stopped":
-            self.player.stop_recording(status.text)
-            self.recording_since = None
+        self.refresh()
 
     def screenshot(self, now: float) -> None:
         shot = self.player.shot
@@ -217,11 +203,8 @@ class Flow:
                     self._start_recording(now)
                 self.resume()
             case WentBack():
-                self._to(Screen.PAUSE)
-                if self._play_when_back:
-                    self.resume()
+                self.resume()
             case Failed(text):
-                self.recording_since = None
                 self.autoplay = False
                 self._to(Screen.START)
                 self.complain(text, now)
@@ -302,7 +285,6 @@ class Flow:
             case "restart":
                 opened = self.player.opened
                 if opened:
-                    self.recording_since = None
                     self.player.begin(opened.begin)
             case "prompt":
                 self.box = TextBox("prompt", "Prompt", self.player.prompt or "")
@@ -312,7 +294,6 @@ class Flow:
                 self.screenshot(now)
             case "leave":
                 self.player.leave("left the game")
-                self.recording_since = None
                 self._to(Screen.START)
             case _:
                 self._choose_common(chosen)
@@ -339,7 +320,6 @@ class Flow:
         if step:
             self.chosen_chunk = min(max(self.chosen_chunk + step, strip.oldest), strip.newest)
         elif nav is Nav.OK:
-            self._play_when_back = True
             self.player.go_back(self.chosen_chunk)
         else:
             self._to(Screen.PAUSE)
@@ -362,16 +342,8 @@ class Flow:
         self.player.begin(Begin(image, form.prompt or None, form.seed))
 
     def _start_recording(self, now: float) -> None:
-        folder = self.record_dir or (
-            Path(self.settings.record_dir) if self.settings.record_dir else tape.default_folder()
-        )
-        try:
-            self.player.record(tape.start(self.player, folder, self.inputs()))
-        except ScopeError as error:
-            self.complain(str(error), now)
-            return
-        self.recording_since, self._recording_trouble = now, ""
-        self.say(f"Recording to {folder}", now)
+        chosen = self.record_dir or self.settings.record_dir
+        self.tape.start(Path(chosen) if chosen else tape.default_folder(), now)
 
     def _set_picture(self, path: str, now: float) -> None:
         if path and preview(Path(path).expanduser()) is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scope_play.play import hud, pacing, screens, textbox, view
+from scope_play.play import hud, pacing, rewind_screen, screens, textbox, view
 from scope_play.play import theme as look
 from scope_play.play.flow import Flow, Screen
 from scope_play.play.legend import legend
@@ -53,11 +53,10 @@ class Painter:
         if now - self._stats_at >= STATS_EVERY:
             self._stats = hud.Stats(player.fps, pacing.hint(player.pace), player.split)
             self._stats_at = now
-        since = flow.recording_since
         return hud.Shown(
             stats=self._stats if flow.settings.show_stats else None,
             pad=hub.state if flow.settings.show_pad else None,
-            recording=None if since is None or player.recording is None else now - since,
+            recording=flow.tape.seconds(now),
             badge="untrained" if player.spec and not player.spec.trained else "",
             message=flow.message.text,
             alert=flow.message.alert,
@@ -83,7 +82,7 @@ class Painter:
                 hud.draw(surface, theme, hud.Shown(message=status.text))
             case Screen.REWIND if status.spec:
                 seconds = status.spec.frames_per_chunk / status.spec.fps
-                screens.draw_rewind(surface, theme, flow.player.strip, flow.chosen_chunk, seconds)
+                rewind_screen.draw(surface, theme, flow.player.strip, flow.chosen_chunk, seconds)
             case Screen.CONTROLS:
                 profile = self._controls.for_pad(hub.device.guid, hub.device.name)
                 screens.draw_controls(surface, theme, legend(self._controls, profile))

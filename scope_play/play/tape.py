@@ -1,7 +1,8 @@
-"""Starting a recording of the game that is being played: what a `Recorder` must know, gathered from the player."""
+"""What is kept of a game: its recording, with all a `Recorder` must know gathered from the player, and screenshots."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,55 @@ def save_screenshot(path: Path, frame: np.ndarray) -> None:
         raise ScopeError(
             f"the screenshot cannot be saved to {path} ({error.strerror}); check its folder's rights."
         ) from error
+
+
+class Tape:
+    """The recording of the present game. `say` and `complain` take a sentence for the player and the time."""
+
+    def __init__(
+        self,
+        player: Player,
+        inputs: Callable[[], InputSetup],
+        say: Callable[[str, float], None],
+        complain: Callable[[str, float], None],
+    ) -> None:
+        self._player = player
+        self._inputs = inputs
+        self._say = say
+        self._complain = complain
+        self._since = 0.0
+        self._trouble = ""
+
+    def seconds(self, now: float) -> float | None:
+        """How long the recording has been going; None if there is none."""
+        return now - self._since if self._player.recording else None
+
+    def start(self, folder: Path, now: float) -> None:
+        """Begin; what prevents it is told."""
+        try:
+            self._player.record(start(self._player, folder, self._inputs()))
+        except ScopeError as error:
+            self._complain(str(error), now)
+            return
+        self._since, self._trouble = now, ""
+        self._say(f"Recording to {folder}", now)
+
+    def stop(self, now: float) -> None:
+        self._player.stop_recording("stopped by the player")
+        self._say("Recording saved.", now)
+
+    def watch(self, now: float) -> None:
+        """Tell once what goes wrong, and let go of a recording that ended by itself."""
+        recording = self._player.recording
+        if recording is None:
+            return
+        status = recording.status
+        if status.text != self._trouble:
+            self._trouble = status.text
+            if status.text:
+                self._complain(status.text, now)
+        if status.state == "stopped":
+            self._player.stop_recording(status.text)
 
 
 def start(player: Player, folder: Path, inputs: InputSetup) -> Recorder:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from fake_world import FakeSpec
 
-from scope_play.play import hud, menu, screens, textbox, view
+from scope_play.play import hud, menu, rewind_screen, screens, textbox, view
 from scope_play.play.legend import legend
 from scope_play.play.mapping import ControllerMap
 from scope_play.play.pad import PadState
@@ -82,7 +82,7 @@ def test_menus_show_every_item_or_scroll_to_the_focus(size: tuple[int, int]) -> 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_rewind_bar_and_the_key_grid_fit(size: tuple[int, int]) -> None:
     theme = Theme(*size)
-    rewind = screens.rewind_layout(theme)
+    rewind = rewind_screen.layout(theme)
     bar = rewind.pop("bar")
     apart(rewind, size)
     assert all(bar.contains(rect) for rect in rewind.values())
