@@ -4,12 +4,13 @@
     button_attention   all tokens against one key per latent frame
     norm_rope          RMSNorm, rotation and cache write of queries, keys and values
     modulate           LayerNorm with scale and shift; gate_add; action_fuse
+    int8_linear        a linear whose weight is stored as int8
     attention          the big attentions: SDPA, or flash-attn where installed
     text_attention     the zero padding of a prompt as one weighted key
 
 Training uses the twins, which autograd differentiates; the Triton kernels refuse inputs that require gradients.
 """
 
-from scope_play.kernels.dispatch import Kernels, describe, select
+from scope_play.kernels.dispatch import Kernels, describe, select, select_int8_linear
 
-__all__ = ["Kernels", "describe", "select"]
+__all__ = ["Kernels", "describe", "select", "select_int8_linear"]

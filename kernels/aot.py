@@ -29,6 +29,9 @@ SHARED_LIMIT = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448
 COUNTS = {"valid_count", "pixels", "tokens", "rows"}
 """Integer arguments that need not be multiples of 16; the others are strides, and are."""
 
+POINTERS = {"cos_ptr": "*fp32", "sin_ptr": "*fp32", "valid_ptr": "*i32", "data_ptr": "*i8", "weight_scale_ptr": "*fp32"}
+"""Types of the pointers that are not the model's."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -67,7 +70,7 @@ class Resources:
 
 def cases() -> list[Case]:
     """Every kernel at SCOPE's shapes (480x832: 390 tokens, 24 x 128) and at those of nano's sizes."""
-    from scope_play.kernels import button_attention, modulate, norm_rope, pixel_attention
+    from scope_play.kernels import button_attention, int8_linear, modulate, norm_rope, pixel_attention
 
     scope = ChunkShape(batch=1, latents=1, tokens=390, heads=24, head_dim=128, slots=13)
     models = {
@@ -95,6 +98,8 @@ def cases() -> list[Case]:
             add("modulate", modulate.modulate_kernel, row)
             add("gate_add", modulate.gate_add_kernel, row)
             add("action_fuse", modulate.action_fuse_kernel, row)
+    feed_forward = int8_linear.plan(scope.tokens, scope.width, 14336)
+    found.append(Case("int8_linear, scope", int8_linear.int8_linear_kernel, feed_forward, "bf16"))
     return found
 
 
@@ -111,7 +116,7 @@ def source(case: Case) -> Any:
         elif name in ("eps", "scale"):
             signature[name] = "fp32"
         elif name.endswith("_ptr"):
-            signature[name] = {"cos_ptr": "*fp32", "sin_ptr": "*fp32", "valid_ptr": "*i32"}.get(name, f"*{case.dtype}")
+            signature[name] = POINTERS.get(name, f"*{case.dtype}")
             attributes[(position,)] = [["tt.divisibility", 16]]
         else:
             signature[name] = "i64" if name.startswith("cache_") else "i32"
@@ -164,10 +169,10 @@ def table(results: Sequence[Resources]) -> str:
     by_case: dict[str, dict[int, Resources]] = {}
     for result in results:
         by_case.setdefault(result.case, {})[result.capability] = result
-    lines = ["registers / KiB shared / 16-byte loads".ljust(40) + "".join(f"{f'sm_{c}':>15}" for c in capabilities)]
+    lines = ["registers / KiB shared / 16-byte loads".ljust(40) + "".join(f"{f'sm_{c}':>17}" for c in capabilities)]
     for name, row in by_case.items():
         cells = (f"{r.registers}/{r.shared / 1024:.1f}/{r.wide}of{r.loads}" for r in (row[c] for c in capabilities))
-        lines.append(name.ljust(40) + "".join(f"{cell:>15}" for cell in cells))
+        lines.append(name.ljust(40) + "".join(f"{cell:>17}" for cell in cells))
     return "\n".join(lines)
 
 

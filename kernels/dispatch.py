@@ -47,21 +47,28 @@ def select(device: torch.device | str, dtype: torch.dtype, *, heads: int, head_d
 
     Raises ScopeError when SCOPE_PLAY_KERNELS has an unknown value, or is `triton` where Triton cannot run.
     """
-    setting = _setting()
-    if setting == "torch":
-        return torch_kernels(f"{VARIABLE}=torch")
     obstacle = triton_obstacle(device, dtype, heads=heads, head_dim=head_dim, latents=latents)
-    if obstacle is None and (setting == "triton" or not _interpreting()):
-        return triton_kernels("Triton's interpreter" if _interpreting() else f"{VARIABLE}={setting}")
-    if setting == "triton":
-        raise ScopeError(f"{VARIABLE}=triton, but {obstacle}; unset it or use {VARIABLE}=torch")
+    if _backend(obstacle) == "triton":
+        return triton_kernels("Triton's interpreter" if _interpreting() else f"{VARIABLE}={_setting()}")
+    if _setting() == "torch":
+        return torch_kernels(f"{VARIABLE}=torch")
     return torch_kernels(obstacle or "Triton is interpreting, which only serves tests")
 
 
-def triton_obstacle(
-    device: torch.device | str, dtype: torch.dtype, *, heads: int, head_dim: int, latents: int
-) -> str | None:
-    """Why the Triton kernels cannot serve this model, as half a sentence; None when they can."""
+def select_int8_linear(device: torch.device | str, dtype: torch.dtype) -> Callable[..., Tensor]:
+    """The product with an int8 weight, by the same rules as `select`."""
+    obstacle = machine_obstacle(device, dtype)
+    if _backend(obstacle) == "triton":
+        from scope_play.kernels import int8_linear
+
+        return int8_linear.int8_linear
+    from scope_play.kernels import int8_linear_torch
+
+    return int8_linear_torch.int8_linear
+
+
+def machine_obstacle(device: torch.device | str, dtype: torch.dtype) -> str | None:
+    """Why no Triton kernel can run on `device` in `dtype`, as half a sentence; None when they can."""
     import torch
 
     device = torch.device(device)
@@ -75,11 +82,18 @@ def triton_obstacle(
             return f"{torch.cuda.get_device_name(device)} has compute capability {capability}, below {MIN_CAPABILITY}"
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"the kernels know float32, bfloat16 and float16, and the model is {dtype}"
+    return None
+
+
+def triton_obstacle(
+    device: torch.device | str, dtype: torch.dtype, *, heads: int, head_dim: int, latents: int
+) -> str | None:
+    """Why the Triton kernels cannot serve this model, as half a sentence; None when they can."""
     if head_dim not in HEAD_DIMS or (heads * head_dim) % 8:
         return f"the kernels know even head sizes from 16 to 128 and widths in steps of 8, not {heads} x {head_dim}"
     if latents > MAX_LATENTS:
         return f"the kernels know chunks of up to {MAX_LATENTS} latents, not {latents}"
-    return None
+    return machine_obstacle(device, dtype)
 
 
 def describe() -> dict[str, str]:
@@ -102,6 +116,15 @@ def describe() -> dict[str, str]:
         report["kernels"] = f"{kernels.backend} ({kernels.reason})"
     report["attention"] = ", ".join(f"{name}: {state}" for name, state in backends(torch.device(device)).items())
     return report
+
+
+def _backend(obstacle: str | None) -> str:
+    """ "triton" or "torch", given what stands in Triton's way."""
+    setting = _setting()
+    if setting == "triton" and obstacle is not None:
+        raise ScopeError(f"{VARIABLE}=triton, but {obstacle}; unset it or use {VARIABLE}=torch")
+    possible = obstacle is None and (setting == "triton" or not _interpreting())
+    return "triton" if possible and setting != "torch" else "torch"
 
 
 def _setting() -> str:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
+from scope_play.kernels import select_int8_linear
 
 PRECISIONS = ("bf16", "fp8", "int8")
 KEPT = ("mouse_mlp.0", "keyboard_embed.")
@@ -41,66 +41,77 @@ def to_int8(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class QuantLinear(nn.Module):
-    """A linear whose weight is stored as 8-bit `data` (out, in) with a `scale` (out, 1) per row."""
+    """A linear whose weight is stored as 8-bit `data` (out, in) with a `scale` (out, 1) per row.
+
+    `product` (x, data, scale, bias) -> x's shape with `out` last, is chosen for the device the weight was on.
+    """
 
     data: Tensor
     scale: Tensor
     bias: Tensor | None
 
-    def __init__(self, data: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+    def __init__(self, linear: nn.Linear, rounded: tuple[Tensor, Tensor], product: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.out_features, self.in_features = data.shape
-        self.dtype = dtype
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.dtype = linear.weight.dtype
+        self.product = product
+        data, scale = rounded
         self.register_buffer("data", data)
         self.register_buffer("scale", scale)
-        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
 
     @property
     def weight(self) -> Tensor:
         """The weight as it counts, in the model's type. Made anew at each call: for inspection, not for products."""
         return (self.data.float() * self.scale).to(self.dtype)
 
-
-class Fp8Linear(QuantLinear):
-    @classmethod
-    def of(cls, linear: nn.Linear) -> Fp8Linear:
-        return cls(*to_fp8(linear.weight.detach()), linear.bias, linear.weight.dtype)
-
     def forward(self, x: Tensor) -> Tensor:
-        rows, row_scale = to_fp8(x.reshape(-1, self.in_features))
-        if x.is_cuda:
-            out = self._scaled_product(rows, row_scale)
-        else:
-            product = rows.float() @ self.data.float().T * row_scale * self.scale.T
-            out = (product if self.bias is None else product + self.bias.float()).to(x.dtype)
-        return out.to(x.dtype).unflatten(0, x.shape[:-1])
-
-    def _scaled_product(self, rows: Tensor, row_scale: Tensor) -> Tensor:
-        # Row-wise scales inside the product are Hopper's and newer; on Ada they multiply the result instead.
-        if torch.cuda.get_device_capability(rows.device) >= (9, 0):
-            bias = None if self.bias is None else self.bias.to(torch.bfloat16)
-            return torch._scaled_mm(
-                rows, self.data.T, row_scale, self.scale.T, bias=bias, out_dtype=torch.bfloat16, use_fast_accum=True
-            )
-        one = row_scale.new_ones(())
-        product = torch._scaled_mm(rows, self.data.T, one, one, out_dtype=torch.float32, use_fast_accum=True)
-        product = product * row_scale * self.scale.T
-        return product if self.bias is None else product + self.bias
+        return self.product(x, self.data, self.scale, self.bias)
 
 
-class Int8Linear(QuantLinear):
-    @classmethod
-    def of(cls, linear: nn.Linear) -> Int8Linear:
-        return cls(*to_int8(linear.weight.detach()), linear.bias, linear.weight.dtype)
+def fp8_linear(linear: nn.Linear) -> QuantLinear:
+    weight = linear.weight.detach()
+    if weight.device.type != "cuda":
+        product = _fp8_reference
+    elif torch.cuda.get_device_capability(weight.device) >= (9, 0):
+        product = _fp8_scaled_inside
+    else:
+        product = _fp8_scaled_after
+    return QuantLinear(linear, to_fp8(weight), product)
 
-    def forward(self, x: Tensor) -> Tensor:
-        # int8 values are exact in every float type here, so the scale may wait until after the product.
-        product = F.linear(x, self.data.to(x.dtype)) * self.scale.flatten().to(x.dtype)
-        return product if self.bias is None else product + self.bias
+
+def int8_linear(linear: nn.Linear) -> QuantLinear:
+    weight = linear.weight.detach()
+    return QuantLinear(linear, to_int8(weight), select_int8_linear(weight.device, weight.dtype))
+
+
+def _fp8_reference(x: Tensor, data: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    rows, row_scale = to_fp8(x)
+    product = rows.float() @ data.float().T * row_scale * scale.flatten()
+    return (product if bias is None else product + bias.float()).to(x.dtype)
+
+
+def _fp8_scaled_inside(x: Tensor, data: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """Both scales inside the matrix product: Hopper and newer. Such products only come out in bfloat16."""
+    rows, row_scale = to_fp8(x.flatten(0, -2))
+    narrow = None if bias is None else bias.to(torch.bfloat16)
+    out = torch._scaled_mm(rows, data.T, row_scale, scale.T, bias=narrow, out_dtype=torch.bfloat16, use_fast_accum=True)
+    return out.to(x.dtype).unflatten(0, x.shape[:-1])
+
+
+def _fp8_scaled_after(x: Tensor, data: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """Both scales on the result: Ada, whose matrix products take one scale for a whole matrix."""
+    rows, row_scale = to_fp8(x.flatten(0, -2))
+    one = row_scale.new_ones(())
+    out = torch._scaled_mm(rows, data.T, one, one, out_dtype=torch.float32, use_fast_accum=True)
+    out = out * row_scale * scale.T
+    return (out if bias is None else out + bias).to(x.dtype).unflatten(0, x.shape[:-1])
 
 
 def quantise_blocks(network: nn.Module, precision: str) -> int:
-    """Replaces, in place, the linears in `network.blocks`; "bf16" leaves them. Returns the bytes saved.
+    """Replaces, in place, the linears in `network.blocks`, on the device it will run on. Returns the bytes saved.
+
+    precision: "fp8", "int8", or "bf16", which leaves everything as it is.
 
     Raises ScopeError for an unknown precision, or fp8 on a GPU without it.
     """
@@ -114,10 +125,10 @@ def quantise_blocks(network: nn.Module, precision: str) -> int:
         if capability < FP8_CAPABILITY:
             name = torch.cuda.get_device_name(device)
             raise ScopeError(f"precision fp8 needs compute capability 8.9, and {name} has {capability}; use int8")
-    kind = Fp8Linear if precision == "fp8" else Int8Linear
+    make = fp8_linear if precision == "fp8" else int8_linear
     saved = 0
     for parent, child, linear in list(_linears(network.get_submodule("blocks"))):
-        replacement = kind.of(linear)
+        replacement = make(linear)
         saved += linear.weight.nbytes - replacement.data.nbytes - replacement.scale.nbytes
         setattr(parent, child, replacement)
     return saved

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
+from scope_play.model import quant
 from scope_play.model.config import ActionConfig, DiTConfig
 from scope_play.model.dit import DiT
 from scope_play.model.quant import (
-    Fp8Linear,
-    Int8Linear,
     QuantLinear,
     block_errors,
+    fp8_linear,
+    int8_linear,
     quantise_blocks,
     to_fp8,
     to_int8,
@@ -63,16 +64,16 @@ def test_rounding_is_within_half_a_step(rows: int, columns: int, exponent: int, 
     assert ((data.float() * scale - x).abs() <= x.abs() / 16 + largest / 448 * 2.0**-10).all()
 
 
-@pytest.mark.parametrize(("kind", "limit"), [(Fp8Linear, 0.05), (Int8Linear, 0.01)])
+@pytest.mark.parametrize(("make", "limit"), [(fp8_linear, 0.05), (int8_linear, 0.01)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_linear_is_close_to_the_original(kind: type[Fp8Linear] | type[Int8Linear], limit: float, bias: bool) -> None:
+def test_linear_is_close_to_the_original(make: Callable[[nn.Linear], QuantLinear], limit: float, bias: bool) -> None:
     torch.manual_seed(1)
     linear = nn.Linear(48, 32, bias=bias)
     x = torch.randn(2, 3, 5, 48)
-    got, want = kind.of(linear)(x), linear(x)
+    got, want = make(linear)(x), linear(x)
     assert got.shape == want.shape
     assert 0 < (got - want).norm() / want.norm() < limit
-    narrow = kind.of(linear.to(torch.bfloat16))
+    narrow = make(linear.to(torch.bfloat16))
     assert narrow(x.to(torch.bfloat16)).dtype == torch.bfloat16
     assert narrow.weight.dtype == torch.bfloat16
 
@@ -82,7 +83,7 @@ def test_only_the_large_linears_in_blocks_change(network: DiT) -> None:
     saved = quantise_blocks(network, "int8")
     kept = {name for name, module in network.blocks[0].named_modules() if isinstance(module, nn.Linear)}
     assert kept == {"action_attn.mouse_mlp.0", "action_attn.keyboard_embed.0", "action_attn.keyboard_embed.2"}
-    assert isinstance(network.get_submodule("blocks.2.ffn.0"), Int8Linear)
+    assert isinstance(network.get_submodule("blocks.2.ffn.0"), QuantLinear)
     assert not any(isinstance(module, QuantLinear) for module in network.head.modules())
     after = sum(t.nbytes for t in (*network.parameters(), *network.buffers()))
     assert before - after == saved > 0
@@ -120,3 +121,32 @@ def test_fp8_is_refused_where_the_gpu_lacks_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "RTX 3090")
     with pytest.raises(ScopeError, match=r"RTX 3090 has \(8, 6\); use int8"):
         quantise_blocks(Elsewhere(), "fp8")
+
+
+def test_gpu_products_equal_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arguments of the matrix product, with a stand-in for the one that only GPUs have."""
+
+    def scaled_mm(
+        a: Tensor,
+        b: Tensor,
+        scale_a: Tensor,
+        scale_b: Tensor,
+        out_dtype: torch.dtype,
+        use_fast_accum: bool,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        assert a.dtype == b.dtype == torch.float8_e4m3fn
+        assert a.stride(1) == b.stride(0) == 1
+        assert use_fast_accum
+        assert scale_a.shape in ((a.shape[0], 1), ())
+        assert scale_b.shape in ((1, b.shape[1]), ())
+        out = (a.float() * scale_a) @ (b.float() * scale_b)
+        return (out if bias is None else out + bias).to(out_dtype)
+
+    monkeypatch.setattr(torch, "_scaled_mm", scaled_mm)
+    torch.manual_seed(2)
+    for bias in (None, torch.randn(32)):
+        x, (data, scale) = torch.randn(2, 5, 48), to_fp8(torch.randn(32, 48))
+        want = quant._fp8_reference(x, data, scale, bias)
+        torch.testing.assert_close(quant._fp8_scaled_after(x, data, scale, bias), want, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(quant._fp8_scaled_inside(x, data, scale, bias), want, atol=2e-2, rtol=1e-2)
