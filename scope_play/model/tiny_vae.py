@@ -1,9 +1,11 @@
 """Nano's autoencoder: 16x in space, 4x in time, streaming, small enough for two CPU cores.
 
-Every latent frame stands for four video frames. Encoder and decoder are each a linear map of 4x16x16 patches, set
-from a principal component analysis (`TinyVAE.set_linear`), plus a convolutional residual whose last layer starts at
-zero: training begins at the best linear code and can only improve on it. The encoder needs no past; the decoder
-remembers the previous latent frame and nothing else, so an error in a generated latent leaves it after one chunk.
+Every latent frame stands for four video frames. The encoder is a linear map of 4x16x16 patches, set once from a
+principal component analysis (`TinyVAE.set_linear`) and never trained: latents are known before any training, and a
+better decoder can replace an older one under a world model without retraining it. The decoder is the inverse map plus a
+convolutional residual whose last layer starts at zero, so training begins at the best linear decoder. The encoder
+needs no past; the decoder remembers the previous latent frame and nothing else, so an error in a generated latent
+leaves it after one chunk.
 
 Latents are normalised per channel (`latent_mean`, `latent_std`). The very first latent of a video is its first frame
 shown four times; decoding it gives that one frame.
@@ -22,22 +24,19 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TinyVAEConfig:
-    """Sizes of `TinyVAE`. Widths are listed from fine to coarse: at 1/4, 1/8 and 1/16 of the frame's size."""
+    """Sizes of `TinyVAE`. Decoder widths go from fine to coarse: at 1/4, 1/8 and 1/16 of the frame's size."""
 
-    latent_channels: int = 64
-    encoder_widths: tuple[int, int, int] = (64, 96, 160)
+    latent_channels: int = 128
     decoder_widths: tuple[int, int, int] = (64, 96, 192)
-    encoder_blocks: int = 1
     decoder_blocks: int = 2
     spatial_stride: int = 16
     temporal_stride: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("encoder_widths", "decoder_widths"):
-            widths = tuple(getattr(self, name))
-            if len(widths) != 3:
-                raise ValueError(f"{name} needs three widths (1/4, 1/8, 1/16), got {widths}")
-            object.__setattr__(self, name, widths)
+        widths = tuple(self.decoder_widths)
+        if len(widths) != 3:
+            raise ValueError(f"decoder_widths needs three widths (1/4, 1/8, 1/16), got {widths}")
+        object.__setattr__(self, "decoder_widths", widths)
         if (self.spatial_stride, self.temporal_stride) != (16, 4):
             raise ValueError(f"strides are fixed at 16 and 4, got {self.spatial_stride} and {self.temporal_stride}")
 
@@ -73,24 +72,10 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TinyVAEConfig) -> None:
         super().__init__()
-        fine, middle, coarse = config.encoder_widths
-        count = config.encoder_blocks
         self.linear = nn.Conv2d(config.patch_size, config.latent_channels, 1)
-        self.residual = nn.Sequential(
-            nn.Conv2d(3 * 4 * 4 * 4, fine, 1),
-            *_blocks(fine, count),
-            nn.Conv2d(fine, middle, 2, stride=2),
-            *_blocks(middle, count),
-            nn.Conv2d(middle, coarse, 2, stride=2),
-            *_blocks(coarse, count),
-            nn.SiLU(),
-            _zero(nn.Conv2d(coarse, config.latent_channels, 1)),
-        )
 
     def forward(self, frames: Tensor) -> Tensor:
-        patches = rearrange(frames, "b c t (h p) (w q) -> b (c t p q) h w", p=16, q=16)
-        tiles = rearrange(frames, "b c t (h p) (w q) -> b (c t p q) h w", p=4, q=4)
-        return self.linear(patches) + self.residual(tiles.contiguous(memory_format=torch.channels_last))
+        return self.linear(rearrange(frames, "b c t (h p) (w q) -> b (c t p q) h w", p=16, q=16))
 
 
 class Decoder(nn.Module):
@@ -136,10 +121,12 @@ class TinyVAE(nn.Module):
         self.latent_std: Tensor
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
         self.register_buffer("latent_std", torch.ones(config.latent_channels))
-        self.to(memory_format=torch.channels_last)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
     def encode_chunk(self, frames: Tensor) -> Tensor:
-        """Frames (B, 3, 4, H, W) in [-1, 1] -> normalised latent (B, C, H/16, W/16). Raises ValueError on other shapes."""
+        """Frames (B, 3, 4, H, W) in [-1, 1] -> normalised latent (B, C, H/16, W/16). Raises ValueError on others."""
         _, colours, count, height, width = frames.shape
         if colours != 3 or count != 4 or height % 16 or width % 16:
             raise ValueError(f"frames must be (B, 3, 4, 16h, 16w), got {tuple(frames.shape)}")
@@ -153,7 +140,9 @@ class TinyVAE(nn.Module):
         """
         if latent.shape != previous.shape or latent.shape[1] != self.config.latent_channels:
             expected = self.config.latent_channels
-            raise ValueError(f"latents must be (B, {expected}, h, w), got {tuple(latent.shape)}, {tuple(previous.shape)}")
+            raise ValueError(
+                f"latents must be (B, {expected}, h, w), got {tuple(latent.shape)}, {tuple(previous.shape)}"
+            )
         mean, std = self.latent_mean[:, None, None], self.latent_std[:, None, None]
         return self.decode_net(latent * std + mean, previous * std + mean)
 
@@ -178,7 +167,7 @@ class TinyVAE(nn.Module):
 
     @torch.no_grad()
     def set_linear(self, components: Tensor, mean: Tensor, deviations: Tensor) -> None:
-        """Sets the linear path to a PCA: `components` (C, 3072) with orthonormal rows, `mean` (3072), `deviations` (C,).
+        """Sets both linear maps: orthonormal `components` (C, 3072), `mean` (3072,), `deviations` (C,) of the latents.
 
         Patches are flattened as (colour, frame, row, column).
         """

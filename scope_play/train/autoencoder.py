@@ -1,4 +1,4 @@
-"""Training nano's autoencoder: PCA first, then the convolutional residuals.
+"""Training nano's autoencoder: PCA first and for good, then the decoder's convolutional residual.
 
 The loss is absolute error (sharp), squared error (PSNR) and the error of horizontal and vertical differences (edges),
 with the weapon and HUD weighted up: they are few pixels and what a player looks at. The decoder sees slightly noisy
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig, principal_components, to_patches, video_to_chunks
-from scope_play.train.common import Average, generator
+from scope_play.train.common import Average, generator, part
 from scope_play.train.data import ClipSource
 from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices
 from scope_play.train.parallel import Gradients
@@ -26,17 +26,20 @@ from scope_play.train.sheet import contact_sheet, to_uint8
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    clips: int = 8
-    latents: int = 13
+    clips: int = 4
+    latents: int = 5
     pairs_per_clip: int = 2
     micro_batch: int = 4
-    pca_clips: int = 48
+    pca_clips: int = 80
+    pca_chunks: int = 480
     squared: float = 2.0
     edges: float = 0.5
     mask_weight: float = 2.0
-    latent_noise: float = 0.1
-    average: float = 0.995
-    optimiser: OptimiserConfig = OptimiserConfig(lr=1e-3, adam_scale=0.5, weight_decay=0.0, warmup=20)
+    latent_noise: float = 0.05
+    average: float = 0.99
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(lr=5e-3, adam_scale=0.6, weight_decay=0.0, warmup=20)
+    )
 
 
 @dataclass(frozen=True)
@@ -61,26 +64,37 @@ class AutoencoderTrainer:
         recipe: AutoencoderRecipe = AutoencoderRecipe(),
         seed: int = 0,
         device: torch.device | str = "cpu",
+        bf16: bool = False,
         threads: int = 1,
         fresh: bool = True,
     ) -> None:
         torch.manual_seed(seed)
         self.model = TinyVAE(config).to(device)
-        self.recipe, self._source, self._seed, self._device = recipe, source, seed, device
+        self.recipe, self._source, self._seed, self._device = recipe, source, seed, torch.device(device)
+        self._bf16 = bf16
         if fresh:
             self._set_linear()
-        self._parameters = dict(self.model.named_parameters())
-        matrices = [n for n in hidden_matrices(self.model, ("encode_net.residual", "decode_net.residual")) if _inside(n, self.model)]
+        # The PCA is already the best linear code, and its weights are a hundred times smaller than a usual step.
+        self.model.encode_net.requires_grad_(False)
+        self.model.decode_net.linear.requires_grad_(False)
+        self._parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        matrices = [n for n in hidden_matrices(self.model, ("decode_net.residual",)) if _inside(n, self.model)]
         self._optimiser = MuonAdamW(self._parameters, matrices, recipe.optimiser)
         self._average = Average(self._parameters, recipe.average)
         self._gradients = Gradients(self._parameters, threads)
 
     def _set_linear(self) -> None:
-        clips = self._source.clips(self.recipe.pca_clips, self.recipe.latents, "pca", 0)
-        chunks = video_to_chunks(clips.video()).flatten(0, 1)
-        chosen = torch.randperm(len(chunks), generator=generator(self._seed, "pca", 0))[:256]
-        components, mean, deviations = principal_components(to_patches(chunks[chosen]), self.model.config.latent_channels)
-        self.model.set_linear(components.to(self._device), mean.to(self._device), deviations.clamp_min(1e-4).to(self._device))
+        clips = self._source.clips(self.recipe.pca_clips, 9, "pca", 0)
+        chosen = torch.randperm(9 * len(clips.frames), generator=generator(self._seed, "pca", 0))[
+            : self.recipe.pca_chunks
+        ]
+        patches = to_patches(video_to_chunks(clips.video()).flatten(0, 1)[chosen])
+        if clips.masks is not None:
+            masks = torch.from_numpy(clips.masks)[:, None].float().expand(-1, 3, -1, -1, -1)
+            marked = to_patches(video_to_chunks(masks).flatten(0, 1)[chosen]).mean(1) > 0.1
+            patches = torch.cat([patches, patches[marked]])
+        components, mean, deviations = principal_components(patches, self.model.config.latent_channels)
+        self.model.set_linear(components, mean, deviations.clamp_min(1e-4))
 
     def batch(self, step: int) -> Pairs:
         recipe = self.recipe
@@ -113,7 +127,9 @@ class AutoencoderTrainer:
         latents = self.model.encode_chunk(torch.cat([chunk, pairs.previous.to(self._device)]))
         level = recipe.latent_noise * torch.rand(count, 1, 1, 1, generator=draw).repeat(2, 1, 1, 1)
         latents = latents + (level * torch.randn(latents.shape, generator=draw)).to(self._device)
-        error = self.model.decode_chunk(latents[:count], latents[count:]) - chunk
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            decoded = self.model.decode_chunk(latents[:count], latents[count:])
+        error = decoded.float() - chunk
         squared = (weight * error.square()).mean()
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         loss = (weight * error.abs()).mean() + recipe.squared * squared + recipe.edges * edges
@@ -127,7 +143,7 @@ class AutoencoderTrainer:
 
     def validate(self) -> tuple[dict[str, float], np.ndarray]:
         model = self.averaged()
-        clips = self._source.clips(6, self.recipe.latents, "validation", 0)
+        clips = self._source.clips(6, 9, "validation", 0)
         video = clips.video(self._device)
         with torch.inference_mode():
             chunks = video_to_chunks(video)
@@ -138,7 +154,7 @@ class AutoencoderTrainer:
         if clips.masks is not None:
             mask = torch.from_numpy(clips.masks)[:, None].expand_as(error)
             figures["psnr_weapon"] = psnr(error[mask])
-        rows = [to_uint8(part[:, :, ::6][b]) for b in range(6) for part in (video, decoded)]
+        rows = [to_uint8(shown[b, :, ::6]) for b in range(6) for shown in (video, decoded)]
         return figures, contact_sheet(rows)
 
     def state(self) -> dict[str, Tensor]:
@@ -152,12 +168,12 @@ class AutoencoderTrainer:
         self._optimiser.load_state(part(tensors, "optimiser"))
 
     def values(self) -> dict[str, Any]:
-        return {"kind": "autoencoder", "model": asdict(self.model.config), "recipe": asdict(self.recipe), "seed": self._seed}
-
-
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors named `prefix/...`, without the prefix."""
-    return {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}
+        return {
+            "kind": "autoencoder",
+            "model": asdict(self.model.config),
+            "recipe": asdict(self.recipe),
+            "seed": self._seed,
+        }
 
 
 def psnr(squared_error: Tensor) -> float:
@@ -168,7 +184,7 @@ def psnr(squared_error: Tensor) -> float:
 @torch.inference_mode()
 def normalised(model: TinyVAE, source: ClipSource) -> TinyVAE:
     """Sets the latent statistics from fresh clips."""
-    clips = source.clips(24, 13, "normalise", 0)
+    clips = source.clips(24, 9, "normalise", 0)
     chunks = video_to_chunks(clips.video(model.latent_mean.device)).flatten(0, 1)
     raw = torch.cat([model.encode_net(some) for some in chunks.split(16)])
     model.set_normalisation(raw.mean((0, 2, 3)), raw.std((0, 2, 3)).clamp_min(1e-4))
@@ -177,6 +193,5 @@ def normalised(model: TinyVAE, source: ClipSource) -> TinyVAE:
 
 def _inside(name: str, model: TinyVAE) -> bool:
     """Whether this weight is neither the first nor the last layer of its residual network."""
-    net, _, rest = name.split(".", 2)
-    residual = getattr(model, net).residual
-    return rest.split(".")[0] not in {"0", str(len(residual) - 1)}
+    index = name.removeprefix("decode_net.residual.").split(".")[0]
+    return index not in {"0", str(len(model.decode_net.residual) - 1)}

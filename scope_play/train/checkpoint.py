@@ -26,7 +26,9 @@ FILE_LIMIT = 15 * 10**6
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], limit: int = FILE_LIMIT) -> Path:
+def save(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], limit: int = FILE_LIMIT
+) -> Path:
     """Writes `tensors` and the JSON-able `values` as the checkpoint of `step`, in files of at most `limit` bytes."""
     final = folder / f"checkpoint-{step:08d}"
     partial = folder / f"{final.name}.partial"

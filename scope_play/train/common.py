@@ -82,7 +82,10 @@ class Trainer(Protocol[B]):
 
 
 class Run(Generic[B]):
-    """A run folder: `metrics.jsonl`, `checkpoint-*`, `sheets/`, and the loop that fills them."""
+    """A run folder: `metrics.jsonl`, `checkpoint-*`, `sheets/`, and the loop that fills them.
+
+    `save_every` and `sheet_every` are seconds; without the latter nothing is validated.
+    """
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class Run(Generic[B]):
         trainer: Trainer[B],
         *,
         save_every: float = 120,
-        sheet_every: float = 240,
+        sheet_every: float | None = 420,
         log_every: int = 10,
         report: Callable[[str], None] = print,
     ) -> None:
@@ -106,7 +109,9 @@ class Run(Generic[B]):
         try:
             self.trainer.load_state(tensors)
         except (KeyError, RuntimeError) as error:
-            raise ScopeError(f"{path} was written by another kind or size of model ({error}); give its own --model") from error
+            raise ScopeError(
+                f"{path} was written by another kind or size of model ({error}); give its own --model"
+            ) from error
 
     def fit(self, budget: Budget) -> None:
         """Trains until the budget is spent, then saves. Interrupting it (Ctrl-C) saves too."""
@@ -127,13 +132,14 @@ class Run(Generic[B]):
                     if now - saved > self._save_every:
                         self.save()
                         saved = now
-                    if now - shown > self._sheet_every:
+                    if self._sheet_every is not None and now - shown > self._sheet_every:
                         self.show()
                         shown = now
             finally:
                 pending.cancel()
                 self.save()
-        self.show()
+        if self._sheet_every is not None:
+            self.show()
 
     def save(self) -> None:
         checkpoint.save(self.folder, self.step, self.trainer.state(), self.trainer.values())
@@ -155,6 +161,11 @@ class Run(Generic[B]):
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(line + "\n")
         self._report(line)
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors named `prefix/...`, without the prefix."""
+    return {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}
 
 
 def _rounded(value: Any) -> Any:

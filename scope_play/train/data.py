@@ -40,8 +40,10 @@ class Clips:
 class ClipSource(Protocol):
     """Clips by step. `purpose` separates independent draws: training, validation, student."""
 
-    height: int
-    width: int
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
 
     def clips(self, batch: int, latents: int, purpose: str, step: int) -> Clips: ...
 
@@ -58,11 +60,15 @@ class ArenaSource:
     seed: int = 0
     height: int = 96
     width: int = 160
+    threads: int | None = None
 
     def clips(self, batch: int, latents: int, purpose: str, step: int) -> Clips:
         from scope_play.arena import sample_clip
 
-        clip = sample_clip(batch, frames_of(latents), seed=seed_of(self.seed, purpose, step), height=self.height, width=self.width)
+        seed = seed_of(self.seed, purpose, step)
+        clip = sample_clip(
+            batch, frames_of(latents), seed, height=self.height, width=self.width, masks=True, threads=self.threads
+        )
         return Clips(clip.frames, clip.rows, clip.masks)
 
 
@@ -88,7 +94,9 @@ class FolderSource:
             clip = self._read(folder)
             available = clip.frames.shape[1]
             if available < count:
-                raise ScopeError(f"{folder} has {available} frames where {count} are needed; use longer clips or fewer --latents")
+                raise ScopeError(
+                    f"{folder} has {available} frames where {count} are needed; use longer clips or fewer --latents"
+                )
             begin = int(torch.randint(available - count + 1, (), generator=draw))
             frames.append(clip.frames[0, begin : begin + count])
             rows.append(clip.rows[0, begin : begin + count])
@@ -105,12 +113,14 @@ def clip_folders(root: Path) -> list[Path]:
     videos = sorted(root.rglob("video.mp4"))
     found = [video.parent for video in videos if video.parent.suffix != ".partial"]
     if not found:
-        raise ScopeError(f"{root} holds no clip folder with a video.mp4; give the folder that recordings were written to")
+        raise ScopeError(
+            f"{root} holds no clip folder with a video.mp4; give the folder that recordings were written to"
+        )
     return found
 
 
 def read_clip(folder: Path, height: int, width: int) -> Clips:
-    """One recorded clip at (height, width), cropped about the centre and resized; rows repeat or are cut to its frames."""
+    """One recorded clip, cropped about the centre and resized; its last row repeats, or rows are cut, to its frames."""
     import av
     from PIL import Image
 
@@ -140,7 +150,9 @@ def _centre_box(width: int, height: int, aspect: float) -> tuple[float, float, f
 def _checked(folder: Path) -> Path:
     for name in ("video.mp4", "actions_raw.parquet", "metadata.json"):
         if not (folder / name).is_file():
-            raise ScopeError(f"{folder} has no {name}; a clip folder holds video.mp4, actions_raw.parquet and metadata.json")
+            raise ScopeError(
+                f"{folder} has no {name}; a clip folder holds video.mp4, actions_raw.parquet and metadata.json"
+            )
     try:
         fps = json.loads((folder / "metadata.json").read_text()).get("fps", 20)
     except (json.JSONDecodeError, AttributeError) as error:

@@ -32,12 +32,12 @@ class OptimiserConfig:
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """(N, rows, columns) -> the same with singular values near 1 (between about 0.7 and 1.2)."""
+    """(N, rows, columns) -> the same with singular values near 1 (between about 0.7 and 1.2); bfloat16 suffices."""
     a, b, c = _QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
-    x = x.to(torch.bfloat16) if x.is_cuda else x
+    x = x.to(torch.bfloat16)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -48,7 +48,9 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 class MuonAdamW:
     """Optimises named parameters. `matrix_names` go to Muon, flattened to (rows, rest); all others to AdamW."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], matrix_names: Iterable[str], config: OptimiserConfig) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], matrix_names: Iterable[str], config: OptimiserConfig
+    ) -> None:
         self.config = config
         self.parameters = dict(parameters)
         self._matrices = set(matrix_names)
@@ -63,7 +65,7 @@ class MuonAdamW:
 
     @torch.no_grad()
     def update(self, gradients: Mapping[str, Tensor], step: int, scale: float = 1.0) -> float:
-        """One step with these gradients. `step` counts from 0, `scale` multiplies the rate. Returns the gradient norm."""
+        """One step. `step` counts from 0, `scale` multiplies the rate. Returns the norm of the gradient."""
         config = self.config
         norm = torch.stack([g.norm() for g in gradients.values()]).norm()
         clip = (config.max_norm / (norm + 1e-6)).clamp(max=1.0)
@@ -80,7 +82,9 @@ class MuonAdamW:
             self._muon(shape, names, gradients, clip, rate)
         return float(norm)
 
-    def _muon(self, shape: tuple[int, int], names: list[str], gradients: Mapping[str, Tensor], clip: Tensor, rate: float) -> None:
+    def _muon(
+        self, shape: tuple[int, int], names: list[str], gradients: Mapping[str, Tensor], clip: Tensor, rate: float
+    ) -> None:
         momentum = self.config.momentum
         nesterov = [torch.lerp(gradients[n] * clip, self._state[f"{n}/momentum"], momentum).flatten(1) for n in names]
         updates = orthogonalise(torch.stack(nesterov), self.config.newton_schulz_steps)
@@ -111,5 +115,8 @@ def hidden_matrices(model: nn.Module, prefixes: tuple[str, ...]) -> list[str]:
     return [
         name
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and parameter.ndim >= 2 and min(parameter.flatten(1).shape) > 1 and name.startswith(prefixes)
+        if parameter.requires_grad
+        and parameter.ndim >= 2
+        and min(parameter.flatten(1).shape) > 1
+        and name.startswith(prefixes)
     ]

@@ -25,7 +25,9 @@ class Gradients:
     def __init__(self, parameters: dict[str, nn.Parameter], threads: int = 1) -> None:
         self._parameters = parameters
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) if threads > 1 else None
+        self._pool = (
+            ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) if threads > 1 else None
+        )
 
     def __call__(self, loss: Loss[Batch], batches: Sequence[Batch]) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Mean over `batches` of the gradient by parameter name, and of the metrics."""
@@ -39,7 +41,7 @@ class Gradients:
         share = 1 / len(results)
         summed: dict[str, Tensor] = {}
         for index, (name, parameter) in enumerate(self._parameters.items()):
-            parts = [gradients[index] for gradients, _ in results if gradients[index] is not None]
+            parts = [part for gradients, _ in results if (part := gradients[index]) is not None]
             summed[name] = torch.stack(parts).sum(0) * share if parts else torch.zeros_like(parameter)
         metrics = {key: sum(float(m[key]) for _, m in results) * share for key in results[0][1]}
         return summed, metrics

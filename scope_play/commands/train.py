@@ -1,0 +1,95 @@
+"""`scope-play train KIND`: the autoencoder, the world model, its few-step student, or all of nano in one go."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+KINDS = {
+    "autoencoder": "frames to latents and back",
+    "world": "the next latent from the past and the actions, by flow matching",
+    "student": "the same in one or two steps, on its own rollouts",
+    "nano": "all three in turn, within --minutes, and export",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", choices=KINDS, help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()))
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="run folder: metrics, checkpoints, sheets"
+    )
+    parser.add_argument("--minutes", type=float, help="stop after this long; a checkpoint is always left")
+    parser.add_argument("--steps", type=int, help="stop at this step, counted over all resumed parts")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on from this run folder's newest checkpoint")
+    parser.add_argument(
+        "--start", type=Path, metavar="DIR", help="begin with the weights of another run (world -> student)"
+    )
+    parser.add_argument(
+        "--codec", type=Path, metavar="DIR", help="a run of `train autoencoder`, or a folder with codec.safetensors"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="JSON", help="sizes: an object with `world` and `codec` (or `wan_codec`)"
+    )
+    parser.add_argument(
+        "--recipe", metavar="JSON", help='changes to the recipe, such as \'{"clips": 4, "window": 12}\''
+    )
+    parser.add_argument(
+        "--clips", type=Path, metavar="DIR", help="learn from recorded clip folders instead of the arena"
+    )
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(96, 160), metavar=("H", "W"), help="frame size (default 96 160)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+    parser.add_argument(
+        "--precision", choices=("bf16", "fp32"), default="bf16", help="of the arithmetic; weights stay fp32"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU: micro-batches computed side by side, one core each"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the transformer's blocks (needs a C++ compiler on CPU)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    import torch
+
+    from scope_play.errors import ScopeError
+    from scope_play.loading import pick_device
+    from scope_play.train.build import Options, build
+    from scope_play.train.common import Budget, Run
+
+    device = pick_device(args.device)
+    if device.type == "cpu" and args.threads > 1:
+        torch.set_num_threads(1)
+    try:
+        recipe = json.loads(args.recipe) if args.recipe else None
+    except json.JSONDecodeError as error:
+        raise ScopeError(f"--recipe is not JSON ({error}); give an object such as '{{\"clips\": 4}}'") from error
+    options = Options(
+        model=args.model,
+        codec=args.codec,
+        start=args.start,
+        clips=args.clips,
+        recipe=recipe,
+        device=str(device),
+        bf16=args.precision == "bf16",
+        threads=args.threads,
+        seed=args.seed,
+        size=tuple(args.size),
+        compiled=args.compile,
+    )
+    budget = Budget(minutes=args.minutes, steps=args.steps)
+    if args.kind == "nano":
+        from scope_play.train.nano import train_nano
+
+        train_nano(args.out, options, budget, resume=args.resume)
+        return 0
+    loop = Run(args.out, build(args.kind, options))
+    if args.resume is not None:
+        loop.resume(args.resume)
+    loop.fit(budget)
+    return 0

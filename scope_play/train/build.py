@@ -1,0 +1,176 @@
+"""From the words of `scope-play train` to a trainer: which networks, from which weights, on which data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scope_play.errors import ScopeError
+from scope_play.model.config import DiTConfig
+from scope_play.model.dit import DiT
+from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
+from scope_play.model.vae import WanVAE
+from scope_play.model.vae_config import VAEConfig
+from scope_play.model.vae_network import VAENetwork
+from scope_play.train import checkpoint
+from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer, normalised
+from scope_play.train.common import Trainer, part
+from scope_play.train.data import ArenaSource, ClipSource, FolderSource, clip_folders
+from scope_play.train.student import StudentRecipe, StudentTrainer
+from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
+
+NANO_WORLD = DiTConfig(
+    dim=320,
+    layers=5,
+    heads=10,
+    ffn_dim=800,
+    in_channels=128,
+    out_channels=128,
+    patch=(1, 2, 2),
+    text_dim=None,
+    causal=True,
+    prediction="clean",
+)
+KINDS = ("autoencoder", "world", "student")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about one training. `model` is a JSON file; `codec` and `start` are run folders."""
+
+    model: Path | None = None
+    codec: Path | None = None
+    start: Path | None = None
+    clips: Path | None = None
+    recipe: Mapping[str, Any] | None = None
+    device: str = "cpu"
+    bf16: bool = True
+    threads: int = 1
+    seed: int = 0
+    size: tuple[int, int] = (96, 160)
+    compiled: bool = False
+
+
+def build(kind: str, options: Options) -> Trainer[Any]:
+    """A trainer of one of KINDS. Raises ScopeError for files, keys and sizes that do not fit."""
+    torch.manual_seed(options.seed)
+    source = clip_source(options)
+    shared: dict[str, Any] = {
+        "seed": options.seed,
+        "device": options.device,
+        "bf16": options.bf16,
+        "threads": options.threads,
+    }
+    model = _read_json(options.model) if options.model else {}
+    if kind == "autoencoder":
+        config = _tiny_config(model)
+        autoencoder = AutoencoderTrainer(config, source, recipe=_recipe(AutoencoderRecipe, options), **shared)
+        if options.start is not None:
+            autoencoder.model.load_state_dict(_average_of(options.start, "autoencoder"))
+        return autoencoder
+    codec = load_codec(options, model, source)
+    channels = codec.config.latent_channels
+    world = DiTConfig.from_json(model["world"], str(options.model)) if "world" in model else NANO_WORLD
+    world = world if "world" in model else replace(world, in_channels=channels, out_channels=channels)
+    if world.out_channels != channels:
+        raise ScopeError(f"{options.model}: world.out_channels is {world.out_channels}, but the codec has {channels}")
+    network = initialise(DiT(world), options.seed)
+    if options.start is not None:
+        network.load_state_dict(_average_of(options.start, "world"))
+    if options.compiled:
+        for block in network.blocks:
+            block.compile()
+    scale = codec.latent_std if isinstance(codec, TinyVAE) else None
+    trainer = StudentTrainer if kind == "student" else WorldTrainer
+    recipe = _recipe(StudentRecipe if kind == "student" else WorldRecipe, options)
+    return trainer(network, codec, source, recipe=recipe, channel_scale=scale, **shared)
+
+
+def clip_source(options: Options) -> ClipSource:
+    height, width = options.size
+    if options.clips is None:
+        return ArenaSource(options.seed, height, width)
+    return FolderSource(clip_folders(options.clips), seed=options.seed, height=height, width=width)
+
+
+def load_codec(options: Options, model: Mapping[str, Any], source: ClipSource) -> TinyVAE | WanVAE:
+    """The frozen codec: from a run of `train autoencoder`, from a model folder, or, for SCOPE, the Wan2.2 VAE."""
+    if "wan_codec" in model:
+        return _wan_codec(model["wan_codec"], options)
+    return load_tiny(options, source)
+
+
+def load_tiny(options: Options, source: ClipSource) -> TinyVAE:
+    """The small autoencoder of a run of `train autoencoder` or of a model folder, frozen."""
+    if options.codec is None:
+        raise ScopeError("world training needs a codec; give --codec with the --out folder of train autoencoder")
+    if (options.codec / "codec.safetensors").is_file():
+        config = TinyVAEConfig(**_read_json(options.codec / "config.json")["codec"])
+        tiny = TinyVAE(config)
+        tiny.load_state_dict(
+            {name: value.float() for name, value in _plain_weights(options.codec / "codec.safetensors").items()}
+        )
+        return tiny.to(options.device).eval().requires_grad_(False)
+    _, tensors, values = checkpoint.load(options.codec)
+    tiny = TinyVAE(TinyVAEConfig(**values["model"])).to(options.device)
+    tiny.load_state_dict(part(tensors, "model") | part(tensors, "average"))
+    return normalised(tiny.eval(), source).requires_grad_(False)
+
+
+def _wan_codec(sizes: Mapping[str, Any], options: Options) -> WanVAE:
+    network = VAENetwork(VAEConfig(**sizes))
+    if options.codec is not None:
+        network.load_state_dict(_plain_weights(options.codec))
+    return WanVAE(network.to(options.device).eval().requires_grad_(False))
+
+
+def _average_of(folder: Path, kind: str) -> dict[str, Tensor]:
+    _, tensors, values = checkpoint.load(folder)
+    if (values["kind"] == "autoencoder") != (kind == "autoencoder"):
+        raise ScopeError(
+            f"{folder} holds a training of {values['kind']}, which cannot start a {kind}; give another --start"
+        )
+    return part(tensors, "model") | part(tensors, "average")
+
+
+def _plain_weights(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ScopeError(f"{path} is not a readable safetensors file ({error}); restore it") from error
+
+
+def _tiny_config(model: Mapping[str, Any]) -> TinyVAEConfig:
+    try:
+        return TinyVAEConfig(**model.get("codec", {}))
+    except (TypeError, ValueError) as error:
+        raise ScopeError(f"the model's codec block does not fit ({error}); see TinyVAEConfig") from error
+
+
+def _recipe(kind: type[Any], options: Options) -> Any:
+    changes = dict(options.recipe or {})
+    try:
+        if "optimiser" in changes:
+            changes["optimiser"] = replace(kind().optimiser, **changes["optimiser"])
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()})
+    except TypeError as error:
+        raise ScopeError(f"the recipe does not fit {kind.__name__} ({error}); see its fields") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ScopeError(f"{path} could not be read as JSON ({error}); restore the file") from error
+    if not isinstance(values, dict):
+        raise ScopeError(f"{path} holds a {type(values).__name__}, not an object; restore the file")
+    return values

@@ -1,0 +1,49 @@
+"""From run folders to a folder of weights that `World.load` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scope_play.errors import ScopeError
+from scope_play.model.config import DiTConfig
+from scope_play.model.dit import DiT
+from scope_play.model.tiny_vae import TinyVAE
+from scope_play.train import checkpoint
+from scope_play.train.common import part
+
+
+def export_native(run_dir: Path, codec: TinyVAE, out_dir: Path, *, size: tuple[int, int] = (96, 160)) -> dict[str, Any]:
+    """Writes the averaged weights of a world or student run, in bfloat16, beside `codec`'s, and their config.
+
+    Other files in `out_dir`, such as a model card, stay. Returns the config. Raises ScopeError when `run_dir` holds
+    no world, or `out_dir` cannot be written.
+    """
+    from scope_play.loading import NativeConfig, to_native_json
+    from scope_play.sampling.streaming import StreamConfig
+    from scope_play.weights.native import write_native_folder
+
+    _, tensors, values = checkpoint.load(run_dir)
+    if values["kind"] not in ("world", "student"):
+        raise ScopeError(f"{run_dir} holds a training of {values['kind']}, not of a world; give a world or student run")
+    recipe = values["recipe"]
+    config = NativeConfig(
+        world=DiTConfig.from_json(values["model"], str(run_dir)),
+        codec=codec.config,
+        stream=StreamConfig(steps=len(recipe["sigmas"]), shift=_shift(recipe["sigmas"]), window=recipe["window"]),
+        size=size,
+        trained=True,
+    )
+    network = DiT(config.world)
+    network.load_state_dict(part(tensors, "model") | part(tensors, "average"))
+    described = to_native_json(config)
+    write_native_folder(out_dir, described, network, codec, torch.bfloat16)
+    return described
+
+
+def _shift(sigmas: Sequence[float]) -> float:
+    """The schedule shift whose steps visit `sigmas`: two plain steps visit 1 and 1/2, shift k moves 1/2 to k/(k+1)."""
+    return 1.0 if len(sigmas) == 1 else round(sigmas[1] / (1 - sigmas[1]), 6)

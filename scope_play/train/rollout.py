@@ -1,0 +1,60 @@
+"""Few-step rollouts with the streaming cache, as in play, for a batch of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scope_play.model.action import ActionWindows, window_rows
+from scope_play.model.cache import CacheConfig, StreamCache
+from scope_play.model.dit import DiT
+
+
+def noise_like(shape: Sequence[int], draw: torch.Generator, device: torch.device) -> Tensor:
+    """Standard normal noise drawn on the CPU, so that a seed means the same on every device."""
+    return torch.randn(tuple(shape), generator=draw).to(device)
+
+
+@torch.no_grad()
+def rollout(
+    model: DiT,
+    first: Tensor,
+    buttons: Tensor,
+    sticks: Tensor,
+    latents: int,
+    *,
+    window: int,
+    sigmas: Sequence[float],
+    draw: torch.Generator,
+) -> Tensor:
+    """Plays `latents` latent frames from the start image's latent.
+
+    first (B, C, h, w); buttons (B, N, 6) and sticks (B, N, 4) with N >= 4 (latents - 1); sigmas: the noise levels
+    visited, descending from 1. Returns (B, C, latents, h, w), the first being `first`.
+    """
+    action = model.config.action
+    if action is None:
+        raise ValueError("rollouts need a model with actions")
+    batch, channels, height, width = first.shape
+    tokens = model.tokens_per_frame(height, width)
+    cache = StreamCache(model.config, CacheConfig(window=window), batch=batch, tokens=tokens, device=first.device)
+    stick_windows, button_windows = window_rows(sticks, latents, action), window_rows(buttons, latents, action)
+    zero = torch.zeros(batch, 1, device=first.device)
+    made = [first]
+    for index in range(latents):
+        windows = ActionWindows(stick_windows[:, index : index + 1], button_windows[:, index : index + 1])
+        if index > 0:
+            noise = noise_like((batch, channels, 1, height, width), draw, first.device)
+            made.append(_denoise(model, noise, cache, windows, sigmas)[:, :, 0])
+        model.step(made[-1][:, :, None], zero, cache, windows)
+        cache.commit()
+    return torch.stack(made, 2)
+
+
+def _denoise(model: DiT, x: Tensor, cache: StreamCache, windows: ActionWindows, sigmas: Sequence[float]) -> Tensor:
+    for sigma, following in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
+        timesteps = torch.full((len(x), 1), 1000 * sigma, device=x.device)
+        x = x + (following - sigma) * model.step(x, timesteps, cache, windows).float()
+    return x

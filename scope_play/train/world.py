@@ -1,0 +1,259 @@
+"""Training the world model by flow matching under teacher forcing.
+
+Two streams share one pass: the true latents as context, lightly noised so that the model learns to live with its own
+errors, and the same latents as targets, each at its own noise level. Levels lean towards pure noise, because the model
+will be sampled in one or two steps. Once it can predict, part of the context is replaced by its own predictions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scope_play.model.dit import DiT
+from scope_play.train.common import Average, generator, part
+from scope_play.train.data import ClipSource, split_rows
+from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices
+from scope_play.train.parallel import Gradients
+from scope_play.train.rollout import noise_like
+from scope_play.train.segments import Segment, join, whole
+
+
+class Codec(Protocol):
+    """What training needs of an autoencoder: the streaming contract of `TinyVAE` and `WanVAE`."""
+
+    def encoder(self) -> Any: ...
+    def decoder(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class WorldRecipe:
+    """`own_context` is the share of context latents replaced by predictions, from step `own_context_after` on.
+
+    `sigmas` are the noise levels that rollouts, and later play, visit.
+    """
+
+    clips: int = 4
+    micro_batch: int = 2
+    latents: int = 13
+    window: int = 10
+    context_noise: tuple[float, float] = (0.02, 0.32)
+    pure_noise: float = 0.6
+    shift: float = 3.0
+    lowest_sigma: float = 0.4
+    action_dropout: float = 0.05
+    own_context: float = 0.5
+    own_context_after: int = 400
+    channel_weight: float = 1.0
+    sigmas: tuple[float, ...] = (1.0,)
+    average: float = 0.99
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=3e-3, warmup=30))
+
+
+@dataclass(frozen=True)
+class LatentClips:
+    """latents (B, C, F, h, w), buttons (B, N, 6), sticks (B, N, 4)."""
+
+    latents: Tensor
+    buttons: Tensor
+    sticks: Tensor
+
+    def split(self, size: int) -> list[LatentClips]:
+        parts = zip(self.latents.split(size), self.buttons.split(size), self.sticks.split(size), strict=True)
+        return [LatentClips(*part) for part in parts]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One micro-batch ready for the network: inputs of a pass over `segment`, and the velocity it should give."""
+
+    clips: LatentClips
+    segment: Segment
+    context: Tensor
+    noisy: Tensor
+    sigma: Tensor
+    velocity: Tensor
+    keep: Tensor | None = None
+    trust: Tensor | None = None
+
+
+class WorldTrainer:
+    """`channel_scale` (C,) is the spread of each latent channel before normalisation: channels that matter more to the
+    picture weigh more in the loss."""
+
+    kind = "world"
+
+    def __init__(
+        self,
+        model: DiT,
+        codec: Codec,
+        source: ClipSource,
+        *,
+        recipe: WorldRecipe = WorldRecipe(),
+        channel_scale: Tensor | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        bf16: bool = False,
+        threads: int = 1,
+    ) -> None:
+        self.model, self.codec = model.to(device), codec
+        self.recipe, self._source, self._seed = recipe, source, seed
+        self._device, self._bf16 = torch.device(device), bf16
+        self._parameters = dict(model.named_parameters())
+        self._optimiser = MuonAdamW(self._parameters, hidden_matrices(model, ("blocks.",)), recipe.optimiser)
+        self._average = Average(self._parameters, recipe.average)
+        self._gradients = Gradients(self._parameters, threads)
+        scale = (
+            torch.ones(model.config.out_channels)
+            if channel_scale is None
+            else channel_scale.cpu() ** recipe.channel_weight
+        )
+        self._weight = (scale / scale.mean()).to(device)[None, :, None, None, None]
+
+    def batch(self, step: int) -> LatentClips:
+        return self.encode(self.recipe.clips, self.recipe.latents, self.kind, step)
+
+    def encode(self, batch: int, latents: int, purpose: str, step: int) -> LatentClips:
+        clips = self._source.clips(batch, latents, purpose, step)
+        buttons, sticks = split_rows(clips.rows, self._device)
+        return LatentClips(encode_video(self.codec, clips.video(self._device)), buttons, sticks)
+
+    def update(self, batch: LatentClips, step: int) -> dict[str, float]:
+        parts = batch.split(self.recipe.micro_batch)
+        jobs = [(clips, step, number) for number, clips in enumerate(parts)]
+        gradients, metrics = self._gradients(self._loss, jobs)
+        metrics["gradient_norm"] = self._optimiser.update(gradients, step)
+        self._average.update(self._parameters, step)
+        return metrics
+
+    def example(self, clips: LatentClips, step: int, draw: torch.Generator) -> Example:
+        """Noise of all kinds on one micro-batch. `draw` decides everything."""
+        recipe, device = self.recipe, self._device
+        truth, segment = clips.latents, whole(clips.latents.shape[2])
+        batch, targets = len(truth), truth[:, :, segment.targets]
+        context = truth[:, :, segment.contexts]
+        if recipe.own_context > 0 and step >= recipe.own_context_after:
+            context = self._with_own(clips, segment, context, draw)
+        context = self._noised(context, recipe.context_noise, draw)
+        sigma = self._sigmas((batch, targets.shape[2]), draw)
+        noise = noise_like(targets.shape, draw, device)
+        mix = sigma[:, None, :, None, None]
+        keep = (torch.rand(batch, generator=draw) >= recipe.action_dropout).float().to(device)
+        return Example(clips, segment, context, (1 - mix) * targets + mix * noise, sigma, noise - targets, keep)
+
+    def _noised(self, context: Tensor, levels: tuple[float, float], draw: torch.Generator) -> Tensor:
+        low, high = levels
+        shape = (len(context), 1, context.shape[2], 1, 1)
+        level = (low + (high - low) * torch.rand(shape, generator=draw)).to(self._device)
+        return (1 - level) * context + level * noise_like(context.shape, draw, self._device)
+
+    def _sigmas(self, shape: tuple[int, int], draw: torch.Generator) -> Tensor:
+        recipe = self.recipe
+        uniform = torch.rand(shape, generator=draw)
+        shifted = recipe.shift * uniform / (1 + (recipe.shift - 1) * uniform)
+        pure = torch.rand(shape, generator=draw) < recipe.pure_noise
+        return torch.where(pure, 1.0, shifted.clamp_min(recipe.lowest_sigma)).to(self._device)
+
+    @torch.no_grad()
+    def _with_own(self, clips: LatentClips, segment: Segment, context: Tensor, draw: torch.Generator) -> Tensor:
+        """Context in which a random share of latents after the first is what the model predicts for them."""
+        targets = clips.latents[:, :, segment.targets]
+        noise = noise_like(targets.shape, draw, self._device)
+        sigma = torch.ones(len(noise), noise.shape[2], device=self._device)
+        predicted = noise - self.velocity(Example(clips, segment, context, noise, sigma, noise))
+        chosen = torch.rand(len(noise), 1, noise.shape[2] - 1, 1, 1, generator=draw) < self.recipe.own_context
+        later = torch.where(chosen.to(self._device), predicted[:, :, :-1], context[:, :, 1:])
+        return torch.cat([context[:, :, :1], later], 2)
+
+    def velocity(self, example: Example, model: nn.Module | None = None) -> Tensor:
+        """The network's velocity for the example's targets, float32."""
+        inputs, timesteps = join(example.context, example.noisy, example.sigma)
+        with self._autocast():
+            output = (model or self.model)(
+                inputs,
+                timesteps,
+                layout=example.segment.layout(self.recipe.window),
+                buttons=example.clips.buttons,
+                sticks=example.clips.sticks,
+                action_keep=example.keep,
+            )
+        return output[:, :, example.context.shape[2] :].float()
+
+    def _loss(self, job: tuple[LatentClips, int, int]) -> tuple[Tensor, dict[str, Tensor]]:
+        clips, step, number = job
+        example = self.example(clips, step, generator(self._seed, f"{self.kind}/noise/{number}", step))
+        error = (self.velocity(example) - example.velocity).square() * self._weight
+        clean = error.detach() * example.sigma[:, None, :, None, None].square()
+        if example.trust is not None:
+            error = error * example.trust[:, None, :, None, None]
+        return error.mean(), {"clean_error": clean.mean()}
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16)
+
+    def averaged(self) -> DiT:
+        """A copy of the network with the averaged weights."""
+        model = DiT(self.model.config).to(self._device)
+        model.load_state_dict(self.model.state_dict() | self._average.values)
+        return model.eval()
+
+    def validate(self) -> tuple[dict[str, float], np.ndarray]:
+        from scope_play.train.validate import validate_world
+
+        return validate_world(self)
+
+    def state(self) -> dict[str, Tensor]:
+        groups = {
+            "model": self.model.state_dict(),
+            "average": self._average.values,
+            "optimiser": self._optimiser.state(),
+        }
+        return {f"{group}/{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        self.model.load_state_dict(part(tensors, "model"))
+        self._average.load(part(tensors, "average"))
+        self._optimiser.load_state(part(tensors, "optimiser"))
+
+    def values(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "model": self.model.config.to_json(),
+            "recipe": asdict(self.recipe),
+            "seed": self._seed,
+        }
+
+
+@torch.no_grad()
+def encode_video(codec: Codec, video: Tensor) -> Tensor:
+    """(B, 3, 1+4n, H, W) -> (B, C, 1+n, h, w)."""
+    stream = codec.encoder()
+    chunks: Sequence[Tensor] = [video[:, :, :1], *video[:, :, 1:].split(4, 2)] if video.shape[2] > 1 else [video]
+    return torch.cat([stream.push(chunk) for chunk in chunks], 2)
+
+
+_SILENT = re.compile(
+    r"(attn\.o|keyboard_o_proj|ffn\.2|head\.head)\.(weight|bias)$|^head\.modulation$|^time_projection\.1\.bias$"
+)
+
+
+@torch.no_grad()
+def initialise(model: DiT, seed: int) -> DiT:
+    """Weights to start from: every branch adds nothing yet, gates are open, time matters little, the output is zero."""
+    torch.manual_seed(seed)
+    model.load_state_dict(DiT(model.config).state_dict())
+    for name, parameter in model.named_parameters():
+        if _SILENT.search(name):
+            parameter.zero_()
+        elif name == "time_projection.1.weight":
+            parameter.mul_(0.1)
+        elif name.startswith("blocks.") and name.endswith(".modulation"):
+            parameter.zero_()[:, [2, 5]] = 1
+    return model

@@ -1,0 +1,38 @@
+"""A stand-in for the arena: smooth moving colours, steered by the right stick, at any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from scope_play.train.common import seed_of
+from scope_play.train.data import Clips, frames_of
+
+
+@dataclass(frozen=True)
+class Waves:
+    height: int = 32
+    width: int = 32
+    seed: int = 0
+
+    def clips(self, batch: int, latents: int, purpose: str, step: int) -> Clips:
+        draw = np.random.default_rng(seed_of(self.seed, purpose, step))
+        frames = frames_of(latents)
+        rows = np.zeros((batch, frames, 10), np.float32)
+        rows[..., 8] = draw.uniform(-1, 1, (batch, 1))
+        rows[..., 0] = draw.random((batch, frames)) < 0.2
+        phase = draw.uniform(0, 6.28, (batch, 1)) + 0.3 * np.cumsum(rows[..., 8], 1)
+        across = np.arange(self.width) * (6.28 / self.width)
+        waves = [np.sin(k * across + phase[..., None]) for k in (1, 2, 3)]
+        line = np.stack(waves, -1)[:, :, None]
+        pixels = np.broadcast_to((line + 1) * 127, (batch, frames, self.height, self.width, 3))
+        masks = np.zeros((batch, frames, self.height, self.width), bool)
+        masks[..., -8:, :8] = True
+        return Clips(pixels.astype(np.uint8), rows, masks)
+
+
+@pytest.fixture
+def waves() -> Waves:
+    return Waves()

@@ -1,0 +1,148 @@
+"""The three trainings on a small stand-in world: they learn, and resuming repeats an unbroken run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scope_play.errors import ScopeError
+from scope_play.model.config import DiTConfig
+from scope_play.model.dit import DiT
+from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
+from scope_play.train import checkpoint
+from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
+from scope_play.train.common import Budget, Run, Trainer
+from scope_play.train.muon import OptimiserConfig
+from scope_play.train.student import StudentRecipe, StudentTrainer
+from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
+
+CODEC = TinyVAEConfig(latent_channels=4, decoder_widths=(8, 8, 8), decoder_blocks=1)
+WORLD = DiTConfig(
+    dim=32,
+    layers=2,
+    heads=2,
+    ffn_dim=48,
+    in_channels=4,
+    out_channels=4,
+    patch=(1, 1, 1),
+    text_dim=None,
+    causal=True,
+    prediction="clean",
+)
+FAST = OptimiserConfig(lr=5e-3, warmup=3)
+AUTOENCODER_RECIPE = AutoencoderRecipe(clips=2, latents=3, micro_batch=2, pca_clips=8, optimiser=FAST)
+WORLD_RECIPE = WorldRecipe(clips=4, latents=6, window=3, own_context_after=3, optimiser=FAST)
+STUDENT_RECIPE = StudentRecipe(
+    clips=4,
+    latents=6,
+    longest=8,
+    growth=4,
+    segment=4,
+    window=3,
+    teacher_latents=5,
+    teacher_every=3,
+    sigmas=(1.0, 0.5),
+    optimiser=FAST,
+)
+
+
+def make(kind: str, waves: Any, **settings: Any) -> Trainer[Any]:
+    if kind == "autoencoder":
+        return AutoencoderTrainer(CODEC, waves, recipe=AUTOENCODER_RECIPE, **settings)
+    torch.manual_seed(0)
+    codec = TinyVAE(CODEC).eval().requires_grad_(False)
+    trainer = WorldTrainer if kind == "world" else StudentTrainer
+    recipe = WORLD_RECIPE if kind == "world" else STUDENT_RECIPE
+    return trainer(initialise(DiT(WORLD), 0), codec, waves, recipe=recipe, **settings)  # type: ignore[arg-type]
+
+
+def train(
+    trainer: Trainer[Any], folder: Path, steps: int, resume: Path | None = None, sheets: float | None = None
+) -> list[dict[str, Any]]:
+    run = Run(folder, trainer, log_every=1, sheet_every=sheets, report=lambda _: None)
+    if resume:
+        run.resume(resume)
+    run.fit(Budget(steps=steps))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss" in line]
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "world", "student"])
+def test_two_halves_are_the_whole(kind: str, waves: Any, tmp_path: Path) -> None:
+    whole = train(make(kind, waves), tmp_path / "whole", 6)
+    first = train(make(kind, waves), tmp_path / "half", 3)
+    second = train(make(kind, waves), tmp_path / "rest", 6, resume=tmp_path / "half")
+    assert [line["step"] for line in first + second] == [line["step"] for line in whole]
+    for ours, theirs in zip(first + second, whole, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-6)
+    ours, theirs = checkpoint.load(tmp_path / "rest")[1], checkpoint.load(tmp_path / "whole")[1]
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "world"])
+def test_threads_do_not_change_the_numbers(kind: str, waves: Any, tmp_path: Path) -> None:
+    alone = train(make(kind, waves), tmp_path / "one", 3)
+    together = train(make(kind, waves, threads=2), tmp_path / "two", 3)
+    assert [line["loss"] for line in together] == pytest.approx([line["loss"] for line in alone], abs=1e-5)
+
+
+def test_autoencoder_beats_its_linear_start(waves: Any, tmp_path: Path) -> None:
+    trainer = make("autoencoder", waves)
+    before = trainer.validate()[0]["psnr"]
+    train(trainer, tmp_path, 40)
+    after, sheet = trainer.validate()
+    assert after["psnr"] > before + 0.3
+    assert sheet.ndim == 3
+
+
+def test_world_learns_and_listens_to_the_sticks(waves: Any, tmp_path: Path) -> None:
+    trainer = make("world", waves)
+    assert isinstance(trainer, WorldTrainer)
+    trainer.recipe = replace(trainer.recipe, pure_noise=1.0)
+    lines = train(trainer, tmp_path, 80)
+    assert lines[-1]["clean_error"] < 0.5 * lines[0]["clean_error"]
+    figures, _ = trainer.validate()
+    assert figures["next_true"] > figures["next_shuffled"]
+
+
+def test_student_alternates_and_grows(waves: Any) -> None:
+    trainer = make("student", waves)
+    assert isinstance(trainer, StudentTrainer)
+    assert [trainer.length(step) for step in range(7)] == [6, 6, 5, 7, 8, 5, 8]
+    clips = trainer.batch(0)
+    example = trainer.example(clips, 0, torch.Generator().manual_seed(0))
+    assert example.trust is not None
+    assert 0 < float(example.trust.min()) <= float(example.trust.max()) <= 1
+    # The velocity asked for must lead from the noisy latent to the truth.
+    reached = example.noisy - example.sigma[:, None, :, None, None] * example.velocity
+    torch.testing.assert_close(reached, clips.latents[:, :, example.segment.targets], atol=1e-5, rtol=1e-5)
+
+
+def test_run_leaves_metrics_sheets_and_a_checkpoint(waves: Any, tmp_path: Path) -> None:
+    train(make("world", waves), tmp_path, 2, sheets=1e9)
+    assert list((tmp_path / "sheets").glob("*.png"))
+    validation = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][-1]["validation"]
+    assert {"next_true", "next_shuffled", "next_copy", "rollout_1_3"} <= validation.keys()
+    assert checkpoint.load(tmp_path)[2]["kind"] == "world"
+
+
+def test_resuming_another_kind_is_refused(waves: Any, tmp_path: Path) -> None:
+    train(make("world", waves), tmp_path, 1)
+    run = Run(tmp_path / "other", make("autoencoder", waves), report=lambda _: None)
+    with pytest.raises(ScopeError, match="another kind or size"):
+        run.resume(tmp_path)
+
+
+def test_budget_needs_an_end() -> None:
+    with pytest.raises(ScopeError, match="--minutes or --steps"):
+        Budget()
+    assert Budget(steps=3).spent(3, 0.0)
+    assert not Budget(minutes=1).spent(10**6, 59.9)
+    assert Budget(minutes=1).spent(0, 60.0)
