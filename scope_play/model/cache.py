@@ -48,12 +48,10 @@ class KVMemory:
         self.values = torch.zeros_like(self.keys)
         self.sink_keys = torch.zeros_like(self.keys[:, : config.sink])
         self.filled = 0
-        self.in_flight = 0
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write the chunk in flight (B, n, tokens, heads, head_dim) and return all that it may see, itself first."""
-        self.in_flight = k.shape[1]
-        start, end = self.config.chunk - self.in_flight, self.config.chunk
+        start, end = self.config.chunk - k.shape[1], self.config.chunk
         self.keys[:, start:end] = k
         self.values[:, start:end] = v
         stop = end + self.filled
@@ -92,11 +90,12 @@ class CacheSnapshot:
     """A copy of everything a StreamCache holds; `nbytes` on its device."""
 
     tensors: tuple[Tensor, ...]
+    last: Tensor | None
     position: int
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors)
+        return sum(tensor.nbytes for tensor in self.tensors) + (0 if self.last is None else self.last.nbytes)
 
 
 class StreamCache:
@@ -116,6 +115,10 @@ class StreamCache:
         self.config = config
         self.position = 0
         """Latents committed so far, which is also the position of the next one."""
+        self.in_flight: Tensor | None = None
+        """The latents of the last pass, (B, C, n, h, w)."""
+        self.last: Tensor | None = None
+        """The latent committed last, (B, C, 1, h, w)."""
         device = torch.device(device)
 
         def memory(width: int) -> KVMemory:
@@ -142,9 +145,10 @@ class StreamCache:
 
     def commit(self) -> None:
         """Keep the chunk in flight, as last written, for the chunks to come."""
-        count = next(self.memories()).in_flight
-        if count == 0:
+        if self.in_flight is None:
             raise ScopeError("there is no chunk in flight to commit; run a pass over the cache first")
+        count = self.in_flight.shape[2]
+        self.last, self.in_flight = self.in_flight[:, :, -1:].clone(), None
         config, source, target, sinks = self.config, [], [], []
         # A chunk longer than the window would write a ring slot twice; only its newest latents can stay.
         for offset in range(count):
@@ -161,7 +165,6 @@ class StreamCache:
         filled = min(self.position, config.sink + config.window)
         for memory in self.memories():
             memory.commit(source, target, sinks, filled)
-            memory.in_flight = 0
 
     def turn_sinks(self, frame_rotation: Rotation, pixel_rotation: Rotation) -> None:
         """Rotate the sink keys on by `sink_shift`: video attention with the first, the others with the second."""
@@ -172,7 +175,7 @@ class StreamCache:
 
     def snapshot(self) -> CacheSnapshot:
         tensors = tuple(tensor.clone() for memory in self.memories() for tensor in memory.tensors())
-        return CacheSnapshot(tensors, self.position)
+        return CacheSnapshot(tensors, self.last, self.position)
 
     def restore(self, snapshot: CacheSnapshot) -> None:
         kept = iter(snapshot.tensors)
@@ -180,5 +183,4 @@ class StreamCache:
             for tensor in memory.tensors():
                 tensor.copy_(next(kept))
             memory.filled = min(snapshot.position, self.config.sink + self.config.window)
-            memory.in_flight = 0
-        self.position = snapshot.position
+        self.position, self.last, self.in_flight = snapshot.position, snapshot.last, None

@@ -35,6 +35,8 @@ class DiTConfig:
     weights were trained: block-causal over latent frames (they stream natively) or bidirectional. `prediction` is
     what the head's output stands for: the velocity itself, or the clean latent from which the velocity follows. A
     token of nano carries as many noise numbers as its width, and would spend it on copying them into a velocity.
+    `from_previous` joins each latent with the clean latent before it and makes the clean prediction a change from that
+    one, so that a world in which nothing happens is an output of zero.
     """
 
     dim: int = 3072
@@ -50,10 +52,13 @@ class DiTConfig:
     action: ActionConfig | None = ActionConfig()
     causal: bool = False
     prediction: str = "velocity"
+    from_previous: bool = False
 
     def __post_init__(self) -> None:
         if self.prediction not in ("velocity", "clean"):
             raise ScopeError(f"prediction {self.prediction!r} is unknown; use 'velocity' or 'clean'")
+        if self.from_previous and not (self.causal and self.prediction == "clean"):
+            raise ScopeError("from_previous needs causal=true and prediction='clean'; change them or leave it out")
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise ScopeError(f"dim {self.dim} does not split into {self.heads} heads of even size; change dim or heads")
         if self.patch[0] != 1:

@@ -169,7 +169,8 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         dim = config.dim
-        self.patch_embedding = nn.Conv3d(config.in_channels, dim, kernel_size=config.patch, stride=config.patch)
+        channels = config.in_channels * (2 if config.from_previous else 1)
+        self.patch_embedding = nn.Conv3d(channels, dim, kernel_size=config.patch, stride=config.patch)
         self.text_embedding = (
             None
             if config.text_dim is None
@@ -216,7 +217,12 @@ class DiT(nn.Module):
         plan = self._plan(layout, self._grid(latents), windows)
         text = text_cache if text_cache is not None or context is None else self.text_keys(context)
         time = self.embed_time(timesteps.to(latents.dtype), frames, timestep_index)
-        return self._run(latents, time, plan, text, None)
+        previous = None
+        if self.config.from_previous:
+            if layout.previous is None:
+                raise ScopeError("this network predicts from the latent before; give the layout its `previous`")
+            previous = latents[:, :, layout.previous]
+        return self._run(latents, previous, time, plan, text, None)
 
     def step(
         self,
@@ -237,7 +243,10 @@ class DiT(nn.Module):
             plan = self.plan_chunk(latents, cache, plan)
         if isinstance(time, Tensor):
             time = self.embed_time(time.to(latents.dtype), latents.shape[2], None)
-        return self._run(latents, time, plan, text_cache, cache)
+        cache.in_flight = latents
+        before = latents[:, :, :1] if cache.last is None else cache.last
+        previous = before.expand_as(latents) if self.config.from_previous else None
+        return self._run(latents, previous, time, plan, text_cache, cache)
 
     def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows) -> PassPlan:
         """What all passes over the next chunk share; `latents` gives its shape alone."""
@@ -247,6 +256,7 @@ class DiT(nn.Module):
     def _run(
         self,
         latents: Tensor,
+        previous: Tensor | None,
         time: TimeEmbedding,
         plan: PassPlan,
         text: list[TextKV] | None,
@@ -254,7 +264,7 @@ class DiT(nn.Module):
     ) -> Tensor:
         if text is None and self.text_embedding is not None:
             raise ScopeError("this model needs a prompt's context; pass context= or text_cache=")
-        x = self._patchify(latents)
+        x = self._patchify(latents if previous is None else torch.cat([latents, previous], 1))
         for index, block in enumerate(self.blocks):
             x = block(
                 x,
@@ -267,8 +277,9 @@ class DiT(nn.Module):
         output = self._unpatchify(self.head(x, time.embedding), self._grid(latents))
         if self.config.prediction == "velocity":
             return output
+        clean = output if previous is None else previous + output
         sigmas = (time.timesteps / 1000).clamp_min(SMALLEST_SIGMA)
-        return (latents - output) / sigmas[:, None, :, None, None]
+        return (latents - clean) / sigmas[:, None, :, None, None]
 
     def turn_sinks(self, cache: StreamCache) -> None:
         """Bring the cache's attention sinks up to the window; once before each chunk."""

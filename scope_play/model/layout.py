@@ -21,6 +21,7 @@ class FrameLayout:
     visible: (F, F) bool, True where the row's frame may attend to the column's; None lets all see all.
     sink, sink_shift: the first `sink` frames are attention sinks; query frame i sees them moved later in time by
         `sink_shift[i]` positions, (F,), so that their distance never exceeds what the network was trained on.
+    previous: (F,) which frame of the pass is the clean latent before each; for networks that predict from it.
     """
 
     positions: Tensor
@@ -29,6 +30,7 @@ class FrameLayout:
     visible: Tensor | None = None
     sink: int = 0
     sink_shift: Tensor | None = None
+    previous: Tensor | None = None
 
     def to(self, device: torch.device) -> FrameLayout:
         return FrameLayout(
@@ -38,6 +40,7 @@ class FrameLayout:
             visible=None if self.visible is None else self.visible.to(device),
             sink=self.sink,
             sink_shift=None if self.sink_shift is None else self.sink_shift.to(device),
+            previous=None if self.previous is None else self.previous.to(device),
         )
 
 
@@ -68,7 +71,12 @@ def block_causal(frames: int, *, chunk: int = 1, window: int | None = None, sink
         shift = (start - window - sink).clamp(min=0) if sink else None
     visible |= start[:, None] == start[None, :]
     return FrameLayout(
-        positions=index, action_index=index, visible=visible, sink=sink if window else 0, sink_shift=shift
+        positions=index,
+        action_index=index,
+        visible=visible,
+        sink=sink if window else 0,
+        sink_shift=shift,
+        previous=(start - 1).clamp(min=0),
     )
 
 
@@ -85,4 +93,5 @@ def two_stream(frames: int, *, window: int | None = None) -> FrameLayout:
     none = torch.zeros(frames, frames, dtype=torch.bool)
     visible = torch.cat([torch.cat([earlier | same, none], 1), torch.cat([earlier, same], 1)], 0)
     both = torch.cat([index, index])
-    return FrameLayout(positions=both, action_index=both, visible=visible)
+    before = (index - 1).clamp(min=0)
+    return FrameLayout(positions=both, action_index=both, visible=visible, previous=torch.cat([before, before]))

