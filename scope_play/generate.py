@@ -96,6 +96,8 @@ class StreamMaker:
             raise ScopeError(f"{spec.name} makes {spec.height}x{spec.width} pixels only; leave out the size.")
         if options.shift is not None or options.negative_prompt is not None:
             raise ScopeError(f"{spec.name} has a schedule of its own; leave out the shift and the negative prompt.")
+        if options.offload == "blocks":
+            raise ScopeError(f"{spec.name} is played whole, so its blocks cannot be offloaded; leave out --offload.")
         if options.guidance not in (None, 1) and not spec.has_text:
             raise ScopeError(f"{spec.name} takes no prompt that guidance could strengthen; leave it out.")
         self.world = world

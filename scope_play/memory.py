@@ -63,7 +63,7 @@ def pass_bytes(config: DiTConfig, tokens: int, dtype: torch.dtype) -> int:
     """Estimate for one pass over `tokens` tokens: hidden states, then either attention or the feed-forward."""
     hidden = tokens * config.dim
     attention = 6 * hidden * dtype.itemsize + 4 * hidden * torch.float32.itemsize
-    feed_forward = (3 * hidden + 2 * tokens * config.ffn_dim) * dtype.itemsize
+    feed_forward = (5 * hidden + 2 * tokens * config.ffn_dim) * dtype.itemsize
     return max(attention, feed_forward)
 
 

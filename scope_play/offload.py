@@ -20,6 +20,7 @@ class _Slot:
 
     def __init__(self, block: nn.Module, device: torch.device) -> None:
         self.module = copy.deepcopy(block).to(device)
+        self._device = device
         on_gpu = device.type == "cuda"
         self._filled = torch.cuda.Event() if on_gpu else None
         self._released = torch.cuda.Event() if on_gpu else None
@@ -32,15 +33,15 @@ class _Slot:
             for target, source in zip(self.module.parameters(), block.parameters(), strict=True):
                 target.copy_(source, non_blocking=True)
             if self._filled is not None:
-                self._filled.record()
+                self._filled.record(copies)
 
     def wait(self) -> None:
         if self._filled is not None:
-            torch.cuda.current_stream().wait_event(self._filled)
+            torch.cuda.current_stream(self._device).wait_event(self._filled)
 
     def release(self) -> None:
         if self._released is not None:
-            self._released.record()
+            self._released.record(torch.cuda.current_stream(self._device))
 
 
 class StreamedBlocks(nn.ModuleList):

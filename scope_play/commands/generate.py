@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     clip.add_argument("--negative-prompt", help="what to steer away from (SCOPE: the text it was released with)")
     place = parser.add_argument_group("where it runs")
     place.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    place.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="of the weights (SCOPE: bf16, nano: fp32)")
+    place.add_argument("--precision", choices=("fp32", "bf16"), help="of the weights (SCOPE: bf16, nano: fp32)")
     place.add_argument(
         "--offload",
         choices=("auto", "none", "blocks"),

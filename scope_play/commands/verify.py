@@ -31,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
     dtypes = {"fp32": (torch.float32,), "bf16": (torch.bfloat16,)}
     wanted = dtypes.get(args.precision, (torch.float32, torch.bfloat16))
     checks = list(run_checks(folder, torch.device(args.device), wanted))
-    show([check for check in checks if not (args.failures and check.passed)])
+    shown = [check for check in checks if not (args.failures and check.passed)]
+    if shown:
+        show(shown)
     failed = sum(not check.passed for check in checks)
     cases = len({check.case for check in checks})
     print(f"{cases} cases, {len(checks)} checks on {args.device}: {failed or 'none'} failed")

@@ -150,6 +150,7 @@ def test_nano_gives_the_frames_of_playing_it(tmp_path: Path) -> None:
         (["--shift", "3"], "leave out the shift"),
         (["--guidance", "5"], "takes no prompt"),
         (["--size", "480x832"], "pixels only"),
+        (["--offload", "blocks"], "cannot be offloaded"),
         (["--prompt", "a town"], "takes no prompt"),
         (["--frames", "0"], "0 frames"),
         (["--device", "abacus"], "abacus"),

@@ -8,13 +8,16 @@ import torch
 from scope_play.errors import ScopeError
 from scope_play.memory import (
     GIB,
+    MARGIN,
     ClipNeed,
     FreeMemory,
     cache_bytes,
     clip_activations,
     clip_need,
+    decode_bytes,
     host_free,
     module_bytes,
+    pass_bytes,
     place,
     require_placement,
     text_key_bytes,
@@ -24,8 +27,11 @@ from scope_play.model.cache import CacheConfig, StreamCache
 from scope_play.model.config import SCOPE_5B, DiTConfig
 from scope_play.model.dit import DiT
 from scope_play.model.text import UMT5_XXL
-from scope_play.model.vae_config import WAN22_VAE
+from scope_play.model.vae import WanVAE
+from scope_play.model.vae_config import WAN22_VAE, VAEConfig
+from scope_play.model.vae_network import VAENetwork
 from scope_play.sampling.offline import ClipShape
+from tests.helpers.live_bytes import peak_live_bytes
 
 SMALL = DiTConfig(dim=48, layers=3, heads=2, ffn_dim=64, in_channels=4, out_channels=4, text_dim=8, freq_dim=16)
 
@@ -36,14 +42,13 @@ def scope() -> ClipNeed:
 
 
 def test_the_released_weights_are_as_large_as_their_manifests_say(scope: ClipNeed) -> None:
-    need = scope
-    assert need.transformer == 2 * 7_839_099_072
-    assert need.text == int(1.1 * 2 * 5_680_910_336)
-    assert need.vae == 2 * 704_688_668
-    assert need.blocks == 30 * need.block < need.transformer
+    assert scope.transformer == 2 * 7_839_099_072
+    assert scope.text == int(1.1 * 2 * 5_680_910_336)
+    assert scope.vae == 2 * 704_688_668
+    assert scope.blocks == 30 * scope.block < scope.transformer
     assert tokens_per_latent(SCOPE_5B, WAN22_VAE, ClipShape()) == 390
-    assert 16 * GIB < need.on_device("none") < 26 * GIB
-    assert need.on_device("blocks") < 12 * GIB
+    assert 16 * GIB < scope.on_device("none") < 26 * GIB
+    assert scope.on_device("blocks") < 12 * GIB
 
 
 def test_counts_equal_what_is_allocated() -> None:
@@ -110,3 +115,33 @@ def test_free_memory_is_measured() -> None:
     now = FreeMemory.now(torch.device("cpu"))
     assert now.is_cpu
     assert now.device == now.host
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_estimates_of_activations_are_close_to_what_lives(dtype: torch.dtype) -> None:
+    config = DiTConfig(dim=384, layers=2, heads=3, ffn_dim=1792, text_dim=64)
+    network = DiT(config).to(dtype)
+    latents, text = torch.zeros(1, 48, 5, 16, 24, dtype=dtype), network.text_keys(torch.zeros(1, 16, 64, dtype=dtype))
+    rows = {"buttons": torch.ones(1, 17, 6, dtype=dtype), "sticks": torch.ones(1, 17, 4, dtype=dtype)}
+
+    def one_pass() -> None:
+        network(latents, torch.tensor([[500.0]]), text_cache=text, **rows)
+
+    lived = peak_live_bytes(network, one_pass)
+    assert lived < pass_bytes(config, 5 * 8 * 12, dtype) * MARGIN < 1.5 * lived
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_estimates_of_decoding_are_close_to_what_lives(dtype: torch.dtype) -> None:
+    config = VAEConfig(dim=8, dec_dim=32)
+    vae = WanVAE(VAENetwork(config).to(dtype))
+
+    def decode() -> None:
+        stream = vae.decoder()
+        for _ in range(3):
+            stream.push(torch.zeros(1, 48, 1, 6, 10, dtype=dtype))
+
+    lived = peak_live_bytes(vae.network, decode)
+    assert lived < decode_bytes(config, 96, 160, dtype) * MARGIN < 2 * lived
