@@ -1,7 +1,7 @@
 """`scope-play bench decode`: the latent decoders, one latent frame (four video frames, 200 ms of play) at a time.
 
-`wan` is the released Wan2.2 decoder's size, `wan-small` the same network at a quarter of the width, `tiny` nano's. The
-weights are random: they cost the same. Operations are counted on the same modules without numbers (meta device).
+`wan` is the released Wan2.2 decoder's size, `wan-small` the same network at a quarter of the width, `taew2_2` the public
+tiny decoder for Wan2.2's latents, `tiny` nano's. The weights are random: they cost the same. Operations are counted on the same modules without numbers (meta device).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scope_play.errors import ScopeError
 if TYPE_CHECKING:
     import torch
 
-DECODERS = ("wan", "wan-small", "tiny")
+DECODERS = ("wan", "wan-small", "taew2_2", "tiny")
 BUDGET_SECONDS = 0.2
 """What a latent frame may take in all, at 20 frames a second."""
 
@@ -38,6 +38,7 @@ class Figures:
 
 def make_codec(name: str) -> Any:
     """A codec with random weights."""
+    from scope_play.model.taehv import PreviewCodec, TaehvDecoder
     from scope_play.model.tiny_vae import TinyVAE
     from scope_play.model.vae import WanVAE
     from scope_play.model.vae_config import VAEConfig
@@ -45,7 +46,10 @@ def make_codec(name: str) -> Any:
 
     if name == "tiny":
         return TinyVAE()
-    return WanVAE(VAENetwork(VAEConfig() if name == "wan" else VAEConfig(dim=40, dec_dim=64)))
+    if name == "wan":
+        return WanVAE(VAENetwork(VAEConfig()))
+    small = WanVAE(VAENetwork(VAEConfig(dim=40, dec_dim=64)))
+    return PreviewCodec(small, TaehvDecoder()) if name == "taew2_2" else small
 
 
 def count_flops(name: str, size: tuple[int, int], dtype: torch.dtype) -> float:

@@ -18,9 +18,9 @@ from scope_play.model.config import NANO
 
 def test_decode_reports_time_and_operations(tmp_path: Path) -> None:
     options = ["--size", "32x32", "--latents", "1", "--device", "cpu", "--json", str(tmp_path)]
-    assert main(["bench", "decode", "tiny", *options]) == 0
-    (found,) = json.loads((tmp_path / "decode.json").read_text())["decoders"]
-    assert found["decoder"] == "tiny"
+    assert main(["bench", "decode", "tiny", "taew2_2", *options]) == 0
+    found, preview = json.loads((tmp_path / "decode.json").read_text())["decoders"]
+    assert (found["decoder"], preview["decoder"]) == ("tiny", "taew2_2")
     assert found["tflop"] == count_flops("tiny", (2, 2), torch.float32) / 1e12
     assert found["teraflops"] == pytest.approx(found["tflop"] / (found["median_ms"] / 1e3))
 
