@@ -6,9 +6,12 @@ import hashlib
 import json
 import platform
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -106,37 +109,53 @@ def read_prompt(path: Path) -> str:
         raise ScopeError(f"The prompt {path} could not be read ({error}); save it as UTF-8 text.") from error
 
 
-def write_clip(job: ClipJob, frames: np.ndarray, settings: dict[str, Any], seconds: float) -> None:
-    """Writes the video, 20 frames a second, and the JSON beside it; each takes its place only when whole."""
+@dataclass(frozen=True)
+class Video:
+    """What was written: how many frames, their size, and the SHA-256 of their pixels."""
+
+    frames: int
+    height: int
+    width: int
+    sha256: str
+
+
+def write_clip(job: ClipJob, chunks: Iterator[np.ndarray], settings: dict[str, Any]) -> Video:
+    """Writes the video, 20 frames a second, and the JSON beside it; each takes its place only when whole.
+
+    Args:
+        chunks: uint8 frames (n, H, W, 3), written as they come. Nothing is created if even the first cannot be made.
+    """
+    began = time.perf_counter()
+    first = next(chunks)
     job.video.parent.mkdir(parents=True, exist_ok=True)
     with replacing(job.video) as beside:
-        write_video(beside, frames)
+        video = write_video(beside, first, chunks)
     with replacing(job.report) as beside:
-        report = make_report(job, frames, settings, seconds)
+        report = make_report(job, video, settings, time.perf_counter() - began)
         beside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return video
 
 
-def write_video(path: Path, frames: np.ndarray) -> None:
-    """Writes uint8 frames (T, H, W, 3) as a plain mp4. Raises OSError if the disk is full."""
+def write_video(path: Path, first: np.ndarray, rest: Iterable[np.ndarray]) -> Video:
+    """Writes uint8 frames (n, H, W, 3), `first` and then `rest`, as a plain mp4. Raises OSError if the disk is full."""
     from scope_play.play.mp4 import Mp4Writer, copy_frames
 
-    _, height, width, _ = frames.shape
+    _, height, width, _ = first.shape
+    digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
         fragmented = Path(scratch) / path.name
-        writer = Mp4Writer(fragmented, height, width, FPS)
-        try:
-            for frame in frames:
+        with closing(Mp4Writer(fragmented, height, width, FPS)) as writer:
+            for frame in chain.from_iterable(chain([first], rest)):
                 writer.write(frame)
-        finally:
-            writer.close()
-        copy_frames(fragmented, path)
+                digest.update(np.ascontiguousarray(frame).data)
+        count = copy_frames(fragmented, path)
+    return Video(count, height, width, digest.hexdigest())
 
 
-def make_report(job: ClipJob, frames: np.ndarray, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+def make_report(job: ClipJob, video: Video, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
     """All that is needed to make the same clip again, and to see whether it is the same."""
     import torch
 
-    count, height, width, _ = frames.shape
     return {
         "schema": SCHEMA,
         "synthetic": True,
@@ -144,11 +163,11 @@ def make_report(job: ClipJob, frames: np.ndarray, settings: dict[str, Any], seco
         "image": file_identity(job.image),
         "actions": file_identity(job.actions),
         "prompt": job.prompt,
-        "frames": count,
-        "height": height,
-        "width": width,
+        "frames": video.frames,
+        "height": video.height,
+        "width": video.width,
         "fps": FPS,
-        "frames_sha256": hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest(),
+        "frames_sha256": video.sha256,
         "settings": settings,
         "seconds": round(seconds, 3),
         "versions": {"scope-play": __version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -7,7 +7,7 @@ frames = generate("weights/scope", image="start.png", actions="run.parquet", pro
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -80,8 +80,8 @@ class ClipInputs:
 class ClipMaker(Protocol):
     """A loaded model, ready to make clips."""
 
-    def make(self, inputs: ClipInputs, progress: Progress) -> np.ndarray:
-        """uint8 frames (T, H, W, 3)."""
+    def make(self, inputs: ClipInputs, progress: Progress) -> Iterator[np.ndarray]:
+        """Yields uint8 frames (n, H, W, 3) as they are made, so that a long clip need not fit into memory."""
 
     def settings(self) -> dict[str, Any]:
         """Everything but the inputs that the frames depend on, as JSON values."""
@@ -103,7 +103,9 @@ class StreamMaker:
         self.world = world
         self.options = options
 
-    def make(self, inputs: ClipInputs, progress: Progress) -> np.ndarray:
+    def make(self, inputs: ClipInputs, progress: Progress) -> Iterator[np.ndarray]:
+        if inputs.prompt and not self.world.spec.has_text:
+            raise ScopeError(f"{self.world.spec.name} takes no prompt, having no text encoder; leave it out.")
         rows = np.zeros((1, ROW_WIDTH), np.float32) if inputs.rows is None else inputs.rows
         wanted = self.options.frames
         if wanted is None:
@@ -112,11 +114,10 @@ class StreamMaker:
         chunks = (frames_at_most(wanted) - 1) // per_chunk
         rows = fit_rows(rows, max(1, chunks * per_chunk))
         with self.world.start(inputs.image, inputs.prompt, self.options.seed) as session:
-            frames = [session.first_frame[None]]
+            yield session.first_frame[None]
             for chunk in session.stream(rows) if chunks else ():
-                frames.append(chunk.frames)
                 progress("chunks", chunk.index + 1, chunks)
-        return np.concatenate(frames)
+                yield chunk.frames
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -169,7 +170,7 @@ class OfflineMaker:
         )
         return dit, vae
 
-    def make(self, inputs: ClipInputs, progress: Progress) -> np.ndarray:
+    def make(self, inputs: ClipInputs, progress: Progress) -> Iterator[np.ndarray]:
         image = inputs.image
         if image is not None:
             image = crop_and_resize(image, self.shape.height, self.shape.width)
@@ -180,7 +181,7 @@ class OfflineMaker:
         negative = self._context(self.negative) if self.sampling.guidance != 1 else None
         conditions = Conditions(self._context(inputs.prompt or ""), negative, buttons, sticks)
         try:
-            return generate_clip(
+            yield generate_clip(
                 self.dit,
                 self.vae,
                 conditions,
@@ -285,4 +286,5 @@ def generate(
     )
     if inputs.rows is not None:
         check_rows(inputs.rows, "The action array")
-    return open_model(model, ClipOptions(**options), [prompt or ""], progress).make(inputs, progress)
+    maker = open_model(model, ClipOptions(**options), [prompt or ""], progress)
+    return np.concatenate(list(maker.make(inputs, progress)))

@@ -100,15 +100,14 @@ def make_all(model: str, options: ClipOptions, ready: list[tuple[ClipJob, ClipIn
         for job, inputs in ready:
             began = time.perf_counter()
             try:
-                frames = maker.make(inputs, bars)
-                write_clip(job, frames, maker.settings(), time.perf_counter() - began)
+                video = write_clip(job, maker.make(inputs, bars), maker.settings())
             except ScopeError as error:
                 if len(ready) == 1:
                     raise
                 failed += 1
                 complain(job, error)
                 continue
-            print(f"{job.video}: {len(frames)} frames in {time.perf_counter() - began:.1f} s")
+            print(f"{job.video}: {video.frames} frames in {time.perf_counter() - began:.1f} s")
     return failed
 
 
