@@ -29,18 +29,16 @@ from scope_play.memory import (
     ClipNeed,
     FreeMemory,
     clip_need,
-    decode_bytes,
     gib,
     module_bytes,
-    stream_bytes,
-    tokens_per_latent,
+    official_stream_need,
+    stream_need,
 )
 from scope_play.model.cache import CacheConfig
 from scope_play.model.config import SCOPE_5B
 from scope_play.model.text import UMT5_XXL
 from scope_play.model.tiny_vae import TinyVAE
 from scope_play.model.vae_config import WAN22_VAE
-from scope_play.model.vae_network import VAENetwork
 from scope_play.sampling.offline import ClipShape
 from scope_play.sampling.streaming import StreamConfig
 from scope_play.weights.catalog import CATALOG
@@ -223,24 +221,16 @@ def nano_need(config: NativeConfig) -> int:
     _, rows, columns = config.world.patch
     tokens = (config.size[0] // stride // rows) * (config.size[1] // stride // columns)
     codec = module_bytes(lambda: TinyVAE(config.codec), torch.float32)
-    cache = CacheConfig(stream.window, stream.chunk, stream.sink)
-    return stream_bytes(config.world, codec, cache, tokens, torch.float32)
+    need = stream_need(config.world, codec, tokens, torch.float32, chunk=stream.chunk)
+    return need.on_device(CacheConfig(stream.window, stream.chunk, stream.sink))
 
 
 @cache
 def scope_stream_need() -> int:
     """Bytes of one session of SCOPE, in bfloat16."""
-    height, width = OFFICIAL_SIZE
     stream = StreamConfig(**OFFICIAL_STREAM)
-    tokens = tokens_per_latent(SCOPE_5B, WAN22_VAE, ClipShape(1, height, width))
-    return stream_bytes(
-        SCOPE_5B,
-        module_bytes(lambda: VAENetwork(WAN22_VAE), torch.bfloat16),
-        CacheConfig(stream.window, stream.chunk, stream.sink),
-        tokens,
-        torch.bfloat16,
-        decoding=decode_bytes(WAN22_VAE, height, width, torch.bfloat16),
-    )
+    need = official_stream_need(SCOPE_5B, WAN22_VAE, OFFICIAL_SIZE, torch.bfloat16, chunk=stream.chunk)
+    return need.on_device(CacheConfig(stream.window, stream.chunk, stream.sink))
 
 
 @cache

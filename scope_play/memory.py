@@ -177,14 +177,57 @@ def place(need: ClipNeed, free: FreeMemory, offload: str) -> str | None:
     return None
 
 
-def stream_bytes(
-    config: DiTConfig, codec: int, cache: CacheConfig, tokens: int, dtype: torch.dtype, *, decoding: int = 0
-) -> int:
-    """What one streaming session takes: `codec` bytes of autoencoder, the network, its caches, and a pass or decode."""
-    weights = module_bytes(lambda: DiT(config), dtype) + codec
-    activations = max(pass_bytes(config, tokens * cache.chunk, dtype), decoding)
-    text = text_key_bytes(config, PROMPT_TOKENS, dtype)
-    return int(MARGIN * (weights + cache_bytes(config, cache, tokens, dtype) + text + activations))
+@dataclass(frozen=True)
+class StreamNeed:
+    """What one streaming session takes, in bytes: weights, working memory, and each latent that is remembered."""
+
+    weights: int
+    working: int
+    per_latent: int
+
+    def on_device(self, cache: CacheConfig) -> int:
+        """Peak with caches of this size; a sink is kept twice in its keys."""
+        return int(MARGIN * (self.weights + self.working + self.per_latent * (cache.slots + cache.sink / 2)))
+
+
+def stream_need(
+    config: DiTConfig, codec: int, tokens: int, dtype: torch.dtype, *, chunk: int = 1, decoding: int = 0
+) -> StreamNeed:
+    """For a network and `codec` bytes of autoencoder, whose decoder takes `decoding` bytes a latent."""
+    return StreamNeed(
+        weights=module_bytes(lambda: DiT(config), dtype) + codec,
+        working=text_key_bytes(config, PROMPT_TOKENS, dtype) + max(pass_bytes(config, tokens * chunk, dtype), decoding),
+        per_latent=cache_bytes(config, CacheConfig(window=2, chunk=1), tokens, dtype) // 3,
+    )
+
+
+def official_stream_need(
+    config: DiTConfig, vae: VAEConfig, size: tuple[int, int], dtype: torch.dtype, *, chunk: int = 1
+) -> StreamNeed:
+    """For the released networks at `size` (height, width)."""
+    return stream_need(
+        config,
+        module_bytes(lambda: VAENetwork(vae), dtype),
+        tokens_per_latent(config, vae, ClipShape(1, *size)),
+        dtype,
+        chunk=chunk,
+        decoding=decode_bytes(vae, *size, dtype),
+    )
+
+
+def require_stream(need: StreamNeed, free: FreeMemory, cache: CacheConfig) -> None:
+    """Raises ScopeError, saying what would fit, when a session does not."""
+    asked = need.on_device(cache)
+    if asked <= free.device:
+        return
+    windows = range(cache.window - 1, 0, -1)
+    fitting = next((w for w in windows if need.on_device(replace(cache, window=w)) <= free.device), None)
+    mend = "a smaller model such as nano, which runs in 1 GiB" if fitting is None else f"a window of {fitting} latents"
+    where = "memory" if free.is_cpu else "GPU memory"
+    raise ScopeError(
+        f"Playing this model needs {gib(asked)} of {where}, and {gib(free.device)} are free; close other programs, or "
+        f"use {mend}."
+    )
 
 
 def require_placement(

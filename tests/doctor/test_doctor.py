@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,6 +70,6 @@ def test_a_small_host_can_pin_no_blocks() -> None:
 def test_nanos_need_covers_what_a_session_holds() -> None:
     world = World.load("nano", device="cpu", precision="fp32")
     held = sum(parameter.nbytes for parameter in world.network.parameters())
-    with world.start() as session:
+    with world.start(np.zeros((96, 160, 3), np.uint8)) as session:
         held += session.snapshot().nbytes
     assert held < doctor.nano_need(doctor.nano_config()) < 4 * held

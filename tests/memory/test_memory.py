@@ -11,6 +11,7 @@ from scope_play.memory import (
     MARGIN,
     ClipNeed,
     FreeMemory,
+    StreamNeed,
     cache_bytes,
     clip_activations,
     clip_need,
@@ -20,6 +21,8 @@ from scope_play.memory import (
     pass_bytes,
     place,
     require_placement,
+    require_stream,
+    stream_need,
     text_key_bytes,
     tokens_per_latent,
 )
@@ -145,3 +148,20 @@ def test_estimates_of_decoding_are_close_to_what_lives(dtype: torch.dtype) -> No
 
     lived = peak_live_bytes(vae.network, decode)
     assert lived < decode_bytes(config, 96, 160, dtype) * MARGIN < 2 * lived
+
+
+def test_a_session_holds_what_was_counted() -> None:
+    need = stream_need(SMALL, 1000, 6, torch.float32)
+    layout = CacheConfig(window=5, chunk=1, sink=2)
+    held = cache_bytes(SMALL, layout, 6, torch.float32)
+    assert need.per_latent * (layout.slots + 1) == held
+    assert need.on_device(layout) > module_bytes(lambda: DiT(SMALL), torch.float32) + 1000 + held
+
+
+def test_a_window_that_does_not_fit_is_refused_with_one_that_does() -> None:
+    need = StreamNeed(weights=10 * GIB, working=GIB, per_latent=GIB)
+    require_stream(need, free(27 * GIB, 0), CacheConfig(window=12))
+    with pytest.raises(ScopeError, match=r"needs 26.4 GiB of GPU memory, and 20.0 GiB are free.*a window of 6 latents"):
+        require_stream(need, free(20 * GIB, 0), CacheConfig(window=12))
+    with pytest.raises(ScopeError, match="nano"):
+        require_stream(need, free(8 * GIB, 0), CacheConfig(window=12))
