@@ -103,7 +103,7 @@ class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]]):
         truncated = self.max_chunks is not None and self._session.index >= self.max_chunks
         return self._frame, reward, False, truncated, {"frames": chunk.frames}
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         return self._frame if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:

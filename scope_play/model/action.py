@@ -9,7 +9,7 @@ Names of parameters are those of the released files.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -132,7 +132,7 @@ class ActionModule(nn.Module):
         sticks = keys = values = None
         if windows.sticks is not None:
             # Linear([hidden, window]) = Linear(hidden) + Linear(window): this half once per frame, not per pixel.
-            first = self.mouse_mlp[0]
+            first = cast(nn.Linear, self.mouse_mlp[0])
             dim = first.out_features
             flat = rearrange(windows.sticks, "b f rows axes -> b f 1 (rows axes)")
             sticks = F.linear(flat, first.weight[:, dim:], first.bias)
@@ -165,7 +165,8 @@ class ActionModule(nn.Module):
         return x
 
     def _join_sticks(self, x: Tensor, per_frame: Tensor) -> Tensor:
-        hidden = F.linear(x, self.mouse_mlp[0].weight[:, : x.shape[-1]]) + per_frame
+        first = cast(nn.Linear, self.mouse_mlp[0])
+        hidden = F.linear(x, first.weight[:, : x.shape[-1]]) + per_frame
         return self.mouse_mlp[3](self.mouse_mlp[2](self.mouse_mlp[1](hidden)))
 
     def _read_buttons(self, x: Tensor, k: Tensor, v: Tensor, plan: TimePlan) -> Tensor:

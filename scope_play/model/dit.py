@@ -7,7 +7,7 @@ the released files.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -123,7 +123,7 @@ class Block(nn.Module):
         self.ffn = nn.Sequential(
             nn.Linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(config.ffn_dim, dim)
         )
-        self.modulation = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+        self.modulation = nn.Parameter(torch.empty(1, 6, dim).normal_(std=dim**-0.5))
 
     def forward(
         self,
@@ -154,7 +154,7 @@ class Head(nn.Module):
         _, rows, columns = config.patch
         self.eps = config.eps
         self.head = nn.Linear(config.dim, rows * columns * config.out_channels)
-        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+        self.modulation = nn.Parameter(torch.empty(1, 2, config.dim).normal_(std=config.dim**-0.5))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, F, S, C); time (B, F or 1, C), the time embedding itself for both shift and scale."""
@@ -214,7 +214,7 @@ class DiT(nn.Module):
             timestep_index = layout.timestep_index
         if windows is None:
             windows = self._windows(buttons, sticks, action_keep, layout.action_index)
-        plan = self._plan(layout, self._grid(latents), windows)
+        plan = self._plan(layout, self.grid(latents), windows)
         text = text_cache if text_cache is not None or context is None else self.text_keys(context)
         time = self.embed_time(timesteps.to(latents.dtype), frames, timestep_index)
         previous = None
@@ -244,14 +244,18 @@ class DiT(nn.Module):
         if isinstance(time, Tensor):
             time = self.embed_time(time.to(latents.dtype), latents.shape[2], None)
         cache.in_flight = latents
-        before = latents[:, :, :1] if cache.last is None else cache.last
-        previous = before.expand_as(latents) if self.config.from_previous else None
-        return self._run(latents, previous, time, plan, text_cache, cache)
+        return self._run(latents, self.previous(latents, cache), time, plan, text_cache, cache)
+
+    def previous(self, latents: Tensor, cache: StreamCache) -> Tensor | None:
+        """The clean latent before the chunk, for each of its latents; None where the network does not ask for it."""
+        if not self.config.from_previous:
+            return None
+        return (latents[:, :, :1] if cache.last is None else cache.last).expand_as(latents)
 
     def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows) -> PassPlan:
         """What all passes over the next chunk share; `latents` gives its shape alone."""
         positions = torch.arange(cache.position, cache.position + latents.shape[2], device=latents.device)
-        return self._plan(FrameLayout(positions, positions), self._grid(latents), windows)
+        return self._plan(FrameLayout(positions, positions), self.grid(latents), windows)
 
     def _run(
         self,
@@ -262,9 +266,8 @@ class DiT(nn.Module):
         text: list[TextKV] | None,
         cache: StreamCache | None,
     ) -> Tensor:
-        if text is None and self.text_embedding is not None:
-            raise ScopeError("this model needs a prompt's context; pass context= or text_cache=")
-        x = self._patchify(latents if previous is None else torch.cat([latents, previous], 1))
+        self.check_text(text)
+        x = self.embed_latents(latents, previous)
         for index, block in enumerate(self.blocks):
             x = block(
                 x,
@@ -274,11 +277,24 @@ class DiT(nn.Module):
                 None if text is None else text[index],
                 None if cache is None else cache.layers[index],
             )
-        output = self._unpatchify(self.head(x, time.embedding), self._grid(latents))
+        return self.velocity(self.head(x, time.embedding), latents, previous, time.timesteps)
+
+    def check_text(self, text: list[TextKV] | None) -> None:
+        """Raises ScopeError when this network has cross-attention and nothing to attend to."""
+        if text is None and self.text_embedding is not None:
+            raise ScopeError("this model needs a prompt's context; pass context= or text_cache=")
+
+    def embed_latents(self, latents: Tensor, previous: Tensor | None) -> Tensor:
+        """Latents (B, in_channels, F, H, W), and those before them if asked for -> tokens (B, F, S, C)."""
+        return self._patchify(latents if previous is None else torch.cat([latents, previous], 1))
+
+    def velocity(self, output: Tensor, latents: Tensor, previous: Tensor | None, timesteps: Tensor) -> Tensor:
+        """What the head made, (B, F, S, patch), as the velocity (B, out_channels, F, H, W), whatever it predicts."""
+        output = self._unpatchify(output, self.grid(latents))
         if self.config.prediction == "velocity":
             return output
         clean = output if previous is None else previous + output
-        sigmas = (time.timesteps / 1000).clamp_min(SMALLEST_SIGMA)
+        sigmas = (timesteps / 1000).clamp_min(SMALLEST_SIGMA)
         return (latents - clean) / sigmas[:, None, :, None, None]
 
     def turn_sinks(self, cache: StreamCache) -> None:
@@ -294,8 +310,8 @@ class DiT(nn.Module):
         count = timesteps.shape[1]
         if index is None and count not in (1, frames):
             raise ScopeError(f"{count} timesteps for {frames} latent frames need a timestep_index")
-        weight = self.time_embedding[0].weight
-        time = self.time_embedding(timestep_sinusoid(timesteps, self.config.freq_dim).to(weight.dtype))
+        weights = cast(nn.Linear, self.time_embedding[0]).weight
+        time = self.time_embedding(timestep_sinusoid(timesteps, self.config.freq_dim).to(weights.dtype))
         modulation = self.time_projection(time).unflatten(-1, (6, self.config.dim))
         if index is not None:
             timesteps, time, modulation = timesteps[:, index], time[:, index], modulation[:, index]
@@ -306,7 +322,8 @@ class DiT(nn.Module):
         if self.text_embedding is None:
             raise ScopeError("this model has no text encoder, so it takes no prompt; leave the prompt out")
         embedded = self.text_embedding(context)
-        return [block.cross_attn.keys_values(embedded) for block in self.blocks]
+        attentions = (cast(Block, block).cross_attn for block in self.blocks)
+        return [attention.keys_values(embedded) for attention in attentions if attention is not None]
 
     def tokens_per_frame(self, height: int, width: int) -> int:
         """Tokens of one latent frame of height x width latents."""
@@ -336,13 +353,12 @@ class DiT(nn.Module):
             sink_time = pixel_rotation(moved, head_dim)
         mask = None if layout.visible is None else frames_to_tokens(layout.visible, tokens, tokens)
         time = TimePlan(along_time, sink_time, layout.sink, layout.visible)
-        conditions = [
-            None if block.action_attn is None else block.action_attn.condition(windows, along_time)
-            for block in self.blocks
-        ]
+        modules = (cast(Block, block).action_attn for block in self.blocks)
+        conditions = [None if module is None else module.condition(windows, along_time) for module in modules]
         return PassPlan(rotation, sink_rotation, mask, time, conditions)
 
-    def _grid(self, latents: Tensor) -> tuple[int, int]:
+    def grid(self, latents: Tensor) -> tuple[int, int]:
+        """Rows and columns of tokens in each latent frame. Raises ScopeError when patches do not fit."""
         _, rows, columns = self.config.patch
         height, width = latents.shape[-2:]
         if height % rows or width % columns:

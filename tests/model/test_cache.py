@@ -86,7 +86,9 @@ def test_cached_equals_masked(chunk: int, window: int, sink: int, batch: int, he
     clip = Clip(batch, 1 + 12 // chunk * chunk)
     layout = block_causal(clip.latents.shape[2], chunk=chunk, window=window, sink=sink)
     with torch.no_grad():
-        whole = network(clip.latents, torch.full((batch, 1), TIMESTEP), layout=layout, buttons=clip.buttons, sticks=clip.sticks)
+        whole = network(
+            clip.latents, torch.full((batch, 1), TIMESTEP), layout=layout, buttons=clip.buttons, sticks=clip.sticks
+        )
         cached = stream(network, clip, CacheConfig(window, chunk, sink))
     assert (whole - cached).abs().max() <= LIMIT
     assert whole.std() > 0.1
