@@ -144,7 +144,6 @@ class OfflineMaker:
         library = PromptLibrary(folder, self.dtype)
         texts = [*prompts, *([self.negative] if self.sampling.guidance != 1 else [])]
         text_config = folder.text_config if library.missing(texts) else None
-
         configs = folder.dit_config, folder.vae_config
         self.offload = require_placement(
             clip_need(*configs, text_config, self.shape, self.dtype),

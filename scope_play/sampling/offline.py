@@ -60,6 +60,9 @@ class Sampling:
     action_guidance: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        make_sigmas(self.steps, self.shift)  # refuses an impossible schedule before anything is loaded
+
 
 @dataclass(frozen=True)
 class Conditions:

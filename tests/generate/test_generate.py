@@ -251,6 +251,22 @@ def test_too_little_memory_is_said_before_loading(
     assert "This clip needs" in refused(command(official, inputs), inputs["out"], capsys)
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [(["--steps", "0"], "0 denoising steps"), (["--frames", "401"], "397 at most"), (["--shift", "-1"], "shift of -1")],
+)
+def test_impossible_settings_are_said_before_loading(
+    flags: list[str],
+    words: str,
+    official: Path,
+    inputs: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ScopeFolder, "dit", None)
+    assert words in refused(command(official, inputs, *flags), inputs["out"], capsys)
+
+
 def test_nothing_is_overwritten_without_force(
     official: Path, inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
