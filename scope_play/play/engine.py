@@ -202,9 +202,11 @@ class Engine:
         world = open_world()
         self._world = world
         self._say(Phase.WARMING, f"Warming up {name}", world.spec)
-        with world.start() as session:
-            session.step(np.zeros((world.spec.frames_per_chunk, ROW_WIDTH), np.float32))
-            picture = session.first_frame
+        spec, picture = world.spec, _own_picture(world)
+        with world.start(
+            np.full((spec.height, spec.width, 3), 127, np.uint8) if picture is None else picture
+        ) as session:
+            session.step(np.zeros((spec.frames_per_chunk, ROW_WIDTH), np.float32))
         self._say(Phase.READY, f"{name} is ready.", world.spec)
         self._put(Loaded(world.spec, picture))
 
@@ -283,6 +285,15 @@ class Engine:
         with self._changed:
             self._outbox.append(event)
             self._changed.notify_all()
+
+
+def _own_picture(world: World) -> np.ndarray | None:
+    """The first frame of the world's own scene; None if it has none and always needs a picture."""
+    try:
+        with world.start() as session:
+            return session.first_frame
+    except ScopeError:
+        return None
 
 
 def _sentence(error: BaseException, phase: Phase) -> str:

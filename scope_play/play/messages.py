@@ -79,10 +79,10 @@ Command: TypeAlias = Load | Begin | SetPrompt | GoBack | Leave
 
 @dataclass(frozen=True)
 class Loaded:
-    """A world is ready; `picture` is the first frame of its own scene, uint8 (H, W, 3)."""
+    """A world is ready; `picture` is the first frame of its own scene, uint8 (H, W, 3), if it has one."""
 
     spec: WorldSpec
-    picture: np.ndarray
+    picture: np.ndarray | None
 
 
 @dataclass(frozen=True)

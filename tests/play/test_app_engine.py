@@ -195,6 +195,24 @@ def test_a_bad_picture_keeps_the_world(make_engine: Callable[..., Engine], tmp_p
     assert isinstance(next_event(engine), Opened)
 
 
+def test_a_world_without_a_scene_of_its_own_asks_for_a_picture(make_engine: Callable[..., Engine]) -> None:
+    class Bare(FakeWorld):
+        def start(self, image: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if image is None:
+                raise ScopeError("this world has no scene of its own; give a start image")
+            return super().start(image, *args, **kwargs)
+
+    engine = make_engine()
+    engine.post(Load("bare", lambda: Bare()))  # type: ignore[arg-type, return-value]
+    loaded = next_event(engine)
+    assert isinstance(loaded, Loaded)
+    assert loaded.picture is None
+    engine.post(Begin())
+    assert next_event(engine) == Failed("this world has no scene of its own; give a start image", False)
+    engine.post(Begin(np.zeros((48, 80, 3), np.uint8)))
+    assert isinstance(next_event(engine), Opened)
+
+
 def test_a_refused_prompt_does_not_end_the_game(make_engine: Callable[..., Engine]) -> None:
     class Mute(FakeWorld):
         def start(self, *args: Any, **kwargs: Any) -> Any:

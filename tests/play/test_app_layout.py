@@ -149,3 +149,18 @@ def test_a_small_frame_is_enlarged_without_a_shift_or_a_change_of_colour() -> No
     np.testing.assert_allclose(shown[300, 1100], (10, 60, 240), atol=2)
     border = int(np.argmax(shown[300, :, 2] > 125))
     assert abs(border - 640) <= 8
+
+
+def test_shipped_scenes_are_pictures_with_names() -> None:
+    from scope_play.play.scenes import OWN, preview, shipped_scenes
+
+    scenes = shipped_scenes("nano")
+    assert scenes[0] is OWN
+    assert len(scenes) >= 4
+    assert "Drum in the sun" in {scene.name for scene in scenes}
+    for scene in scenes[1:]:
+        assert scene.path is not None
+        picture = preview(scene.path)
+        assert picture is not None
+        assert picture.shape == (96, 160, 3)
+    assert shipped_scenes("unknown")[0] is OWN
