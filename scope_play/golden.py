@@ -1,4 +1,4 @@
-"""Reading folders of golden vectors: an `index.json` of cases, with inputs, outputs and weights as safetensors."""
+"""Golden vectors: folders with an `index.json` of cases, inputs, outputs and weights, and comparisons with them."""
 
 from __future__ import annotations
 
@@ -78,3 +78,24 @@ class GoldenFolder:
             raise ScopeError(f"There is no {path}, which the index names; copy the folder again.") from error
         except (OSError, SafetensorError) as error:
             raise ScopeError(f"{path} is not a readable safetensors file ({error}); copy the folder again.") from error
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: the largest absolute difference found in `quantity`, and the largest allowed."""
+
+    case: str
+    quantity: str
+    error: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.limit  # NaN does not pass
+
+
+def largest_difference(ours: Tensor, golden: Tensor) -> float:
+    """Largest absolute difference; infinite where the shapes differ."""
+    if ours.shape != golden.shape:
+        return float("inf")
+    return float((ours.double() - golden.double()).abs().max())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
-    from scope_play.verify import Check
+    from scope_play.golden import Check
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

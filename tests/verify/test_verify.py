@@ -13,7 +13,7 @@ from torch import Tensor
 from scope_play import verify
 from scope_play.cli import main
 from scope_play.errors import ScopeError
-from scope_play.golden import GoldenFolder
+from scope_play.golden import Check, GoldenFolder, largest_difference
 from scope_play.model.action import ActionModule, window_rows
 from scope_play.model.config import ActionConfig
 from scope_play.model.layers import RMSNorm
@@ -97,8 +97,8 @@ def test_precision_selects_cases(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_not_a_number_does_not_pass() -> None:
     nan = torch.tensor([float("nan")])
-    assert not verify.Check("a", "b", verify.largest_difference(nan, nan), 1.0).passed
-    assert verify.largest_difference(torch.zeros(2), torch.zeros(3)) == float("inf")
+    assert not Check("a", "b", largest_difference(nan, nan), 1.0).passed
+    assert largest_difference(torch.zeros(2), torch.zeros(3)) == float("inf")
 
 
 def test_broken_folders_are_refused_in_one_sentence(small: Path, tmp_path: Path) -> None:
