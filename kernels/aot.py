@@ -8,6 +8,7 @@ cuobjdump. Compiled kernels stay in Triton's cache, so a second run is a matter 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -31,6 +32,10 @@ COUNTS = {"valid_count", "pixels", "tokens", "rows"}
 
 POINTERS = {"cos_ptr": "*fp32", "sin_ptr": "*fp32", "valid_ptr": "*i32", "data_ptr": "*i8", "weight_scale_ptr": "*fp32"}
 """Types of the pointers that are not the model's."""
+
+WIDE_COPY = "cp.async.cg"
+WIDE_LOADS = (".v4.b32", ".v2.b64", ".v8.b32", ".v4.b64")
+"""PTX that moves 16 bytes a thread or more; cp.async.cg knows no other size."""
 
 
 @dataclass(frozen=True)
@@ -135,16 +140,14 @@ def compile_case(name: str, capability: int) -> Resources:
     compiled = triton.compile(
         source(case), target=GPUTarget("cuda", capability, 32), options={"num_warps": case.launch.num_warps}
     )
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    reader = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
         binary.write(compiled.asm["cubin"])
         binary.flush()
-        usage, code = (
-            subprocess.run([str(tools / tool), *flags, binary.name], capture_output=True, text=True, check=True).stdout
-            for tool, *flags in (("cuobjdump", "--dump-resource-usage"), ("nvdisasm", "-c"))
-        )
+        command = [str(reader), "--dump-resource-usage", binary.name]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     figures = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
-    loads = re.findall(r"\b(LDG(?:STS)?\.\S+)", code)
+    loads = re.findall(r"\b(?:ld\.global|cp\.async\.c[ag]\.shared\.global)\S*", compiled.asm["ptx"])
     return Resources(
         name,
         capability,
@@ -152,7 +155,7 @@ def compile_case(name: str, capability: int) -> Resources:
         figures["REG"],
         figures["STACK"] + figures["LOCAL"],
         compiled.metadata.shared,
-        sum(".128" in load for load in loads),
+        sum(load.startswith(WIDE_COPY) or load.endswith(WIDE_LOADS) for load in loads),
         len(loads),
     )
 
@@ -183,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scope_play.kernels.aot", description=__doc__.splitlines()[0])
     parser.add_argument("--sm", type=int, nargs="+", choices=SHARED_LIMIT, default=list(SHARED_LIMIT))
     parser.add_argument("--only", default="", help="compile only the cases whose name contains this")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
     if INTERPRET:
         raise ScopeError("TRITON_INTERPRET is set, so nothing would be compiled; unset it and run again")

@@ -1,7 +1,8 @@
 """`scope-play bench decode`: the latent decoders, one latent frame (four video frames, 200 ms of play) at a time.
 
-`wan` is the released Wan2.2 decoder's size, `wan-small` the same network at a quarter of the width, `taew2_2` the public
-tiny decoder for Wan2.2's latents, `tiny` nano's. The weights are random: they cost the same. Operations are counted on the same modules without numbers (meta device).
+`wan` is the released Wan2.2 decoder's size, `wan-small` the same network at a quarter of the width, `taew2_2` the
+public tiny decoder for Wan2.2's latents, `tiny` nano's. The weights are random: they cost the same. Operations are
+counted on the same modules without numbers (meta device).
 """
 
 from __future__ import annotations
