@@ -44,7 +44,9 @@ class NativeConfig:
 
 
 def untrained_nano_config() -> NativeConfig:
-    return NativeConfig(NANO, TinyVAEConfig(), StreamConfig(window=12), NANO_SIZE, trained=False)
+    codec = TinyVAEConfig()
+    network = replace(NANO, in_channels=codec.latent_channels, out_channels=codec.latent_channels)
+    return NativeConfig(network, codec, StreamConfig(window=12), NANO_SIZE, trained=False)
 
 
 def parse_native_config(values: Mapping[str, Any], where: str) -> NativeConfig:
@@ -142,8 +144,10 @@ def load_native(
     config = parse_native_config(opened.config, str(folder / "config.json"))
     network = opened.world(lambda: DiT(config.world), dtype, device)
     codec = opened.codec(lambda: TinyVAE(config.codec), dtype, device)
-    identity = {"model": name, "sha256": opened.sha256()}
-    return build_world(network, codec, config, name, identity, device, dtype, overrides, folder / FIRST_SCENE)
+    identity = {"model": name if folder == nano_folder() else str(folder.resolve()), "sha256": opened.sha256()}
+    picture = folder / FIRST_SCENE
+    scene = picture if picture.is_file() else None
+    return build_world(network, codec, config, name, identity, device, dtype, overrides, scene)
 
 
 def load_official(folder: Path, device: torch.device, dtype: torch.dtype, overrides: Mapping[str, Any]) -> World:
@@ -161,7 +165,7 @@ def load_official(folder: Path, device: torch.device, dtype: torch.dtype, overri
         stream,
         size=OFFICIAL_SIZE,
         name=folder.resolve().name,
-        identity={"model": folder.resolve().name, "sha256": opened.sha256()},
+        identity={"model": str(folder.resolve()), "sha256": opened.sha256()},
         prompt_reader=read,
         negative_prompt=DEFAULT_NEGATIVE_PROMPT,
         default_image=lambda: draw_first_scene(OFFICIAL_SIZE),

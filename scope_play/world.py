@@ -71,7 +71,7 @@ class PromptReader(Protocol):
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """What a world takes and gives. Sizes in pixels; steps, window and sink as in StreamConfig."""
+    """What a world takes and gives. Sizes in pixels; from `steps` on as in StreamConfig."""
 
     name: str
     height: int
@@ -85,6 +85,10 @@ class WorldSpec:
     sink: int
     precision: str
     device: str
+    shift: float = 1.0
+    mode: str = "cached"
+    guidance: float = 1.0
+    action_guidance: float = 1.0
     fps: int = FPS
     buttons: tuple[str, ...] = BUTTONS
     axes: tuple[str, ...] = AXES
@@ -166,6 +170,10 @@ class World:
             sink=stream.sink,
             precision={torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype],
             device=str(self.device),
+            shift=stream.shift,
+            mode=stream.mode,
+            guidance=stream.guidance,
+            action_guidance=stream.action_guidance,
         )
 
     @classmethod
@@ -176,7 +184,9 @@ class World:
         device: str | None = None,
         precision: str | None = None,
         steps: int | None = None,
+        shift: float | None = None,
         window: int | None = None,
+        sink: int | None = None,
         chunk: int | None = None,
         guidance: float | None = None,
         action_guidance: float | None = None,
@@ -190,7 +200,9 @@ class World:
 
         changes = {
             "steps": steps,
+            "shift": shift,
             "window": window,
+            "sink": sink,
             "chunk": chunk,
             "guidance": guidance,
             "action_guidance": action_guidance,

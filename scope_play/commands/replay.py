@@ -134,7 +134,12 @@ def _open_like(clip: Clip, model: str | None, device: str | None) -> World:
         device=device or (recorded if available else None),
         precision=header.model.precision,
         steps=header.model.steps,
+        shift=header.model.shift,
         window=header.model.window,
+        sink=header.model.sink,
+        mode=header.model.mode,
+        guidance=header.model.guidance,
+        action_guidance=header.model.action_guidance,
         chunk=header.frames_per_chunk // FRAMES_PER_LATENT,
     )
 

@@ -36,6 +36,10 @@ class ModelSetup:
     steps: int
     window: int
     sink: int
+    shift: float
+    mode: str
+    guidance: float
+    action_guidance: float
     precision: str
     device: str
 
@@ -48,6 +52,10 @@ class ModelSetup:
             steps=spec.steps,
             window=spec.window,
             sink=spec.sink,
+            shift=spec.shift,
+            mode=spec.mode,
+            guidance=spec.guidance,
+            action_guidance=spec.action_guidance,
             precision=spec.precision,
             device=spec.device,
         )

@@ -31,6 +31,10 @@ class FakeSpec:
     sink: int = 1
     precision: str = "fp32"
     device: str = "cpu"
+    shift: float = 1.0
+    mode: str = "cached"
+    guidance: float = 1.0
+    action_guidance: float = 1.0
 
 
 @dataclass(frozen=True)
