@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scope_play.downloads import resolve_model
 from scope_play.errors import ScopeError
 from scope_play.images import read_image
+from scope_play.memory import FreeMemory, official_stream_need, require_stream
+from scope_play.model.cache import CacheConfig
 from scope_play.model.config import NANO, DiTConfig
 from scope_play.model.dit import DiT
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
@@ -104,7 +107,7 @@ def load_world(model: str | Path, *, device: str | None, precision: str | None, 
     """See `World.load`. `overrides` are StreamConfig fields that win over the folder's own."""
     where = pick_device(device)
     if str(model) != "nano":
-        folder = Path(model)
+        folder = Path(resolve_model(model))
         if not folder.is_dir():
             raise ScopeError(f"there is no model {str(model)!r}; give 'nano' or a folder of weights")
         if is_native(folder):
@@ -159,6 +162,9 @@ def load_official(folder: Path, device: torch.device, dtype: torch.dtype, overri
         return library.embed([prompt], device)[prompt]
 
     stream = replace(StreamConfig(**OFFICIAL_STREAM), **overrides)
+    need = official_stream_need(opened.dit_config, opened.vae_config, OFFICIAL_SIZE, dtype, chunk=stream.chunk)
+    cache = CacheConfig(stream.window, stream.chunk + 1, stream.sink)
+    require_stream(need, FreeMemory.now(device), cache)
     return World(
         opened.dit(dtype, device).requires_grad_(False),
         opened.vae(dtype, device),

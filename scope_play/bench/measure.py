@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -36,10 +37,11 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Tracks the storages alive that were made while it is on."""
+    """Tracks the storages alive that were made while it is on; those in `owned` do not count."""
 
-    def __init__(self) -> None:
+    def __init__(self, owned: set[int]) -> None:
         super().__init__()
+        self.owned = owned
         self.live: dict[int, int] = {}
         self.peak = 0
 
@@ -47,17 +49,20 @@ class _LiveBytes(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                key = storage._cdata
-                if key not in self.live:
-                    self.live[key] = storage.nbytes()
-                    weakref.finalize(storage, self.live.pop, key, None)
+                self.note(tensor.untyped_storage())
         self.peak = max(self.peak, sum(self.live.values()))
         return result
 
+    def note(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self.live and key not in self.owned:
+            self.live[key] = storage.nbytes()
+            weakref.finalize(storage, self.live.pop, key, None)
 
-def peak_bytes(function: Callable[[], object]) -> int:
-    """Largest sum of tensor storages alive at once that `function` made, its result included."""
-    with _LiveBytes() as tracker:
+
+def peak_live_bytes(module: nn.Module, function: Callable[[], object]) -> int:
+    """Largest sum of storages alive at once that `function` made; those of `module`'s parameters do not count."""
+    tracker = _LiveBytes({parameter.untyped_storage()._cdata for parameter in module.parameters()})
+    with tracker:
         function()
     return tracker.peak

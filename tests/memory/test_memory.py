@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from scope_play.bench.measure import peak_live_bytes
 from scope_play.errors import ScopeError
 from scope_play.memory import (
     GIB,
@@ -34,7 +35,6 @@ from scope_play.model.vae import WanVAE
 from scope_play.model.vae_config import WAN22_VAE, VAEConfig
 from scope_play.model.vae_network import VAENetwork
 from scope_play.sampling.offline import ClipShape
-from tests.helpers.live_bytes import peak_live_bytes
 
 SMALL = DiTConfig(dim=48, layers=3, heads=2, ffn_dim=64, in_channels=4, out_channels=4, text_dim=8, freq_dim=16)
 
