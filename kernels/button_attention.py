@@ -27,9 +27,9 @@ from scope_play.kernels.launch import (
 )
 from scope_play.kernels.shapes import ChunkShape, Rotation, Valid, chunk_shape
 from scope_play.kernels.triton_primitives import INTERPRET, attend, rotate_pairs, round_to, rows_rstd, scale_by_weight
+from scope_play.kernels.tuning import Cut
 
-ROWS = 4
-STAGES = 3
+DEFAULT_CUT = Cut()
 
 
 @triton.jit(do_not_specialize=["valid_count"])
@@ -98,20 +98,20 @@ def button_attention_kernel(
     tl.store(out_ptr + row[:, None, None] * C + column[None, :, :], mixed.to(DTYPE), mask=mask)
 
 
-def plan(shape: ChunkShape, *, valid_on_device: bool = True) -> Launch:
-    heads, padded, warps = head_tile(shape)
+def plan(shape: ChunkShape, *, valid_on_device: bool = True, cut: Cut = DEFAULT_CUT) -> Launch:
+    heads, padded, warps = head_tile(shape, cut.tile)
     constants = {
-        "ROWS": ROWS,
+        "ROWS": cut.rows,
         "HEADS": shape.heads,
         "D": shape.head_dim,
         "HB": heads,
         "DP": padded,
         "BLOCK_C": ceil_power_of_2(shape.width),
-        "STAGES": STAGES,
+        "STAGES": cut.stages,
         "VALID_ON_DEVICE": valid_on_device,
         "INTERPRET": INTERPRET,
     }
-    blocks = triton.cdiv(shape.latents * shape.tokens, ROWS)
+    blocks = triton.cdiv(shape.latents * shape.tokens, cut.rows)
     return Launch((blocks, triton.cdiv(shape.heads, heads), shape.batch), constants, warps)
 
 
@@ -124,6 +124,7 @@ def button_attention(
     valid: Valid,
     *,
     eps: float = 1e-6,
+    cut: Cut = DEFAULT_CUT,
 ) -> Tensor:
     """See the twin in `button_attention_torch`, which this equals. No host synchronisation; no gradients."""
     refuse_grad(q, q_weight)
@@ -132,7 +133,7 @@ def button_attention(
     q, q_row = token_rows(q)
     cos, sin = angle_table(rotation, shape.latents, shape.head_dim)
     valid_tensor, valid_count, on_device = valid_arguments(valid, out)
-    launch = plan(shape, valid_on_device=on_device)
+    launch = plan(shape, valid_on_device=on_device, cut=cut)
     button_attention_kernel[launch.grid](
         q,
         q_weight,

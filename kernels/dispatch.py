@@ -11,6 +11,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from scope_play.errors import ScopeError
@@ -18,6 +19,8 @@ from scope_play.errors import ScopeError
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from scope_play.kernels.tuning import Cut
 
 VARIABLE = "SCOPE_PLAY_KERNELS"
 SETTINGS = ("auto", "triton", "torch")
@@ -49,7 +52,8 @@ def select(device: torch.device | str, dtype: torch.dtype, *, heads: int, head_d
     """
     obstacle = triton_obstacle(device, dtype, heads=heads, head_dim=head_dim, latents=latents)
     if _backend(obstacle) == "triton":
-        return triton_kernels("Triton's interpreter" if _interpreting() else f"{VARIABLE}={_setting()}")
+        reason = "Triton's interpreter" if _interpreting() else f"{VARIABLE}={_setting()}"
+        return triton_kernels(reason, *tuned_cuts(device, dtype, heads, head_dim, latents))
     if _setting() == "torch":
         return torch_kernels(f"{VARIABLE}=torch")
     return torch_kernels(obstacle or "Triton is interpreting, which only serves tests")
@@ -151,10 +155,35 @@ def torch_kernels(reason: str) -> Kernels:
     return Kernels("torch", reason, pixel_attention, button_attention, norm_rope, modulate, gate_add, action_fuse)
 
 
-def triton_kernels(reason: str) -> Kernels:
+def triton_kernels(reason: str, pixel_cut: Cut, button_cut: Cut) -> Kernels:
     from scope_play.kernels.button_attention import button_attention
     from scope_play.kernels.modulate import action_fuse, gate_add, modulate
     from scope_play.kernels.norm_rope import norm_rope
     from scope_play.kernels.pixel_attention import pixel_attention
 
-    return Kernels("triton", reason, pixel_attention, button_attention, norm_rope, modulate, gate_add, action_fuse)
+    pixels, buttons = partial(pixel_attention, cut=pixel_cut), partial(button_attention, cut=button_cut)
+    return Kernels("triton", reason, pixels, buttons, norm_rope, modulate, gate_add, action_fuse)
+
+
+def tuned_cuts(
+    device: torch.device | str, dtype: torch.dtype, heads: int, head_dim: int, latents: int
+) -> tuple[Cut, Cut]:
+    """How this GPU's table cuts pixel and button attention, the defaults where it does not say."""
+    from scope_play.kernels.tuning import TUNED, Cut, load_table, table_path
+
+    table = load_table(table_path())
+    keys = (tuning_entry(kernel, device, dtype, heads, head_dim, latents) for kernel in TUNED)
+    pixels, buttons = (table.get(key, Cut()) for key in keys)
+    return pixels, buttons
+
+
+def tuning_entry(
+    kernel: str, device: torch.device | str, dtype: torch.dtype, heads: int, head_dim: int, latents: int
+) -> str:
+    import torch
+
+    from scope_play.kernels.tuning import entry
+
+    device = torch.device(device)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return entry(kernel, gpu, str(dtype).removeprefix("torch."), heads, head_dim, latents)

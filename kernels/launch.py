@@ -10,9 +10,6 @@ from torch import Tensor
 
 from scope_play.kernels.shapes import ChunkShape, Rotation, Valid
 
-TILE = 1024
-"""Elements of one cache slot that a program takes: 16 bytes for each of 128 threads in 16-bit types."""
-
 
 @dataclass(frozen=True)
 class Launch:
@@ -27,10 +24,13 @@ def ceil_power_of_2(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def head_tile(shape: ChunkShape) -> tuple[int, int, int]:
-    """(heads a program takes, padded head size, warps). Every thread then holds 8 neighbouring elements of one head."""
+def head_tile(shape: ChunkShape, tile: int) -> tuple[int, int, int]:
+    """(heads a program takes, padded head size, warps) for `tile` elements of a cache slot a program.
+
+    Every thread holds 8 neighbouring elements of one head: 16 bytes in 16-bit types.
+    """
     padded = ceil_power_of_2(shape.head_dim)
-    heads = min(ceil_power_of_2(shape.heads), max(1, TILE // padded))
+    heads = min(ceil_power_of_2(shape.heads), max(1, tile // padded))
     return heads, padded, max(1, heads * padded // 256)
 
 

@@ -34,8 +34,9 @@ from scope_play.kernels.launch import (
 )
 from scope_play.kernels.shapes import ChunkShape, Rotation, Valid, chunk_shape
 from scope_play.kernels.triton_primitives import INTERPRET, attend, rotate_pairs, round_to, rows_rstd, scale_by_weight
+from scope_play.kernels.tuning import Cut
 
-STAGES = 3
+DEFAULT_CUT = Cut()
 
 
 @triton.jit(do_not_specialize=["valid_count"])
@@ -131,8 +132,8 @@ def pixel_attention_kernel(
     tl.store(out_ptr + row[:, None, None] * C + column[None, :, :], mixed.to(DTYPE), mask=chunk_mask)
 
 
-def plan(shape: ChunkShape, *, write: bool = True, valid_on_device: bool = True) -> Launch:
-    heads, padded, warps = head_tile(shape)
+def plan(shape: ChunkShape, *, write: bool = True, valid_on_device: bool = True, cut: Cut = DEFAULT_CUT) -> Launch:
+    heads, padded, warps = head_tile(shape, cut.tile)
     constants = {
         "N": shape.latents,
         "NP": ceil_power_of_2(shape.latents),
@@ -141,7 +142,7 @@ def plan(shape: ChunkShape, *, write: bool = True, valid_on_device: bool = True)
         "HB": heads,
         "DP": padded,
         "BLOCK_C": ceil_power_of_2(shape.width),
-        "STAGES": STAGES,
+        "STAGES": cut.stages,
         "WRITE": write,
         "VALID_ON_DEVICE": valid_on_device,
         "INTERPRET": INTERPRET,
@@ -162,6 +163,7 @@ def pixel_attention(
     *,
     eps: float = 1e-6,
     write: bool = True,
+    cut: Cut = DEFAULT_CUT,
 ) -> Tensor:
     """See the twin in `pixel_attention_torch`, which this equals. No host synchronisation; no gradients."""
     refuse_grad(q, k, v, q_weight, k_weight)
@@ -170,7 +172,7 @@ def pixel_attention(
     (q, q_row), (k, k_row), (v, v_row) = token_rows(q), token_rows(k), token_rows(v)
     cos, sin = angle_table(rotation, shape.latents, shape.head_dim)
     valid_tensor, valid_count, on_device = valid_arguments(valid, out)
-    launch = plan(shape, write=write, valid_on_device=on_device)
+    launch = plan(shape, write=write, valid_on_device=on_device, cut=cut)
     pixel_attention_kernel[launch.grid](
         q,
         k,

@@ -20,6 +20,7 @@ from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
     from rich.table import Table
     from torch import Tensor
 
@@ -164,6 +165,29 @@ def known_gpu(device: torch.device) -> Gpu | None:
     return next((gpu for key, gpu in GPUS.items() if key in name), None)
 
 
+def tune(
+    shape: Shape, inputs: list[Inputs], device: torch.device, dtype: torch.dtype, repeats: int, console: Console
+) -> None:
+    """Times every candidate cut of the attentions and adds the best to the user's table."""
+    from scope_play.bench.timing import median_and_p95, time_calls
+    from scope_play.kernels.dispatch import torch_kernels, triton_kernels, tuning_entry
+    from scope_play.kernels.tuning import TUNED, Cut, fastest, save_table, table_path
+
+    found = {}
+    for position, name in enumerate(TUNED):
+
+        def seconds(cut: Cut, position: int = position) -> float:
+            fused = triton_kernels("tuning", cut, cut)
+            case = cases(shape, inputs, fused, torch_kernels("tuning"), dtype.itemsize)[position]
+            times = time_calls({"triton": case.run["triton"]}, device, repeats, calls=len(inputs))
+            return median_and_p95(times["triton"])[0]
+
+        best, times = fastest(name, seconds)
+        console.print(f"{name}: {best}, {times[Cut()] / times[best]:.2f} times the default's speed")
+        found[tuning_entry(name, device, dtype, shape.heads, shape.head_dim, shape.latents)] = best
+    save_table(table_path(), found)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     from scope_play.bench.report import RESULTS
 
@@ -173,6 +197,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--device", help="cuda or cpu (default: the GPU if there is one)")
     parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], help="(default: bf16 on a GPU, fp32 on a CPU)")
+    parser.add_argument("--tune", action="store_true", help="first find the best cut of the attentions and keep it")
     parser.add_argument("--json", type=Path, nargs="?", const=RESULTS, help="also write kernels.json, to this folder")
 
 
@@ -193,17 +218,23 @@ def run(args: argparse.Namespace) -> int:
     tokens, heads, head_dim = SHAPES[args.model or ("scope" if on_gpu else "nano")]
     shape = Shape(tokens, heads, head_dim, args.chunk, args.window)
     chosen = select(device, dtype, heads=heads, head_dim=head_dim, latents=args.chunk)
-    fused = chosen if chosen.backend == "triton" else None
+    if args.tune and chosen.backend != "triton":
+        raise ScopeError(f"--tune needs the Triton kernels, but {chosen.reason}")
     size = 2 * (args.chunk + args.window) * tokens * shape.width * dtype.itemsize
     sets = math.ceil(CACHE_ESCAPE / size) if on_gpu else 2
     inputs = [Inputs(shape, device, dtype) for _ in range(sets)]
     gpu = known_gpu(device)
+    console = Console()
+    if args.tune:
+        with torch.inference_mode():
+            tune(shape, inputs, device, dtype, args.repeats, console)
+        chosen = select(device, dtype, heads=heads, head_dim=head_dim, latents=args.chunk)
+    fused = chosen if chosen.backend == "triton" else None
     results: list[Line] = []
     with torch.inference_mode():
         for case in cases(shape, inputs, fused, torch_kernels("the twin"), dtype.itemsize):
             results += lines(case, time_calls(case.run, device, args.repeats, calls=sets), gpu)
 
-    console = Console()
     console.print(f"{tokens} tokens, {heads} x {head_dim}, chunk {args.chunk}, window {args.window}, {dtype}, {device}")
     if fused is None:
         console.print(f"Triton is not timed: {chosen.reason}. These are the PyTorch twins.")

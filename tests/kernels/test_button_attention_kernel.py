@@ -8,16 +8,17 @@ from hypothesis import strategies as st
 from kernel_cases import Draw, assert_close, draws, on, poisoned_outputs
 
 from scope_play.kernels import button_attention_torch as twin
+from scope_play.kernels.tuning import Cut, candidates
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(draw=draws(shared=True), on_device=st.booleans())
-def test_equals_its_twin(device: torch.device, draw: Draw, on_device: bool) -> None:
+@given(draw=draws(shared=True), on_device=st.booleans(), cut=st.sampled_from(candidates("button_attention")))
+def test_equals_its_twin(device: torch.device, draw: Draw, on_device: bool, cut: Cut) -> None:
     from scope_play.kernels.button_attention import button_attention
 
     draw, rotation = on(draw, device), draw.rotation()
     k_cache, v_cache = draw.caches()
     inputs = (draw.q, draw.q_weight, rotation, k_cache, v_cache)
     with poisoned_outputs():
-        got = button_attention(*inputs, draw.valid_tensor() if on_device else draw.valid)
+        got = button_attention(*inputs, draw.valid_tensor() if on_device else draw.valid, cut=cut)
     assert_close(got, twin.button_attention(*inputs, draw.valid), draw.dtype)

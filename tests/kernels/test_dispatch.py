@@ -16,6 +16,7 @@ SCOPE = {"heads": 24, "head_dim": 128}
 def no_gpu_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Triton as it stands on a machine with an sm_90 GPU."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA H100")
     monkeypatch.setattr(dispatch, "_interpreting", lambda: False)
 
 
@@ -63,7 +64,7 @@ def test_scope_runs_on_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCOPE_PLAY_KERNELS", raising=False)
     kernels = select("cuda", torch.bfloat16, **SCOPE, latents=4)
     assert kernels.backend == "triton"
-    assert kernels.pixel_attention.__module__ == "scope_play.kernels.pixel_attention"
+    assert kernels.norm_rope.__module__ == "scope_play.kernels.norm_rope"
 
 
 def test_describe_tells_the_choice_and_the_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 from kernel_cases import Draw, assert_close, draws, on, poisoned_outputs
 
 from scope_play.kernels import pixel_attention_torch as twin
+from scope_play.kernels.tuning import Cut, candidates
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(draw=draws(), on_device=st.booleans())
-def test_equals_its_twin(device: torch.device, draw: Draw, on_device: bool) -> None:
+@given(draw=draws(), on_device=st.booleans(), cut=st.sampled_from(candidates("pixel_attention")))
+def test_equals_its_twin(device: torch.device, draw: Draw, on_device: bool, cut: Cut) -> None:
     from scope_play.kernels.pixel_attention import pixel_attention
 
     draw, rotation = on(draw, device), draw.rotation()
     (k_cache, v_cache), (k_twin, v_twin) = draw.caches(), draw.caches()
     inputs = (draw.q, draw.k, draw.v, draw.q_weight, draw.k_weight, rotation)
     with poisoned_outputs():
-        got = pixel_attention(*inputs, k_cache, v_cache, draw.valid_tensor() if on_device else draw.valid)
+        got = pixel_attention(*inputs, k_cache, v_cache, draw.valid_tensor() if on_device else draw.valid, cut=cut)
     want = twin.pixel_attention(*inputs, k_twin, v_twin, draw.valid)
     assert_close(got, want, draw.dtype)
     used = slice(0, draw.valid)
