@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -42,8 +43,10 @@ def _shade(x: np.ndarray, y: np.ndarray, config: ArenaConfig) -> np.ndarray:
     return lit / len(_PENUMBRA)
 
 
+@functools.cache
 def bake_floor(config: ArenaConfig) -> np.ndarray:
-    """The floor's colour at texel centres: float32 (texels, texels, 3), rows along y. Read it bilinearly."""
+    """The floor's colour at texel centres: float32 (texels, texels, 3), rows along y. Read it bilinearly, never write:
+    all renderers of a config share it."""
     court, look = config.map, config.look
     count = int(court.size * config.floor_texels)
     places = (np.arange(count) + 0.5) / config.floor_texels

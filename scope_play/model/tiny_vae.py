@@ -234,13 +234,22 @@ class DecoderStream:
 
 
 def principal_components(patches: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """PCA of patches (N, 3072) -> the `count` strongest components (count, 3072), mean (3072,), deviations (count,)."""
+    """PCA of patches (N, 3072) -> the `count` strongest components (count, 3072), mean (3072,), deviations (count,).
+
+    Raises ValueError when there are no more patches than components.
+    """
+    samples, width = patches.shape
+    if samples <= count:
+        raise ValueError(f"{count} components need more than {count} patches, got {samples}")
     mean = patches.mean(dim=0)
-    centred = patches - mean
-    covariance = (centred.T @ centred).double() / max(1, len(patches) - 1)
-    values, vectors = torch.linalg.eigh(covariance)
-    components = vectors[:, -count:].flip(1).T.float().contiguous()
-    return components, mean, values[-count:].flip(0).clamp_min(0).sqrt().float()
+    centred = (patches - mean) / (samples - 1) ** 0.5
+    if samples < width:  # the smaller of the two Gram matrices has the same eigenvalues
+        values, vectors = torch.linalg.eigh((centred @ centred.T).double())
+        components = F.normalize(vectors[:, -count:].T.float() @ centred)
+    else:
+        values, vectors = torch.linalg.eigh((centred.T @ centred).double())
+        components = vectors[:, -count:].T.float()
+    return components.flip(0).contiguous(), mean, values[-count:].flip(0).clamp_min(0).sqrt().float()
 
 
 def to_patches(chunks: Tensor) -> Tensor:

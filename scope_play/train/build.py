@@ -36,6 +36,7 @@ NANO_WORLD = DiTConfig(
     text_dim=None,
     causal=True,
     prediction="clean",
+    from_previous=True,
 )
 KINDS = ("autoencoder", "world", "student")
 

@@ -60,7 +60,7 @@ class ArenaSource:
     seed: int = 0
     height: int = 96
     width: int = 160
-    threads: int | None = None
+    threads: int = 1
 
     def clips(self, batch: int, latents: int, purpose: str, step: int) -> Clips:
         from scope_play.arena import sample_clip

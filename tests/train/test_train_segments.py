@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -41,10 +43,11 @@ def test_impossible_segments_are_refused() -> None:
         Segment(2, 2, 4)
 
 
-def test_one_training_pass_predicts_what_streaming_would() -> None:
+@pytest.mark.parametrize("from_previous", [False, True])
+def test_one_training_pass_predicts_what_streaming_would(from_previous: bool) -> None:
     """Self-forcing rests on this: with generated latents as context, the parallel pass repeats the rollout."""
     torch.manual_seed(0)
-    model = DiT(SMALL).eval()
+    model = DiT(replace(SMALL, from_previous=from_previous)).eval()
     frames, window = 9, 3
     buttons, sticks = (torch.rand(2, 4 * frames, 6) > 0.5).float(), torch.rand(2, 4 * frames, 4)
     first = torch.randn(2, 4, 4, 4)
@@ -57,7 +60,7 @@ def test_one_training_pass_predicts_what_streaming_would() -> None:
     inputs, timesteps = join(played[:, :, segment.contexts], noise, torch.ones(2, frames - 1))
     with torch.no_grad():
         velocity = model(inputs, timesteps, layout=segment.layout(window), buttons=buttons, sticks=sticks)
-    torch.testing.assert_close(noise - velocity[:, :, frames - 1 :], played[:, :, 1:], atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(noise - velocity[:, :, frames - 1 :], played[:, :, 1:], atol=1e-4, rtol=1e-4)
 
 
 def test_targets_do_not_see_each_other_or_the_future() -> None:

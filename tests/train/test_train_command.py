@@ -1,0 +1,113 @@
+"""`scope-play train` as it is typed: fine-tuning on recorded clips, and all of nano at a fraction of its size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_train_data import make_clip
+
+from scope_play import cli
+from scope_play.model.config import ActionConfig, DiTConfig
+from scope_play.train import checkpoint
+from scope_play.train.build import Options, clip_source, load_tiny
+from scope_play.train.export import export_native
+
+TINY_WORLD = DiTConfig(
+    dim=32,
+    layers=1,
+    heads=2,
+    ffn_dim=32,
+    in_channels=4,
+    out_channels=4,
+    patch=(1, 2, 2),
+    text_dim=None,
+    causal=True,
+    prediction="clean",
+    from_previous=True,
+)
+TINY_CODEC = {"latent_channels": 4, "decoder_widths": [8, 8, 8], "decoder_blocks": 1}
+SCOPE_LIKE = DiTConfig(
+    dim=32, layers=1, heads=2, ffn_dim=32, in_channels=4, out_channels=4, text_dim=None, action=ActionConfig()
+)
+SMALL_WAN = {"dim": 8, "dec_dim": 8, "z_dim": 4, "mean": [0.0] * 4, "std": [1.0] * 4}
+
+
+@pytest.fixture
+def sizes(tmp_path: Path) -> Path:
+    path = tmp_path / "sizes.json"
+    path.write_text(json.dumps({"world": TINY_WORLD.to_json(), "codec": TINY_CODEC}))
+    return path
+
+
+def scope_play(*words: object) -> int:
+    return cli.main([str(word) for word in words])
+
+
+def test_fine_tuning_a_scope_like_model_on_two_recorded_clips(tmp_path: Path) -> None:
+    for name, brightness in (("a", 30), ("b", 200)):
+        make_clip(tmp_path / "clips" / name, 22, brightness)
+    model = tmp_path / "scope.json"
+    model.write_text(json.dumps({"world": SCOPE_LIKE.to_json(), "wan_codec": SMALL_WAN}))
+    recipe = json.dumps({"clips": 2, "micro_batch": 1, "latents": 4, "window": 3})
+    common = ["--model", model, "--clips", tmp_path / "clips", "--size", 32, 64, "--recipe", recipe, "--precision", "fp32"]
+    assert scope_play("train", "world", "--out", tmp_path / "run", "--steps", 2, *common, "--no-sheets") == 0
+    resumed = ["--resume", tmp_path / "run", "--no-sheets"]
+    assert scope_play("train", "world", "--out", tmp_path / "run", "--steps", 3, *common, *resumed) == 0
+    step, tensors, values = checkpoint.load(tmp_path / "run")
+    assert step == 3
+    assert values["model"]["out_channels"] == 4
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
+    out = tmp_path / "nano"
+    words = ["train", "nano", "--model", sizes, "--size", 32, 64, "--steps", 6, "--no-sheets", "--threads", 2]
+    recipe = json.dumps({"clips": 2, "micro_batch": 1})
+    assert scope_play(*words, "--out", out, "--recipe", recipe) == 0
+    assert {child.name for child in out.iterdir()} == {"autoencoder", "world", "student", "weights"}
+    from scope_play.world import World
+
+    world = World.load(out / "weights")
+    assert (world.spec.height, world.spec.width, world.spec.trained, world.spec.steps) == (32, 64, True, 1)
+    with world.start(seed=1) as session:
+        chunk = session.step(np.zeros((4, 10), np.float32))
+    assert chunk.frames.shape == (4, 32, 64, 3)
+    before = checkpoint.load(out / "world")[0]
+    assert scope_play(*words, "--out", out, "--resume", out, "--recipe", recipe) == 0
+    assert checkpoint.load(out / "world")[0] == before
+
+
+def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, sizes: Path) -> None:
+    run = tmp_path / "ae"
+    words = ["train", "autoencoder", "--model", sizes, "--size", 32, 64, "--steps", 0, "--no-sheets"]
+    assert scope_play(*words, "--out", run) == 0
+    options = Options(codec=run, size=(32, 64))
+    codec = load_tiny(options, clip_source(options))
+    from scope_play.errors import ScopeError
+
+    with pytest.raises(ScopeError, match="not of a world"):
+        export_native(run, codec, tmp_path / "weights")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["world", "--steps", 1], "needs a codec"),
+        (["autoencoder"], "--minutes or --steps"),
+        (["autoencoder", "--steps", 1, "--recipe", "{"], "--recipe is not JSON"),
+        (["autoencoder", "--steps", 1, "--recipe", '{"speed": 1}'], "recipe does not fit"),
+        (["autoencoder", "--steps", 1, "--model", "missing.json"], "could not be read"),
+        (["world", "--steps", 1, "--codec", "nowhere"], "holds no checkpoint"),
+    ],
+)
+def test_mistakes_cost_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[object], sentence: str
+) -> None:
+    assert scope_play("train", *words, "--out", tmp_path / "run") == 2
+    complaint = capsys.readouterr().err
+    assert sentence in complaint
+    assert complaint.count("\n") == 1
