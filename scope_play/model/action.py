@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from scope_play.errors import ScopeError
 from scope_play.model.cache import KVMemory
 from scope_play.model.config import ActionConfig, DiTConfig
-from scope_play.model.layers import RMSNorm, Rotation, SinkView, attend, frames_to_tokens, rotate, split_heads
+from scope_play.model.layers import (
+    Attention,
+    RMSNorm,
+    Rotation,
+    SinkView,
+    attend,
+    frames_to_tokens,
+    rotate,
+    split_heads,
+)
 
 
 class ActionWindows(NamedTuple):
@@ -68,18 +77,8 @@ def window_rows(rows: Tensor, latents: int, config: ActionConfig) -> Tensor:
     return rows[:, index]
 
 
-class PixelAttention(nn.Module):
+class PixelAttention(Attention):
     """Self-attention of each spatial position over its own latent frames."""
-
-    def __init__(self, dim: int, heads: int, eps: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(dim, dim)
-        self.k = nn.Linear(dim, dim)
-        self.v = nn.Linear(dim, dim)
-        self.o = nn.Linear(dim, dim)
-        self.norm_q = RMSNorm(dim, eps)
-        self.norm_k = RMSNorm(dim, eps)
 
     def forward(self, x: Tensor, plan: TimePlan, memory: KVMemory | None) -> Tensor:
         """(B, F, S, C) -> (B, F, S, C)."""

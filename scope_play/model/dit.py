@@ -19,7 +19,7 @@ from scope_play.model.action import ActionCondition, ActionModule, ActionWindows
 from scope_play.model.cache import KVMemory, LayerMemory, StreamCache
 from scope_play.model.config import DiTConfig
 from scope_play.model.layers import (
-    RMSNorm,
+    Attention,
     Rotation,
     SinkView,
     attend,
@@ -60,20 +60,6 @@ class PassPlan(NamedTuple):
     token_mask: Tensor | None
     time: TimePlan
     conditions: list[ActionCondition | None]
-
-
-class Attention(nn.Module):
-    """Projections and norms of video self-attention and of text cross-attention."""
-
-    def __init__(self, dim: int, heads: int, eps: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(dim, dim)
-        self.k = nn.Linear(dim, dim)
-        self.v = nn.Linear(dim, dim)
-        self.o = nn.Linear(dim, dim)
-        self.norm_q = RMSNorm(dim, eps)
-        self.norm_k = RMSNorm(dim, eps)
 
 
 class VideoAttention(Attention):

@@ -71,6 +71,20 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).to(x.dtype)
 
 
+class Attention(nn.Module):
+    """Biased projections, and norms of queries and keys over the full width, before heads are split."""
+
+    def __init__(self, dim: int, heads: int, eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(dim, dim)
+        self.k = nn.Linear(dim, dim)
+        self.v = nn.Linear(dim, dim)
+        self.o = nn.Linear(dim, dim)
+        self.norm_q = RMSNorm(dim, eps)
+        self.norm_k = RMSNorm(dim, eps)
+
+
 class SinkView(NamedTuple):
     """How queries look at the first `keys` keys: with their own rotation `query`, shifted in time (see FrameLayout)."""
 
