@@ -191,7 +191,8 @@ class App:
         if self.flow.screen is not Screen.PLAY and self._steers(typing):
             for nav in self._steering.repeats(now):
                 self.flow.navigate(nav, now)
-        self.window.hold_mouse(self.flow.screen is Screen.PLAY and self.hub.device.backend == "keyboard")
+        playing = self.flow.screen is Screen.PLAY
+        self.window.set_mouse(hidden=playing, held=playing and self.hub.device.backend == "keyboard")
 
     def _steers(self, typing: bool) -> bool:
         """Whether the device in use moves through menus: not keys that are writing, nor a script that plays."""

@@ -143,7 +143,10 @@ def draw_start(target: pygame.Surface, theme: Theme, menu: Menu, shown: StartLoo
         theme.text(target, "untrained", (info.right, info.y + theme.px(4)), "small", look.ACCENT, "right")
     y = info.y + theme.line_height("title") + theme.px(2)
     spec = shown.spec
-    facts = f"{spec.width}x{spec.height}, {spec.fps} frames a second, {spec.steps} steps, {spec.device}" if spec else ""
+    facts = ""
+    if spec:
+        steps = "1 step" if spec.steps == 1 else f"{spec.steps} steps"
+        facts = f"{spec.width}x{spec.height}, {spec.fps} frames a second, {steps}, {spec.device}"
     for text, colour in ((facts, look.MUTED), (shown.status, look.ALERT if shown.alert else look.ACCENT)):
         if not text:
             continue

@@ -53,10 +53,11 @@ class Window:
     def present(self) -> None:
         pygame.display.flip()
 
-    def hold_mouse(self, held: bool) -> None:
-        """While playing with the mouse it is hidden and kept inside, so that it can turn without end."""
-        if pygame.mouse.get_visible() == held:
-            pygame.mouse.set_visible(not held)
+    def set_mouse(self, hidden: bool, held: bool) -> None:
+        """Hidden while playing; held inside the window while it plays too, so that it can turn without end."""
+        if pygame.mouse.get_visible() == hidden:
+            pygame.mouse.set_visible(not hidden)
+        if pygame.event.get_grab() != held:
             pygame.event.set_grab(held)
 
     def close(self) -> None:
