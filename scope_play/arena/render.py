@@ -2,6 +2,7 @@
 slice. `render_torch` draws the same picture with tensors; keep the two line by line alike.
 
 Every solid is upright, so a slice meets it in spans: its side, and its top or underside where the eye sees it.
+The kernels share one file because numba's cache notices changes only in the file of the function that is called.
 """
 
 from __future__ import annotations
