@@ -59,10 +59,12 @@ class KVMemory:
 
     def commit(self, source: list[int], target: list[int], to_sink: list[int], filled: int) -> None:
         """Keep latents of the tail: tail offset source[j] goes to slot target[j]; the first len(to_sink) are sinks."""
-        self.keys[:, target] = self.keys[:, source]
-        self.values[:, target] = self.values[:, source]
-        if to_sink:
-            self.sink_keys[:, to_sink] = self.keys[:, source[: len(to_sink)]]
+        # Slot by slot: an index made of a list would be copied to the device, and the host would wait for it.
+        for tail, slot in zip(source, target, strict=True):
+            self.keys[:, slot] = self.keys[:, tail]
+            self.values[:, slot] = self.values[:, tail]
+        for tail, slot in zip(source, to_sink, strict=False):
+            self.sink_keys[:, slot] = self.keys[:, tail]
         self.filled = filled
 
     def turn_sink(self, rotation: Rotation, filled: int) -> None:

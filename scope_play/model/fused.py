@@ -1,0 +1,138 @@
+"""A DiT rewritten for streaming: the numbers of `DiT.step` from the fused kernels, or from their twins."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from scope_play.kernels import Kernels
+from scope_play.kernels.attention import Attention, sdpa
+from scope_play.model.action import ActionWindows
+from scope_play.model.cache import StreamCache
+from scope_play.model.dit import Block, DiT, TextKV
+from scope_play.model.fused_block import FusedBlock, StepPlan
+from scope_play.model.layers import pixel_rotation, video_rotation
+
+
+class StepTime(NamedTuple):
+    """What the network makes of timesteps (B, n or 1): the modulation of every block, its own part included.
+
+    blocks (layers, 6, B, n or 1, 1, C); head (2, B, n or 1, 1, C).
+    """
+
+    timesteps: Tensor
+    blocks: Tensor
+    head: Tensor
+
+
+class FusedDiT(nn.Module):
+    """Streams like the DiT it is made from, which keeps working and shares its weights."""
+
+    modulation: Tensor
+    stick_weight: Tensor | None
+    stick_bias: Tensor | None
+
+    def __init__(self, network: DiT, kernels: Kernels, attention: Attention | None = None) -> None:
+        """`attention` computes the big attention over all visible tokens; by default PyTorch's own."""
+        super().__init__()
+        self.network = network
+        self.kernels = kernels
+        self.config = network.config
+        self.attention = attention or Attention("sdpa", sdpa)
+        sources = [cast(Block, block) for block in network.blocks]
+        self.blocks = nn.ModuleList(FusedBlock(block, kernels, self.attention) for block in sources)
+        self.register_buffer("modulation", torch.stack([block.modulation.detach()[0] for block in sources]))
+        # The stick halves of all mouse MLPs' first layers, one below the other: one product for a chunk.
+        firsts = [cast(nn.Linear, block.action_attn.mouse_mlp[0]) for block in sources if block.action_attn is not None]
+        halves = [(first.weight.detach()[:, self.config.dim :], first.bias.detach()) for first in firsts]
+        self.register_buffer("stick_weight", torch.cat([weight for weight, _ in halves]) if halves else None)
+        self.register_buffer("stick_bias", torch.cat([bias for _, bias in halves]) if halves else None)
+
+    def tokens_per_frame(self, height: int, width: int) -> int:
+        return self.network.tokens_per_frame(height, width)
+
+    def turn_sinks(self, cache: StreamCache) -> None:
+        self.network.turn_sinks(cache)
+
+    def text_keys(self, context: Tensor) -> list[TextKV]:
+        return self.network.text_keys(context)
+
+    def embed_time(self, timesteps: Tensor, frames: int) -> StepTime:
+        """(B, n or 1) timesteps in 0..1000 of n = `frames` latents. Made once, it serves every pass at that time."""
+        time = self.network.embed_time(timesteps, frames)
+        blocks = rearrange(self.modulation, "layers part c -> layers part 1 1 1 c") + rearrange(
+            time.modulation, "b n part c -> part b n 1 c"
+        )
+        head = rearrange(self.network.head.modulation, "1 part c -> part 1 1 1 c") + time.embedding[:, :, None]
+        return StepTime(timesteps, blocks, head)
+
+    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows) -> StepPlan:
+        """What all passes over the next chunk share; `latents` gives its shape alone.
+
+        The buttons' keys and values go into the cache's tail here: plan a chunk only when the one before is committed.
+        """
+        positions = torch.arange(cache.position, cache.position + latents.shape[2], device=latents.device)
+        head_dim = self.config.head_dim
+        along_time = pixel_rotation(positions, head_dim)
+        sticks = keep = None
+        if windows.sticks is not None and self.stick_weight is not None:
+            flat = windows.sticks.flatten(2)[:, :, None]
+            made = F.linear(flat, self.stick_weight, self.stick_bias)
+            sticks = rearrange(made, "b n 1 (layers c) -> layers b n 1 c", c=self.config.dim)
+        if windows.buttons is not None:
+            for block, memory in zip(self.blocks, cache.layers, strict=True):
+                action = cast(FusedBlock, block).action_attn
+                if action is not None and memory.buttons is not None:
+                    action.write_buttons(windows.buttons, along_time, memory.buttons)
+        if windows.keep is not None:
+            keep = windows.keep.to(latents.dtype)[:, None, None, None].repeat(1, 1, 1, self.config.dim)
+        grid = self.network.grid(latents)
+        return StepPlan(
+            video_rotation(positions, *grid, head_dim), along_time, sticks, windows.buttons is not None, keep
+        )
+
+    def step(
+        self,
+        latents: Tensor,
+        time: Tensor | StepTime,
+        cache: StreamCache,
+        plan: ActionWindows | StepPlan,
+        *,
+        text_cache: list[TextKV] | None = None,
+    ) -> Tensor:
+        """As `DiT.step`."""
+        if isinstance(plan, ActionWindows):
+            plan = self.plan_chunk(latents, cache, plan)
+        if isinstance(time, Tensor):
+            time = self.embed_time(time.to(latents.dtype), latents.shape[2])
+        cache.in_flight = latents
+        return self.run(latents, self.network.previous(latents, cache), time, cache, plan, text_cache)
+
+    def run(
+        self,
+        latents: Tensor,
+        previous: Tensor | None,
+        time: StepTime,
+        cache: StreamCache,
+        plan: StepPlan,
+        text: list[TextKV] | None,
+    ) -> Tensor:
+        """The pass itself: nothing in it depends on values, and only the cache's tail changes."""
+        self.network.check_text(text)
+        x = self.network.embed_latents(latents, previous)
+        for index, block in enumerate(self.blocks):
+            x = block(
+                x,
+                time.blocks[index],
+                plan,
+                None if plan.sticks is None else plan.sticks[index],
+                None if text is None else text[index],
+                cache.layers[index],
+            )
+        head = self.network.head
+        output = head.head(self.kernels.modulate(x, *time.head, eps=head.eps))
+        return self.network.velocity(output, latents, previous, time.timesteps)
