@@ -72,9 +72,13 @@ def window_rows(rows: Tensor, latents: int, config: ActionConfig) -> Tensor:
     needed = max(1, config.frames_per_latent * (latents - 1))
     if rows.shape[1] < needed:
         raise ScopeError(f"{latents} latent frames need {needed} action rows, but {rows.shape[1]} were given; add rows")
-    first = torch.arange(latents, device=rows.device) * config.frames_per_latent - config.window_rows
-    index = (first[:, None] + torch.arange(config.window_rows, device=rows.device)).clamp(min=0)
-    return rows[:, index]
+    return windows_at(rows, torch.arange(latents, device=rows.device), config)
+
+
+def windows_at(rows: Tensor, index: Tensor, config: ActionConfig) -> Tensor:
+    """The windows of the latents `index` (F,) alone: (B, F, window rows, channels)."""
+    first = index * config.frames_per_latent - config.window_rows
+    return rows[:, (first[:, None] + torch.arange(config.window_rows, device=rows.device)).clamp(min=0)]
 
 
 class PixelAttention(Attention):

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
-from scope_play.model.action import ActionCondition, ActionModule, ActionWindows, TimePlan, window_rows
+from scope_play.model.action import ActionCondition, ActionModule, ActionWindows, TimePlan, window_rows, windows_at
 from scope_play.model.cache import KVMemory, LayerMemory, StreamCache
 from scope_play.model.config import DiTConfig
 from scope_play.model.layers import (
@@ -193,13 +193,13 @@ class DiT(nn.Module):
         Raises ScopeError when latents do not divide into patches, rows are too few, or the text is missing.
         """
         frames = latents.shape[2]
+        if windows is None:
+            windows = self._windows(buttons, sticks, action_keep, layout, frames)
         if layout is None:
             layout = block_causal(frames) if self.config.causal else bidirectional(frames)
         layout = layout.to(latents.device)
         if timestep_index is None:
             timestep_index = layout.timestep_index
-        if windows is None:
-            windows = self._windows(buttons, sticks, action_keep, layout.action_index)
         plan = self._plan(layout, self.grid(latents), windows)
         text = text_cache if text_cache is not None or context is None else self.text_keys(context)
         time = self.embed_time(timesteps.to(latents.dtype), frames, timestep_index)
@@ -316,17 +316,23 @@ class DiT(nn.Module):
         return (height // self.config.patch[1]) * (width // self.config.patch[2])
 
     def _windows(
-        self, buttons: Tensor | None, sticks: Tensor | None, keep: Tensor | None, action_index: Tensor
+        self,
+        buttons: Tensor | None,
+        sticks: Tensor | None,
+        keep: Tensor | None,
+        layout: FrameLayout | None,
+        frames: int,
     ) -> ActionWindows:
         action = self.config.action
-        if action is None or (buttons is None and sticks is None):
+        if action is None:
             return ActionWindows(None, None)
-        latents = int(action_index.max()) + 1
-        return ActionWindows(
-            None if sticks is None else window_rows(sticks, latents, action)[:, action_index],
-            None if buttons is None else window_rows(buttons, latents, action)[:, action_index],
-            keep,
-        )
+
+        def cut(rows: Tensor | None) -> Tensor | None:
+            if rows is None or layout is None:
+                return None if rows is None else window_rows(rows, frames, action)
+            return windows_at(rows, layout.action_index.to(rows.device), action)
+
+        return ActionWindows(cut(sticks), cut(buttons), keep)
 
     def _plan(self, layout: FrameLayout, grid: tuple[int, int], windows: ActionWindows) -> PassPlan:
         head_dim, tokens = self.config.head_dim, grid[0] * grid[1]
