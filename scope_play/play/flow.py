@@ -80,6 +80,7 @@ class Flow:
     changed: bool = True
     over: bool = False
     _came_from: Screen = Screen.START
+    _going_back: bool = False
 
     def __post_init__(self) -> None:
         self.tape = Tape(self.player, self.inputs, self.say, self.complain)
@@ -126,13 +127,11 @@ class Flow:
             self.complain(str(error), now)
         self.refresh()
 
-    def pause(self, message: str = "", now: float = 0.0, alert: bool = False) -> None:
+    def pause(self) -> None:
         """From play to the pause menu."""
         if self.screen is Screen.PLAY:
             self.player.pause()
             self._to(Screen.PAUSE)
-        if message:
-            self.say(message, now, alert)
 
     def resume(self) -> None:
         if self.player.opened:
@@ -203,8 +202,10 @@ class Flow:
                     self._start_recording(now)
                 self.resume()
             case WentBack():
+                self._going_back = False
                 self.resume()
             case Failed(text):
+                self._going_back = False
                 self.autoplay = False
                 self._to(Screen.START)
                 self.complain(text, now)
@@ -255,22 +256,22 @@ class Flow:
         match chosen.key:
             case "play":
                 self._begin()
-            case "model" if step and len(form.models) > 1:
-                model = form.models[(form.models.index(form.model) + step) % len(form.models)]
-                self.form = replace(form, model=model, scenes=shipped_scenes(screens.model_name(model)), scene=0)
-                self.load()
             case "model":
+                model = form.models[(form.models.index(form.model) + (step or 1)) % len(form.models)]
+                self.form = replace(form, model=model, scenes=shipped_scenes(screens.model_name(model)), scene=0)
                 self.load()
             case "scene":
                 # An own picture steps aside first.
-                scene = form.scene if form.picture else (form.scene + step) % len(form.scenes)
+                scene = form.scene if form.picture else (form.scene + (step or 1)) % len(form.scenes)
                 self.form = replace(form, scene=scene, picture="")
             case "picture":
                 self.box = TextBox("picture", "Path of a picture", form.picture)
             case "prompt":
                 self.box = TextBox("prompt", "Prompt", form.prompt)
-            case "seed":
+            case "seed" if step:
                 self.form = replace(form, seed=(form.seed + step) % SEED_LIMIT)
+            case "seed":
+                self.box = TextBox("seed", "Seed", str(form.seed), row=0)
             case "record":
                 self.form = replace(form, record=not form.record)
             case _:
@@ -313,13 +314,14 @@ class Flow:
 
     def _navigate_rewind(self, nav: Nav) -> None:
         strip, spec = self.player.strip, self.player.spec
-        if spec is None:
+        if spec is None or self._going_back:
             return
         jump = max(1, round(JUMP_SECONDS * spec.fps / spec.frames_per_chunk))
         step = {Nav.LEFT: -1, Nav.RIGHT: 1, Nav.UP: jump, Nav.DOWN: -jump}.get(nav, 0)
         if step:
             self.chosen_chunk = min(max(self.chosen_chunk + step, strip.oldest), strip.newest)
         elif nav is Nav.OK:
+            self._going_back = True
             self.player.go_back(self.chosen_chunk)
         else:
             self._to(Screen.PAUSE)

@@ -89,7 +89,7 @@ def navigate(menu: Menu, nav: Nav) -> tuple[Menu, Chosen | None]:
     if nav in (Nav.LEFT, Nav.RIGHT) and item.kind is Kind.CHOICE:
         return menu, Chosen(item.key, -1 if nav is Nav.LEFT else 1)
     if nav is Nav.OK:
-        return menu, Chosen(item.key, 1 if item.kind is Kind.CHOICE else 0)
+        return menu, Chosen(item.key)
     return menu, None
 
 

@@ -144,6 +144,7 @@ class Player:
 
     def record(self, recording: Recording) -> None:
         """Everything shown from now on goes to `recording`, whose header holds the present prompt as number 0."""
+        self.stop_recording("another recording began")
         self.recording = recording
         self._prompt_ids = {self.prompt: 0}
 
@@ -218,6 +219,7 @@ class Player:
     def _heed(self, event: Event) -> None:
         match event:
             case Opened():
+                self.stop_recording("another game began")
                 self._forget()
                 self.opened = event
                 self.pace = Pace(event.spec.fps, event.spec.frames_per_chunk)

@@ -159,7 +159,7 @@ def draw_start(target: pygame.Surface, theme: Theme, menu: Menu, shown: StartLoo
     )
 
 
-NOTE_LINES = 2
+NOTE_LINES = 3
 
 
 def pause_layout(theme: Theme, count: int) -> dict[str, pygame.Rect]:

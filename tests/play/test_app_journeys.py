@@ -22,6 +22,7 @@ from virtual_pad import VirtualPad
 from scope_play.errors import ScopeError
 from scope_play.play.clip import read_clip
 from scope_play.play.flow import Screen
+from scope_play.play.menu import Chosen, Nav
 from scope_play.play.messages import Phase
 from scope_play.play.settings import Settings, load, save
 
@@ -230,6 +231,48 @@ def test_restart_begins_anew_with_the_same_seed(start: Callable[..., Driver]) ->
     assert again is not first
     assert again.begin == first.begin
     np.testing.assert_array_equal(again.first_frame, first.first_frame)
+
+
+def test_pressing_play_twice_leaves_no_recording_open(start: Callable[..., Driver], tmp_path: Path) -> None:
+    driver = start(record=tmp_path / "clips")
+    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.app.flow.choose(Chosen("play"), driver.app.clock())
+    driver.app.flow.choose(Chosen("play"), driver.app.clock())
+    driver.until(lambda: driver.screen is Screen.PLAY and driver.app.player.chunk >= 3)
+    driver.app.close()
+    clips = list((tmp_path / "clips").iterdir())
+    assert clips
+    assert not [clip for clip in clips if clip.name.endswith(".partial")]
+
+
+def test_nothing_else_happens_while_the_world_goes_back(start: Callable[..., Driver]) -> None:
+    driver = start()
+    driver.play(8)
+    driver.key(pygame.K_BACKSPACE)
+    assert driver.screen is Screen.REWIND
+    driver.app.flow.chosen_chunk = 2
+    driver.app.flow.navigate(Nav.OK, driver.app.clock())
+    driver.app.flow.navigate(Nav.BACK, driver.app.clock())
+    assert driver.screen is Screen.REWIND
+    driver.until(lambda: driver.screen is Screen.PLAY and driver.app.player.chunk == 3)
+
+
+def test_a_seed_is_turned_or_typed(start: Callable[..., Driver]) -> None:
+    driver = start(seed=7)
+    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.choose("seed")
+    driver.key(pygame.K_BACKSPACE)
+    for digit in "42":
+        driver.key(ord(digit), digit)
+    driver.key(pygame.K_RETURN)
+    assert driver.app.flow.form.seed == 42
+    driver.key(pygame.K_LEFT)
+    assert driver.app.flow.form.seed == 41
+    driver.choose("seed")
+    driver.key(ord("x"), "x")
+    driver.key(pygame.K_RETURN)
+    assert driver.app.flow.form.seed == 41
+    assert "'41x' is not a whole number" in driver.app.flow.message.text
 
 
 def test_a_prompt_can_change_in_play_with_the_pads_own_keyboard(start: Callable[..., Driver]) -> None:
