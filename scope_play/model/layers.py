@@ -23,8 +23,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype) * self.weight
+        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype) * self.weight
 
 
 class Rotation(NamedTuple):
@@ -66,8 +65,13 @@ def video_rotation(positions: Tensor, height: int, width: int, head_dim: int) ->
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn adjacent pairs of the last axis by the rotary angles, in float32."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = rotation
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if x.device.type == "cpu":
+        # One pass instead of six. Elsewhere it is written out, since torch.compile cannot fuse complex numbers.
+        turned = torch.view_as_complex(pairs) * torch.complex(cos, sin)
+        return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+    even, odd = pairs.unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).to(x.dtype)
 
 
