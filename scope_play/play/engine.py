@@ -139,12 +139,8 @@ class Engine:
                 self._guard(command)
         finally:
             self._drop_world()
-            stopped = (
-                "The engine has stopped."
-                if self._closing
-                else "The engine stopped on an error of its own; please report it."
-            )
-            self._say(Phase.STOPPED, stopped)
+            asked = "The engine has stopped."
+            self._say(Phase.STOPPED, asked if self._closing else "The engine stopped on a bug; please report it.")
 
     def _next(self) -> Command | None:
         """The next command; None when it is time to make a chunk."""
@@ -162,8 +158,11 @@ class Engine:
         return None
 
     def _guard(self, command: Command | None) -> None:
-        """Obey or make a chunk. Whatever a model, a file or a full memory can raise ends in a sentence, with the
-        world freed if it may be broken."""
+        """Obey, or make a chunk.
+
+        Whatever a model, a file or a full memory can raise ends in a sentence, with the world freed if it may be
+        broken; a bug (any other exception) ends the thread with its traceback.
+        """
         text, lost = "", False
         try:
             self._make() if command is None else self._obey(command)
@@ -178,7 +177,7 @@ class Engine:
             self._running = None
             if lost:
                 self._drop_world()
-            self._say(Phase.FAILED if lost else Phase.READY, text)
+            self._say(Phase.FAILED if lost else Phase.READY, text, self._world.spec if self._world else None)
             self._put(Failed(text, lost))
 
     def _obey(self, command: Command) -> None:
@@ -203,9 +202,8 @@ class Engine:
         self._world = world
         self._say(Phase.WARMING, f"Warming up {name}", world.spec)
         spec, picture = world.spec, _own_picture(world)
-        with world.start(
-            np.full((spec.height, spec.width, 3), 127, np.uint8) if picture is None else picture
-        ) as session:
+        scene = np.full((spec.height, spec.width, 3), 127, np.uint8) if picture is None else picture
+        with world.start(scene) as session:
             session.step(np.zeros((spec.frames_per_chunk, ROW_WIDTH), np.float32))
         self._say(Phase.READY, f"{name} is ready.", world.spec)
         self._put(Loaded(world.spec, picture))

@@ -205,7 +205,7 @@ class Player:
         self.split = Split(
             sample=span / 2,
             wait=began - made.ready,
-            denoise=made.timings.get("denoise", 0.0) + made.timings.get("commit", 0.0),
+            denoise=made.timings.get("denoise", 0.0),  # the commit comes after the frames are out
             decode=made.timings.get("decode", 0.0),
             show=done - began,
         )

@@ -190,6 +190,8 @@ def test_a_bad_picture_keeps_the_world(make_engine: Callable[..., Engine], tmp_p
     failed = next_event(engine)
     assert isinstance(failed, Failed)
     assert not failed.world_lost
+    assert engine.status.phase is Phase.READY
+    assert engine.status.spec is not None
     assert str(bad) in failed.text
     engine.post(Begin())
     assert isinstance(next_event(engine), Opened)
