@@ -25,6 +25,7 @@ from scope_play.actions import AXES, BUTTONS, FPS, FRAMES_PER_LATENT, ROW_WIDTH,
 from scope_play.errors import ScopeError
 from scope_play.images import crop_and_resize, read_image, to_frames
 from scope_play.model.action import ActionWindows
+from scope_play.sampling.stepping import network_for_session, network_for_streaming
 from scope_play.sampling.streaming import Stream, StreamConfig, StreamState, latent_noise, make_stream
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class World:
         """
         weight = next(network.parameters())
         self.network = network.eval()
+        self.streaming_network = network_for_streaming(self.network, stream)
         self.codec = codec
         self.stream_config = stream
         self.prompt_reader = prompt_reader
@@ -365,7 +367,7 @@ class SessionBatch:
             first = world.codec.encoder().push(pixels)
             decoder = world.codec.decoder()
             decoder.push(first)
-        self._stream = make_stream(world.network, world.stream_config, first)
+        self._stream = make_stream(network_for_session(world.streaming_network), world.stream_config, first)
         self._set_text(self.prompt)
         return decoder, self._stream
 

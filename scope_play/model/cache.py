@@ -137,6 +137,11 @@ class StreamCache:
             yield from layer.all()
 
     @property
+    def filled(self) -> int:
+        """Slots of sinks and window in use."""
+        return next(self.memories()).filled
+
+    @property
     def sink_shift(self) -> int:
         """How far the sinks stand from where they were written, to sit just before the window."""
         return max(0, self.position - self.config.window - self.config.sink)

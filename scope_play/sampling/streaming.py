@@ -12,7 +12,7 @@ first chunk; a causal one commits it alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from torch import Tensor
 from scope_play.errors import ScopeError
 from scope_play.model.action import ActionWindows
 from scope_play.model.cache import CacheConfig, CacheSnapshot, StreamCache
-from scope_play.model.dit import DiT, PassPlan, TextKV, TimeEmbedding
+from scope_play.model.config import DiTConfig
+from scope_play.model.dit import DiT, TextKV
 from scope_play.model.layout import bidirectional
 from scope_play.sampling.guidance import guidance_branches, guide, keep_mask
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
@@ -55,11 +56,37 @@ class StreamConfig:
             raise ScopeError(f"steps is {self.steps}, but must be at least 1")
         CacheConfig(self.window, self.chunk, self.sink)
 
+    def room(self, causal: bool) -> int:
+        """Latents in the longest pass: a bidirectional network denoises the first chunk with the start image in it."""
+        return self.chunk if causal else self.chunk + 1
+
 
 def latent_noise(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normal float32 noise of latent `index`: a function of (seed, index) alone, on any machine and device."""
     generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, index], dtype=np.uint64)))
     return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
+
+
+class StreamingNetwork(Protocol):
+    """What a CachedStream asks of a network: DiT, and the forms of it that are made for streaming.
+
+    What `plan_chunk` and `embed_time` return is each form's own, for its `step` alone.
+    """
+
+    @property
+    def config(self) -> DiTConfig: ...
+
+    def tokens_per_frame(self, height: int, width: int) -> int: ...
+
+    def turn_sinks(self, cache: StreamCache) -> None: ...
+
+    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows) -> Any: ...
+
+    def embed_time(self, timesteps: Tensor, frames: int) -> Any: ...
+
+    def step(
+        self, latents: Tensor, time: Any, cache: StreamCache, plan: Any, *, text_cache: list[TextKV] | None = None
+    ) -> Tensor: ...
 
 
 class StreamState(Protocol):
@@ -85,9 +112,13 @@ class Stream(Protocol):
     def restore(self, state: StreamState) -> None: ...
 
 
-def make_stream(network: DiT, config: StreamConfig, first: Tensor) -> Stream:
+def make_stream(network: StreamingNetwork, config: StreamConfig, first: Tensor) -> Stream:
     """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w)."""
-    return CachedStream(network, config, first) if config.mode == "cached" else WindowStream(network, config, first)
+    if config.mode == "cached":
+        return CachedStream(network, config, first)
+    if not isinstance(network, DiT):
+        raise ScopeError("streaming mode 'window' runs the DiT itself; give that rather than a form made for caches")
+    return WindowStream(network, config, first)
 
 
 class _Branches:
@@ -157,7 +188,7 @@ class CachedState:
 class CachedStream:
     """Streams against key and value caches."""
 
-    def __init__(self, network: DiT, config: StreamConfig, first: Tensor) -> None:
+    def __init__(self, network: StreamingNetwork, config: StreamConfig, first: Tensor) -> None:
         batch, _, _, height, width = first.shape
         self.network = network
         self.config = config
@@ -165,12 +196,11 @@ class CachedStream:
         self.timesteps = make_timesteps(self.sigmas[:-1], first.dtype)
         self.guided = _Branches(config, batch, first.device)
         self.opening: Tensor | None = first
-        self.in_flight: tuple[Tensor, PassPlan] | None = None
-        self.times: dict[tuple[float, ...], TimeEmbedding] = {}
-        room = config.chunk if network.config.causal else config.chunk + 1
+        self.in_flight: tuple[Tensor, Any] | None = None
+        self.times: dict[tuple[float, ...], Any] = {}
         self.cache = StreamCache(
             network.config,
-            CacheConfig(config.window, room, config.sink),
+            CacheConfig(config.window, config.room(network.config.causal), config.sink),
             batch=batch * self.guided.count,
             tokens=network.tokens_per_frame(height, width),
             device=first.device,
@@ -218,10 +248,10 @@ class CachedStream:
         self.guided.text = state.text
         self.in_flight = None
 
-    def _plan(self, latents: Tensor, windows: ActionWindows) -> PassPlan:
+    def _plan(self, latents: Tensor, windows: ActionWindows) -> Any:
         return self.network.plan_chunk(latents, self.cache, self.guided.windows(windows))
 
-    def _time(self, *timesteps: float) -> TimeEmbedding:
+    def _time(self, *timesteps: float) -> Any:
         """The few timesteps of a schedule are embedded once in a stream's life."""
         if timesteps not in self.times:
             batch = self.cache.layers[0].frames.keys
@@ -229,18 +259,18 @@ class CachedStream:
             self.times[timesteps] = self.network.embed_time(values, len(timesteps))
         return self.times[timesteps]
 
-    def _pass(self, x: Tensor, step: int, plan: PassPlan, lead: Tensor | None) -> Tensor:
+    def _pass(self, x: Tensor, step: int, plan: Any, lead: Tensor | None) -> Tensor:
         timestep = float(self.timesteps[step])
         if lead is None:
             return self._guided_step(x, self._time(timestep), plan)
         time = self._time(0.0, *[timestep] * x.shape[2])
         return self._guided_step(torch.cat([lead, x], 2), time, plan)[:, :, 1:]
 
-    def _guided_step(self, x: Tensor, time: TimeEmbedding, plan: PassPlan) -> Tensor:
+    def _guided_step(self, x: Tensor, time: Any, plan: Any) -> Tensor:
         wide = self.guided.widen(x)
         return self.guided.guide(self.network.step(wide, time, self.cache, plan, text_cache=self.guided.text))
 
-    def _write(self, clean: Tensor, plan: PassPlan) -> None:
+    def _write(self, clean: Tensor, plan: Any) -> None:
         self._guided_step(clean, self._time(0.0), plan)
         self.cache.commit()
 
