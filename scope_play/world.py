@@ -25,6 +25,7 @@ from scope_play.actions import AXES, BUTTONS, FPS, FRAMES_PER_LATENT, ROW_WIDTH,
 from scope_play.errors import ScopeError
 from scope_play.images import crop_and_resize, read_image, to_frames
 from scope_play.model.action import ActionWindows
+from scope_play.model.fused import FusedDiT
 from scope_play.sampling.stepping import network_for_session, network_for_streaming
 from scope_play.sampling.streaming import Stream, StreamConfig, StreamState, latent_noise, make_stream
 
@@ -177,6 +178,14 @@ class World:
             guidance=stream.guidance,
             action_guidance=stream.action_guidance,
         )
+
+    @property
+    def kernels(self) -> str:
+        """Which kernels a session runs on, and why, for people."""
+        if isinstance(self.streaming_network, FusedDiT):
+            chosen = self.streaming_network.kernels
+            return f"{chosen.backend} ({chosen.reason})"
+        return "none (streaming mode 'window' runs the network itself)"
 
     @classmethod
     def load(

@@ -34,5 +34,5 @@ def test_kernels_asked_for_are_never_left_out_in_silence(monkeypatch: pytest.Mon
     monkeypatch.setenv(VARIABLE, "triton")
     with pytest.raises(ScopeError, match="SCOPE_PLAY_KERNELS=triton, but"):
         network_for_streaming(DiT(TINY), StreamConfig(mode="window"))
-    with pytest.raises(ScopeError, match="SCOPE_PLAY_KERNELS=triton, but .*chunks of up to 4"):
+    with pytest.raises(ScopeError, match=r"SCOPE_PLAY_KERNELS=triton, but .*chunks of up to 4"):
         network_for_streaming(DiT(TINY), StreamConfig(chunk=4))

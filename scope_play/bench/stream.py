@@ -1,0 +1,257 @@
+"""`scope-play bench stream`: cached streaming, from the parts of a chunk to whether ten thousand of them stay flat.
+
+The session is played through the public API with random actions. Beside it, in turns and on the same weights: a pass of
+the plain DiT and of its fused form against a full window, and the pass that streaming without caches would run, over
+window and chunk together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scope_play.errors import ScopeError
+
+if TYPE_CHECKING:
+    from scope_play.world import World
+
+MARKS = 10
+SIZE_OF_TINY = (32, 48)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A tenth of a session: chunks made by its end, memory of the process then, median time of its chunks."""
+
+    chunks: int
+    resident_mb: float
+    chunk_ms: float
+
+
+@dataclass(frozen=True)
+class Played:
+    """A session's parts in milliseconds (p50, p95, p99), its caches, and how it went from tenth to tenth."""
+
+    pass_ms: dict[str, float]
+    commit_ms: dict[str, float]
+    decode_ms: dict[str, float]
+    chunk_ms: dict[str, float]
+    cache_mb: float
+    marks: list[Mark]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Median milliseconds of one pass in turns, and what once per chunk comes on top of the cached ones."""
+
+    plain_ms: float
+    fused_ms: float
+    plain_plan_ms: float
+    fused_plan_ms: float
+    uncached_ms: float
+    steps: int
+
+    @property
+    def fused_to_plain(self) -> float:
+        """Cost of a chunk, its plan and commit included: fused form over DiT."""
+        return self._chunk(self.fused_ms, self.fused_plan_ms) / self._chunk(self.plain_ms, self.plain_plan_ms)
+
+    @property
+    def cached_to_uncached(self) -> float:
+        """Cost of a chunk: the fused form with plan and commit, over as many uncached passes as there are steps."""
+        return self._chunk(self.fused_ms, self.fused_plan_ms) / (self.steps * self.uncached_ms)
+
+    def _chunk(self, one_pass: float, plan: float) -> float:
+        return plan + (self.steps + 1) * one_pass
+
+
+def tiny_world(**stream: Any) -> World:
+    """A world with random weights, small enough for ten thousand chunks."""
+    from dataclasses import replace
+
+    import torch
+
+    from scope_play.loading import build_world, untrained_nano_config
+    from scope_play.model.dit import DiT
+    from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
+    from scope_play.sampling.streaming import StreamConfig
+
+    codec = TinyVAEConfig(latent_channels=8, decoder_widths=(8, 8, 16), decoder_blocks=1)
+    config = untrained_nano_config()
+    shape = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=96, in_channels=8, out_channels=8)
+    config = replace(config, world=shape, codec=codec, size=SIZE_OF_TINY, stream=StreamConfig(**stream))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network, decoder = DiT(shape), TinyVAE(codec)
+    identity = {"model": "tiny", "sha256": ""}
+    return build_world(network, decoder, config, "tiny", identity, torch.device("cpu"), torch.float32, {})
+
+
+def play(world: World, chunks: int) -> Played:
+    """One session of `chunks` chunks of random actions."""
+    import numpy as np
+    import psutil
+
+    from scope_play.actions import AXES, BUTTONS
+    from scope_play.bench.measure import percentiles
+
+    process, generator = psutil.Process(), np.random.default_rng(0)
+    shape = (world.spec.frames_per_chunk,)
+    parts: dict[str, list[float]] = {"denoise": [], "commit": [], "decode": []}
+    totals: list[float] = []
+    marks: list[Mark] = []
+    with world.start(seed=0) as session:
+        for index in range(chunks):
+            buttons = generator.integers(0, 2, (*shape, len(BUTTONS)))
+            sticks = generator.uniform(-1, 1, (*shape, len(AXES)))
+            made = session.step(np.concatenate([buttons, sticks], 1).astype(np.float32))
+            for name, seconds in parts.items():
+                seconds.append(made.timings[name])
+            totals.append(sum(made.timings[name] for name in parts))
+            if (index + 1) * MARKS // chunks > len(marks):
+                since = marks[-1].chunks if marks else 0
+                median = 1000 * statistics.median(totals[since:])
+                marks.append(Mark(index + 1, process.memory_info().rss / 1e6, median))
+        cache_mb = session.snapshot().nbytes / 1e6
+    return Played(
+        pass_ms=percentiles([seconds / world.spec.steps for seconds in parts["denoise"]]),
+        commit_ms=percentiles(parts["commit"]),
+        decode_ms=percentiles(parts["decode"]),
+        chunk_ms=percentiles(totals),
+        cache_mb=cache_mb,
+        marks=marks,
+    )
+
+
+def compare(world: World, repeats: int) -> Compared:
+    """The plain step, the fused step and the uncached pass, on this world's weights and at its window."""
+    import torch
+
+    from scope_play.bench.timing import time_calls
+    from scope_play.model.action import ActionWindows
+    from scope_play.model.cache import CacheConfig, StreamCache
+    from scope_play.model.fused import FusedDiT
+    from scope_play.model.layout import bidirectional, block_causal
+    from scope_play.sampling.stepping import network_for_streaming
+
+    plain, stream, spec = world.network, world.stream_config, world.spec
+    fused = network_for_streaming(plain, stream)
+    if not isinstance(fused, FusedDiT):
+        raise ScopeError("bench stream measures caches, and this model streams without; choose mode cached")
+    config, codec, device, dtype = plain.config, world.codec.config, world.device, world.dtype
+    grid = spec.height // codec.spatial_stride, spec.width // codec.spatial_stride
+    chunk, everything = stream.chunk, stream.window + stream.chunk
+    latents = torch.randn(1, codec.latent_channels, everything, *grid, device=device, dtype=dtype)
+    action = config.action
+    windows = ActionWindows(None, None)
+    if action is not None:
+        rows = torch.rand(1, everything, action.window_rows, action.axes + action.buttons, device=device, dtype=dtype)
+        windows = ActionWindows(rows[..., : action.axes], rows[..., action.axes :].round())
+    text = None
+    if config.text_dim is not None:
+        text = plain.text_keys(torch.randn(1, 512, config.text_dim, device=device, dtype=dtype))
+    times = torch.full((1, 1), 500.0, device=device, dtype=dtype)
+    new = latents[:, :, -chunk:]
+    of_chunk = ActionWindows(*(None if x is None else x[:, -chunk:] for x in windows[:2]))
+    functions: dict[str, Callable[[], object]] = {}
+
+    def add(name: str, network: Any) -> None:
+        cache = StreamCache(
+            config,
+            CacheConfig(stream.window, chunk, stream.sink),
+            batch=1,
+            tokens=plain.tokens_per_frame(*grid),
+            device=device,
+            dtype=dtype,
+        )
+        time = network.embed_time(times, chunk)
+        for _ in range(-(-(stream.window + stream.sink) // chunk)):
+            network.step(new, time, cache, of_chunk, text_cache=text)
+            cache.commit()
+        plan = network.plan_chunk(new, cache, of_chunk)
+        functions[name] = lambda: network.step(new, time, cache, plan, text_cache=text)
+        functions[f"{name} plan"] = lambda: network.plan_chunk(new, cache, of_chunk)
+
+    layout = block_causal(everything, chunk=chunk) if config.causal else bidirectional(everything)
+    layout = layout.to(device)
+    index = (torch.arange(everything, device=device) >= stream.window).long()
+    both = torch.tensor([[0.0, 500.0]], device=device, dtype=dtype)
+    functions["uncached"] = lambda: plain(
+        latents, both, timestep_index=index, layout=layout, windows=windows, text_cache=text
+    )
+    with torch.inference_mode():
+        add("plain", plain)
+        add("fused", fused)
+        seconds = time_calls(functions, device, repeats, graphed=False)
+    median = {name: 1000 * statistics.median(taken) for name, taken in seconds.items()}
+    return Compared(
+        median["plain"], median["fused"], median["plain plan"], median["fused plan"], median["uncached"], stream.steps
+    )
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    from scope_play.bench.report import RESULTS
+
+    parser.add_argument("--model", default="nano", help="nano, tiny (small and random) or a folder (default: nano)")
+    parser.add_argument("--chunks", type=int, default=40, help="length of the session (default %(default)s)")
+    parser.add_argument("--window", type=int, help="latents remembered (default: the model's own)")
+    parser.add_argument("--steps", type=int, help="denoising passes for a chunk (default: the model's own)")
+    parser.add_argument("--repeats", type=int, default=40, help="of each compared pass (default %(default)s)")
+    parser.add_argument("--device", help="cuda or cpu (default: the GPU if there is one)")
+    parser.add_argument("--precision", help="as in play (default: the model's own)")
+    parser.add_argument("--json", type=Path, nargs="?", const=RESULTS, help="also write stream.json, to this folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from scope_play.bench.report import write_result
+    from scope_play.world import World
+
+    for name in ("chunks", "repeats"):
+        if getattr(args, name) < 1:
+            raise ScopeError(f"--{name} is {getattr(args, name)}, but must be at least 1")
+    changes = {name: value for name in ("window", "steps") if (value := getattr(args, name)) is not None}
+    if args.model == "tiny":
+        if args.precision or args.device not in (None, "cpu"):
+            raise ScopeError("--model tiny runs on the CPU in fp32; leave --device and --precision out")
+        world = tiny_world(**changes)
+    else:
+        world = World.load(args.model, device=args.device, precision=args.precision, **changes)
+    compared, played = compare(world, args.repeats), play(world, args.chunks)
+    report(Console(), world, played, compared)
+    if args.json is not None:
+        ratios = {"fused_to_plain": compared.fused_to_plain, "cached_to_uncached": compared.cached_to_uncached}
+        numbers = {"spec": asdict(world.spec), "session": asdict(played), "compared": asdict(compared) | ratios}
+        print(f"written to {write_result('stream', numbers, args.json)}")
+    return 0
+
+
+def report(console: Any, world: World, played: Played, compared: Compared) -> None:
+    from rich.table import Table
+
+    spec = world.spec
+    console.print(
+        f"{spec.name}, {spec.height}x{spec.width}, {spec.precision} on {spec.device}, kernels {world.kernels}, "
+        f"{spec.steps} steps + commit, window {spec.window}, caches and decoder {played.cache_mb:.1f} MB"
+    )
+    parts = Table("ms", "p50", "p95", "p99")
+    rows = {"a denoising pass": played.pass_ms, "commit": played.commit_ms, "decode": played.decode_ms}
+    for name, spread in (rows | {"a chunk": played.chunk_ms}).items():
+        parts.add_row(name, *(f"{spread[share]:.2f}" for share in ("p50", "p95", "p99")))
+    console.print(parts)
+    console.print(
+        f"one pass, in turns: fused {compared.fused_ms:.2f} ms, DiT {compared.plain_ms:.2f} ms, "
+        f"uncached over window and chunk {compared.uncached_ms:.2f} ms"
+    )
+    console.print(
+        f"one chunk: fused / DiT {compared.fused_to_plain:.3f}, cached / uncached {compared.cached_to_uncached:.3f}"
+    )
+    course = Table("chunks", "resident MB", "ms a chunk")
+    for mark in played.marks:
+        course.add_row(str(mark.chunks), f"{mark.resident_mb:.1f}", f"{mark.chunk_ms:.2f}")
+    console.print(course)

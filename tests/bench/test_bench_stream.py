@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scope_play.bench.stream import Compared
+from scope_play.cli import main
+
+
+def test_stream_reports_parts_ratios_and_flatness(tmp_path: Path) -> None:
+    options = ["--model", "tiny", "--chunks", "20", "--window", "3", "--repeats", "2", "--json", str(tmp_path)]
+    assert main(["bench", "stream", *options]) == 0
+    found = json.loads((tmp_path / "stream.json").read_text())
+    assert found["spec"]["window"] == 3
+    assert [mark["chunks"] for mark in found["session"]["marks"]] == list(range(2, 21, 2))
+    assert all(mark["resident_mb"] > 1 and mark["chunk_ms"] > 0 for mark in found["session"]["marks"])
+    for part in ("pass_ms", "commit_ms", "decode_ms", "chunk_ms"):
+        assert 0 < found["session"][part]["p50"] <= found["session"][part]["p95"] <= found["session"][part]["p99"]
+    assert found["compared"]["fused_to_plain"] > 0
+
+
+def test_a_chunk_is_its_plan_its_passes_and_its_commit() -> None:
+    compared = Compared(plain_ms=10, fused_ms=8, plain_plan_ms=3, fused_plan_ms=1, uncached_ms=50, steps=2)
+    assert compared.fused_to_plain == pytest.approx((1 + 3 * 8) / (3 + 3 * 10))
+    assert compared.cached_to_uncached == pytest.approx((1 + 3 * 8) / (2 * 50))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--chunks", "0"], "--chunks is 0"),
+        (["--model", "tiny", "--precision", "bf16"], "leave --device and --precision out"),
+        (["--model", "nowhere"], "no model 'nowhere'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "stream", *options]) == 2
+    assert sentence in capsys.readouterr().err.replace("\n", " ")
