@@ -12,6 +12,8 @@ KINDS = {
     "nano": "all three in turn, within --minutes, and export",
 }
 
+SHEET_SECONDS = 420.0
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=KINDS, help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()))
@@ -31,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model", type=Path, metavar="JSON", help="sizes: an object with `world` and `codec` (or `wan_codec`)"
     )
     parser.add_argument(
-        "--recipe", metavar="JSON", help='changes to the recipe, such as \'{"clips": 4, "window": 12}\''
+        "--recipe", metavar="JSON", help='changes to the recipe, such as {"clips": 4}; for nano, one object a stage'
     )
     parser.add_argument(
         "--clips", type=Path, metavar="DIR", help="learn from recorded clip folders instead of the arena"
@@ -49,11 +51,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="compile the transformer's blocks (needs a C++ compiler on CPU)"
     )
+    parser.add_argument("--no-sheets", action="store_true", help="no validation and no contact sheets")
     parser.add_argument("--seed", type=int, default=0)
 
 
 def run(args: argparse.Namespace) -> int:
     import json
+    import signal
 
     import torch
 
@@ -83,12 +87,14 @@ def run(args: argparse.Namespace) -> int:
         compiled=args.compile,
     )
     budget = Budget(minutes=args.minutes, steps=args.steps)
+    sheet_every = None if args.no_sheets else SHEET_SECONDS
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if args.kind == "nano":
         from scope_play.train.nano import train_nano
 
-        train_nano(args.out, options, budget, resume=args.resume)
+        train_nano(args.out, options, budget, resume=args.resume, sheet_every=sheet_every)
         return 0
-    loop = Run(args.out, build(args.kind, options))
+    loop = Run(args.out, build(args.kind, options), sheet_every=sheet_every)
     if args.resume is not None:
         loop.resume(args.resume)
     loop.fit(budget)

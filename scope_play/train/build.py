@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,8 @@ NANO_WORLD = DiTConfig(
     prediction="clean",
     from_previous=True,
 )
+GPU_BATCH = 64
+"""Clips a step on a GPU, in one piece; a CPU takes a few at a time."""
 KINDS = ("autoencoder", "world", "student")
 
 
@@ -96,7 +99,8 @@ def build(kind: str, options: Options) -> Trainer[Any]:
 def clip_source(options: Options) -> ClipSource:
     height, width = options.size
     if options.clips is None:
-        return ArenaSource(options.seed, height, width)
+        threads = 1 if torch.device(options.device).type == "cpu" else os.cpu_count() or 1
+        return ArenaSource(options.seed, height, width, threads)
     return FolderSource(clip_folders(options.clips), seed=options.seed, height=height, width=width)
 
 
@@ -125,7 +129,7 @@ def load_tiny(options: Options, source: ClipSource) -> TinyVAE:
 
 
 def _wan_codec(sizes: Mapping[str, Any], options: Options) -> WanVAE:
-    network = VAENetwork(VAEConfig(**sizes))
+    network = VAENetwork(VAEConfig.from_json(sizes, str(options.model)))
     if options.codec is not None:
         network.load_state_dict(_plain_weights(options.codec))
     return WanVAE(network.to(options.device).eval().requires_grad_(False))
@@ -158,7 +162,8 @@ def _tiny_config(model: Mapping[str, Any]) -> TinyVAEConfig:
 
 
 def _recipe(kind: type[Any], options: Options) -> Any:
-    changes = dict(options.recipe or {})
+    large = {} if torch.device(options.device).type == "cpu" else {"clips": GPU_BATCH, "micro_batch": GPU_BATCH}
+    changes = {**large, **(options.recipe or {})}
     try:
         if "optimiser" in changes:
             changes["optimiser"] = replace(kind().optimiser, **changes["optimiser"])

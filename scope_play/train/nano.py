@@ -1,7 +1,7 @@
 """All of nano in one time-boxed command: autoencoder, world, student, export.
 
-Each stage is a run folder below `out` and can be resumed; a stage that has a checkpoint and whose share of the time
-is used up is passed over, so that a job cut into several leases goes on where it stopped.
+Each stage is a run folder below `out` and can be resumed, so that a job cut into several leases goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -19,29 +19,42 @@ SHARES = {"autoencoder": 0.15, "world": 0.45, "student": 0.40}
 
 
 def train_nano(
-    out: Path, options: Options, budget: Budget, *, resume: Path | None = None, report: Callable[[str], None] = print
+    out: Path,
+    options: Options,
+    budget: Budget,
+    *,
+    resume: Path | None = None,
+    sheet_every: float | None = None,
+    report: Callable[[str], None] = print,
 ) -> None:
     """Runs the stages in turn within `budget` and exports to `out/weights` after the last two.
 
-    With `options.codec` the autoencoder is taken from there and its share goes to the others. A budget of steps gives
-    each stage its share of them.
+    With `options.codec` the autoencoder is taken from there and its share goes to the others. `resume` is the `out` of
+    an earlier call: the stage it stopped in goes on, and those before it are done. A budget of steps gives each stage
+    its share of them. `options.recipe` has one object for each stage to change.
     """
     begun = time.monotonic()
-    shares = {stage: share for stage, share in SHARES.items() if not (stage == "autoencoder" and options.codec)}
-    codec = options.codec or out / "autoencoder"
-    left = sum(shares.values())
-    for stage, share in shares.items():
-        settings = replace(options, codec=None if stage == "autoencoder" else codec)
-        if stage == "student":
-            settings = replace(settings, start=out / "world")
-        loop = Run(out / stage, build(stage, settings), report=report)
-        if resume is not None and any((resume / stage).glob("checkpoint-*")):
+    stages = [stage for stage in SHARES if not (stage == "autoencoder" and options.codec)]
+    total = sum(SHARES[stage] for stage in stages)
+    home = {stage: out / stage for stage in stages}
+    reached = [stage for stage in stages if resume is not None and any((resume / stage).glob("checkpoint-*"))]
+    if resume is not None:
+        home |= {stage: resume / stage for stage in reached[:-1]}
+    for position, stage in enumerate(stages):
+        if stage in reached[:-1]:
+            continue
+        codec = None if stage == "autoencoder" else options.codec or home["autoencoder"]
+        start = home["world"] if stage == "student" else None
+        settings = replace(options, codec=codec, start=start, recipe=(options.recipe or {}).get(stage))
+        loop = Run(home[stage], build(stage, settings), sheet_every=sheet_every, report=report)
+        if resume is not None and stage in reached:
             loop.resume(resume / stage)
         report(f"{stage}: from step {loop.step}")
-        loop.fit(_part_of(budget, share / left, (time.monotonic() - begun) / 60, share / sum(shares.values())))
-        left -= share
+        left = sum(SHARES[later] for later in stages[position:])
+        minutes_gone = (time.monotonic() - begun) / 60
+        loop.fit(_part_of(budget, SHARES[stage] / left, minutes_gone, SHARES[stage] / total))
         if stage != "autoencoder":
-            export_native(out / stage, load_tiny(settings, clip_source(settings)), out / "weights", size=options.size)
+            export_native(home[stage], load_tiny(settings, clip_source(settings)), out / "weights", size=options.size)
 
 
 def _part_of(budget: Budget, of_time_left: float, minutes_gone: float, of_steps: float) -> Budget:

@@ -33,7 +33,7 @@ TINY_CODEC = {"latent_channels": 4, "decoder_widths": [8, 8, 8], "decoder_blocks
 SCOPE_LIKE = DiTConfig(
     dim=32, layers=1, heads=2, ffn_dim=32, in_channels=4, out_channels=4, text_dim=None, action=ActionConfig()
 )
-SMALL_WAN = {"dim": 8, "dec_dim": 8, "z_dim": 4, "mean": [0.0] * 4, "std": [1.0] * 4}
+SMALL_WAN = {"dim": 8, "dec_dim": 8, "z_dim": 4, "latent_mean": [0.0] * 4, "latent_std": [1.0] * 4}
 
 
 @pytest.fixture
@@ -53,7 +53,19 @@ def test_fine_tuning_a_scope_like_model_on_two_recorded_clips(tmp_path: Path) ->
     model = tmp_path / "scope.json"
     model.write_text(json.dumps({"world": SCOPE_LIKE.to_json(), "wan_codec": SMALL_WAN}))
     recipe = json.dumps({"clips": 2, "micro_batch": 1, "latents": 4, "window": 3})
-    common = ["--model", model, "--clips", tmp_path / "clips", "--size", 32, 64, "--recipe", recipe, "--precision", "fp32"]
+    common = [
+        "--model",
+        model,
+        "--clips",
+        tmp_path / "clips",
+        "--size",
+        32,
+        64,
+        "--recipe",
+        recipe,
+        "--precision",
+        "fp32",
+    ]
     assert scope_play("train", "world", "--out", tmp_path / "run", "--steps", 2, *common, "--no-sheets") == 0
     resumed = ["--resume", tmp_path / "run", "--no-sheets"]
     assert scope_play("train", "world", "--out", tmp_path / "run", "--steps", 3, *common, *resumed) == 0
@@ -65,8 +77,10 @@ def test_fine_tuning_a_scope_like_model_on_two_recorded_clips(tmp_path: Path) ->
 
 def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
     out = tmp_path / "nano"
-    words = ["train", "nano", "--model", sizes, "--size", 32, 64, "--steps", 6, "--no-sheets", "--threads", 2]
-    recipe = json.dumps({"clips": 2, "micro_batch": 1})
+    words = ["train", "nano", "--model", sizes, "--size", 32, 64, "--steps", 6, "--no-sheets"]
+    small = {"clips": 2, "micro_batch": 1}
+    codec = {**small, "pca_clips": 4, "pca_chunks": 20}
+    recipe = json.dumps({"autoencoder": codec, "world": small, "student": {**small, "latents": 6, "longest": 6}})
     assert scope_play(*words, "--out", out, "--recipe", recipe) == 0
     assert {child.name for child in out.iterdir()} == {"autoencoder", "world", "student", "weights"}
     from scope_play.world import World
@@ -84,6 +98,7 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
 def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, sizes: Path) -> None:
     run = tmp_path / "ae"
     words = ["train", "autoencoder", "--model", sizes, "--size", 32, 64, "--steps", 0, "--no-sheets"]
+    words += ["--recipe", '{"pca_clips": 4, "pca_chunks": 20}']
     assert scope_play(*words, "--out", run) == 0
     options = Options(codec=run, size=(32, 64))
     codec = load_tiny(options, clip_source(options))
