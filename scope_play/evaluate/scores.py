@@ -36,7 +36,7 @@ def gain(predicted: np.ndarray, true: np.ndarray) -> float | None:
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio of uint8 pictures (..., H, W, 3) in dB, (...); at most 60, where they are equal."""
     error = np.square(a.astype(np.float32) - b.astype(np.float32)).mean((-3, -2, -1))
-    return 10.0 * np.log10(255.0**2 / np.maximum(error, 255.0**2 * 1e-6))
+    return np.minimum(10.0 * np.log10(255.0**2 / np.maximum(error, 1e-3)), 60.0)
 
 
 def feature_distance(a: list[Tensor], b: list[Tensor]) -> np.ndarray:

@@ -29,7 +29,7 @@ class ProbeRecipe:
     that have all their neighbours. Windows are drawn once and gone through until the time is up; the seeds are used
     by nothing else."""
 
-    windows: int = 8000
+    windows: int = 14000
     held_out: int = 700
     frames: int = 7
     game: int = 48
