@@ -18,6 +18,7 @@ from scope_play.memory import FreeMemory, official_stream_need, require_stream
 from scope_play.model.cache import CacheConfig
 from scope_play.model.config import NANO, DiTConfig
 from scope_play.model.dit import DiT
+from scope_play.model.quant import quantise_blocks
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
 from scope_play.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
 from scope_play.sampling.streaming import StreamConfig
@@ -27,6 +28,7 @@ from scope_play.weights.official import open_scope_folder
 from scope_play.world import World
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+EIGHT_BIT = ("fp8", "int8")
 NANO_SIZE = (96, 160)
 UNTRAINED_SEED = 0
 FIRST_SCENE_SEED = 1
@@ -103,6 +105,21 @@ def pick_precision(precision: str | None, default: str) -> torch.dtype:
     return PRECISIONS[chosen]
 
 
+def pick_numbers(precision: str | None, default: str, device: torch.device) -> tuple[torch.dtype, str | None]:
+    """The type a model computes in and, for fp8 and int8, how its blocks' linears are stored beside it.
+
+    Raises ScopeError for an unknown precision, and for fp8 without a GPU, where it would only be slower than bf16.
+    """
+    known = (*PRECISIONS, *EIGHT_BIT)
+    if precision is not None and precision not in known:
+        raise ScopeError(f"precision {precision!r} is not known; use one of {', '.join(known)}")
+    if precision not in EIGHT_BIT:
+        return pick_precision(precision, default), None
+    if precision == "fp8" and device.type != "cuda":
+        raise ScopeError(f"precision fp8 needs an NVIDIA GPU and the model would be on {device}; use bf16 or int8")
+    return PRECISIONS["bf16" if device.type == "cuda" else default], precision
+
+
 def load_world(model: str | Path, *, device: str | None, precision: str | None, overrides: Mapping[str, Any]) -> World:
     """See `World.load`. `overrides` are StreamConfig fields that win over the folder's own."""
     where = pick_device(device)
@@ -111,12 +128,13 @@ def load_world(model: str | Path, *, device: str | None, precision: str | None, 
         if not folder.is_dir():
             raise ScopeError(f"there is no model {str(model)!r}; give 'nano' or a folder of weights")
         if is_native(folder):
-            return load_native(folder, folder.resolve().name, where, pick_precision(precision, "fp32"), overrides)
-        return load_official(folder, where, pick_precision(precision, "bf16"), overrides)
-    dtype = pick_precision(precision, "fp32")
+            numbers = pick_numbers(precision, "fp32", where)
+            return load_native(folder, folder.resolve().name, where, *numbers, overrides)
+        return load_official(folder, where, *pick_numbers(precision, "bf16", where), overrides)
+    numbers = pick_numbers(precision, "fp32", where)
     if not is_native(nano_folder()):
-        return untrained_nano(where, dtype, overrides)
-    return load_native(nano_folder(), "nano", where, dtype, overrides)
+        return untrained_nano(where, *numbers, overrides)
+    return load_native(nano_folder(), "nano", where, *numbers, overrides)
 
 
 def is_native(folder: Path) -> bool:
@@ -131,17 +149,20 @@ def nano_folder() -> Path:
     return Path(scope_play.weights.__path__[0]) / "nano"
 
 
-def untrained_nano(device: torch.device, dtype: torch.dtype, overrides: Mapping[str, Any]) -> World:
+def untrained_nano(
+    device: torch.device, dtype: torch.dtype, linears: str | None, overrides: Mapping[str, Any]
+) -> World:
     """Nano with random weights, the same on every machine: it plays, and says that it has learned nothing."""
     config = untrained_nano_config()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(UNTRAINED_SEED)
         network, codec = DiT(config.world), TinyVAE(config.codec)
-    return build_world(network, codec, config, "nano", {"model": "nano", "sha256": ""}, device, dtype, overrides)
+    identity = {"model": "nano", "sha256": ""}
+    return build_world(network, codec, config, "nano", identity, device, dtype, overrides, linears=linears)
 
 
 def load_native(
-    folder: Path, name: str, device: torch.device, dtype: torch.dtype, overrides: Mapping[str, Any]
+    folder: Path, name: str, device: torch.device, dtype: torch.dtype, linears: str | None, overrides: Mapping[str, Any]
 ) -> World:
     opened = open_native_folder(folder)
     config = parse_native_config(opened.config, str(folder / "config.json"))
@@ -150,10 +171,12 @@ def load_native(
     identity = {"model": name if folder == nano_folder() else str(folder.resolve()), "sha256": opened.sha256()}
     picture = folder / FIRST_SCENE
     scene = picture if picture.is_file() else None
-    return build_world(network, codec, config, name, identity, device, dtype, overrides, scene)
+    return build_world(network, codec, config, name, identity, device, dtype, overrides, scene, linears)
 
 
-def load_official(folder: Path, device: torch.device, dtype: torch.dtype, overrides: Mapping[str, Any]) -> World:
+def load_official(
+    folder: Path, device: torch.device, dtype: torch.dtype, linears: str | None, overrides: Mapping[str, Any]
+) -> World:
     """The released weights as a stream. They were trained bidirectionally; see scope_play.sampling.streaming."""
     opened = open_scope_folder(folder)
     library = PromptLibrary(opened, dtype)
@@ -165,14 +188,17 @@ def load_official(folder: Path, device: torch.device, dtype: torch.dtype, overri
     need = official_stream_need(opened.dit_config, opened.vae_config, OFFICIAL_SIZE, dtype, chunk=stream.chunk)
     cache = CacheConfig(stream.window, stream.chunk + 1, stream.sink)
     require_stream(need, FreeMemory.now(device), cache)
+    network = opened.dit(dtype, device).requires_grad_(False)
+    quantise_blocks(network, linears or "bf16")
     return World(
-        opened.dit(dtype, device).requires_grad_(False),
+        network,
         opened.vae(dtype, device),
         stream,
         size=OFFICIAL_SIZE,
         name=folder.resolve().name,
         identity={"model": str(folder.resolve()), "sha256": opened.sha256()},
         prompt_reader=read,
+        precision=linears,
         negative_prompt=DEFAULT_NEGATIVE_PROMPT,
         default_image=lambda: draw_first_scene(OFFICIAL_SIZE),
     )
@@ -188,16 +214,23 @@ def build_world(
     dtype: torch.dtype,
     overrides: Mapping[str, Any],
     first_scene: Path | None = None,
+    linears: str | None = None,
 ) -> World:
-    """`first_scene` is the picture a session starts from unless told otherwise; without one the arena draws it."""
+    """`first_scene` is the picture a session starts from unless told otherwise; without one the arena draws it.
+
+    `linears` "fp8" or "int8" stores the blocks' linears so, in the network that is given.
+    """
+    network = network.to(device, dtype).requires_grad_(False)
+    quantise_blocks(network, linears or "bf16")
     return World(
-        network.to(device, dtype).requires_grad_(False),
+        network,
         codec.to(device, dtype).requires_grad_(False),
         replace(config.stream, **overrides),
         size=config.size,
         name=name,
         trained=config.trained,
         identity=identity,
+        precision=linears,
         default_image=lambda: draw_first_scene(config.size) if first_scene is None else read_image(first_scene),
     )
 

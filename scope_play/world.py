@@ -142,12 +142,14 @@ class World:
         name: str = "custom",
         trained: bool = True,
         identity: dict[str, str] | None = None,
+        precision: str | None = None,
         prompt_reader: PromptReader | None = None,
         negative_prompt: str = "",
         default_image: Callable[[], np.ndarray] | None = None,
     ) -> None:
         """`network` and `codec` stay on the device and in the precision they have; `size` is (height, width).
 
+        `precision` names how the network's linears are stored, when that is not its dtype: "fp8" or "int8".
         `default_image` draws the scene a session starts in when none is given.
         """
         weight = next(network.parameters())
@@ -171,7 +173,7 @@ class World:
             steps=stream.steps,
             window=stream.window,
             sink=stream.sink,
-            precision={torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype],
+            precision=precision or {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype],
             device=str(self.device),
             shift=stream.shift,
             mode=stream.mode,

@@ -218,3 +218,13 @@ def test_models_and_devices_that_are_not_there() -> None:
         World.load("nano", device="tpux")
     with pytest.raises(ScopeError, match="precision 'fp7'"):
         World.load("nano", device="cpu", precision="fp7")
+    with pytest.raises(ScopeError, match="precision fp8 needs an NVIDIA GPU"):
+        World.load("nano", device="cpu", precision="fp8")
+
+
+def test_linears_stored_as_int8_play_nearly_the_same() -> None:
+    exact, small = (World.load("nano", device="cpu", precision=precision) for precision in ("fp32", "int8"))
+    assert (exact.spec.precision, small.spec.precision) == ("fp32", "int8")
+    frames, close = (run(world, rows_for(2)) for world in (exact, small))
+    difference = np.abs(np.stack(frames).astype(int) - np.stack(close).astype(int))
+    assert 0 < difference.mean() < 4
