@@ -7,7 +7,6 @@ knowledge of it is on screen. Presses come at random moments, so the delay inclu
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import sys
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scope_play.actions import BUTTONS
+from scope_play.bench.report import RESULTS, write_result
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, help="denoising passes a chunk")
     add("--mode", choices=("exact", "responsive"), default="exact")
     add("--window-size", default="1280x720", metavar="WxH")
-    add("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add("--json", type=Path, nargs="?", const=RESULTS, metavar="FOLDER", help="also write play.json, to this folder")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
             app.close()
     print(table(figures))
     if args.json:
-        args.json.write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
+        print(f"written to {write_result('play', asdict(figures), args.json)}")
     return 0
 
 

@@ -135,9 +135,20 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def open_world(model: str, steps: int | None) -> World:
-    """Called in the engine's thread: torch is imported there, so that the window is there at once."""
+    """Called in the engine's thread: torch is imported there, so that the window is there at once.
+
+    One core is left to the window and the video encoder unless OMP_NUM_THREADS says otherwise: a model that takes
+    them all waits for its slowest thread, the one that shares its core.
+    """
+    import os
+
+    import psutil
+    import torch
+
     from scope_play.world import World
 
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (psutil.cpu_count(logical=False) or 2) - 1))
     return World.load(model, steps=steps)
 
 

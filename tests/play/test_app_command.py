@@ -113,7 +113,7 @@ def test_options_of_one_run_are_not_stored(run: Callable[..., int], tmp_path: Pa
 def test_bench_play_prints_and_writes_its_figures(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("bench", "play", "--seconds", 3, "--window-size", "640x360", "--json", tmp_path / "play.json") == 0
+    assert run("bench", "play", "--seconds", 3, "--window-size", "640x360", "--json", tmp_path) == 0
     printed = capsys.readouterr().out
     assert "input to frame p50/p95" in printed
     figures = json.loads((tmp_path / "play.json").read_text())
