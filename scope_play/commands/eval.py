@@ -29,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import sys
     from dataclasses import replace
 
     from rich.console import Console
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from scope_play.evaluate.evaluate import EvalConfig, Evaluation
     from scope_play.evaluate.probe import load_probe, save_probe
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     if args.teach_probe is not None:
         from scope_play.evaluate.train_probe import train_probe
 

@@ -61,7 +61,7 @@ def controls(probe: Probe, trial: Trial, made: np.ndarray, config: ArenaConfig, 
         keep = counted[..., axis]
         true = sticks[..., axis][keep]
         found = gain(seen.sticks[..., axis][keep], true)
-        rows.append(_near_one("gain", name, found, gain(ideal.sticks[..., axis][keep], true)))
+        rows.append(_near_truth("gain", name, found, gain(ideal.sticks[..., axis][keep], true)))
     return rows
 
 
@@ -111,7 +111,7 @@ def turning(probe: Probe, trials: list[Trial], made: list[np.ndarray]) -> list[R
     errors = [float(np.degrees(np.abs(found - all_true)).mean()) for found in (all_turned, all_ideal)]
     right_way = [float((found * all_true > 0).mean()) for found in (all_turned, all_ideal)]
     return [
-        _near_one("gain", "yaw, by heading", float((all_turned * all_true).sum()) / square,
+        _near_truth("gain", "yaw, by heading", float((all_turned * all_true).sum()) / square,
                   float((all_ideal * all_true).sum()) / square),
         Row("gain", "yaw, share of turns to the right side", right_way[0], right_way[1]),
         Row("gain", f"heading error after a turn of {degrees:.0f}, degrees", errors[0], errors[1], degrees),
@@ -135,7 +135,7 @@ def pitching(probe: Probe, trials: list[Trial], made: list[np.ndarray], config: 
             into.append(read[:, -ENDS:].mean(1) - read[:, 0])
     square = float(np.square(np.concatenate(true)).sum())
     gains = [float((np.concatenate(part) * np.concatenate(true)).sum()) / square for part in (found, ideal)]
-    return [_near_one("gain", "pitch, by horizon", gains[0], gains[1])]
+    return [_near_truth("gain", "pitch, by horizon", gains[0], gains[1])]
 
 
 def walking(probe: Probe, trial: Trial, made: np.ndarray, config: ArenaConfig) -> list[Row]:
@@ -148,7 +148,7 @@ def walking(probe: Probe, trial: Trial, made: np.ndarray, config: ArenaConfig) -
         place = probe.read(frames).pose[..., 4:] * half
         moved = place[:, -ENDS:].mean(1) - place[:, :ENDS].mean(1)
         shares.append(float(((moved * true).sum(-1) / length**2).mean()))
-    return [_near_one("movement", "walking speed, share of true", shares[0], shares[1])]
+    return [_near_truth("movement", "walking speed, share of true", shares[0], shares[1])]
 
 
 def jumping(probe: Probe, trial: Trial, made: np.ndarray, config: ArenaConfig) -> list[Row]:
@@ -159,7 +159,7 @@ def jumping(probe: Probe, trial: Trial, made: np.ndarray, config: ArenaConfig) -
         height = probe.read(frames).pose[..., 3]
         smooth = (height[:, :-2] + height[:, 1:-1] + height[:, 2:]) / 3
         shares.append(float(((smooth.max(1) - height[:, :2].mean(1)) / true).mean()))
-    return [_near_one("movement", "jump height, share of true", shares[0], shares[1])]
+    return [_near_truth("movement", "jump height, share of true", shares[0], shares[1])]
 
 
 def selectivity(button: str, pair: tuple[Trial, Trial], made: tuple[np.ndarray, np.ndarray]) -> list[Row]:
@@ -213,8 +213,13 @@ def _statistics(probe: Probe, frames: np.ndarray) -> np.ndarray:
 
 
 def _at_least(group: str, name: str, world: float | None, truth: float | None, floor: float) -> Row:
+    """A figure that should reach `floor`; where the probe falls short of it on true frames, nothing is judged."""
+    if truth is not None and truth < floor:
+        return Row(group, name, world, truth, None, f">= {floor:g}, beyond the probe")
     return Row(group, name, world, truth, None, f">= {floor:g}", None if world is None else world >= floor)
 
 
-def _near_one(group: str, name: str, world: float | None, truth: float | None) -> Row:
-    return Row(group, name, world, truth, None, "1 +- 0.15", None if world is None else abs(world - 1.0) <= 0.15)
+def _near_truth(group: str, name: str, world: float | None, truth: float | None) -> Row:
+    """A figure that should be within 15 % of the same measurement on true frames, whose own bias it shares."""
+    met = None if world is None or not truth else abs(world / truth - 1.0) <= 0.15
+    return Row(group, name, world, truth, None, "true +- 15 %", met)
