@@ -31,7 +31,7 @@ COMMANDS: dict[str, str] = {
 
 
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:
-    """The whole parser; only the `chosen` command's own options are filled in, the others are names with a line of help."""
+    """The whole parser. Only the `chosen` command's own options are filled in; the others are a name and a line."""
     parser = argparse.ArgumentParser(
         prog="scope-play",
         description="Play a neural world model of first-person shooters with an Xbox controller.",

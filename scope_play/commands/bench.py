@@ -1,4 +1,4 @@
-"""`scope-play bench NAME`: each benchmark is a module in `scope_play.bench` with `configure(parser)` and `run(args) -> int`."""
+"""`scope-play bench NAME`: a benchmark is a module in `scope_play.bench` with `configure(parser)` and `run(args)`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ BENCHES: dict[str, str] = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bench", choices=BENCHES, metavar="name", help="; ".join(f"{k}: {v}" for k, v in BENCHES.items()))
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help="the benchmark's own options; `bench NAME --help` lists them")
+    known = "; ".join(f"{name}: {summary}" for name, summary in BENCHES.items())
+    parser.add_argument("bench", choices=BENCHES, metavar="name", help=known)
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="its own options; `bench NAME --help` lists them")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--window-size", metavar="WxH", help="for example 1280x720")
     add("--demo", action="store_true", help="plays by itself")
     add("--seconds", type=float, help="leave after so long")
-    add("--controls", action="store_true", help="print what every control does, and leave")
+    add("--controls", action="store_true", help="print what every control does and the file that changes it, and leave")
     add("--headless", action="store_true", help="no window: play --actions into --out")
     add("--actions", type=Path, metavar="PARQUET", help="with --headless: what to do")
     add("--out", type=Path, metavar="DIR", help="with --headless: the clip folder's parent")
@@ -69,9 +69,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_controls() -> int:
     from scope_play.play.legend import legend_text
-    from scope_play.play.mapping import load_map
+    from scope_play.play.mapping import ControllerMap, default_path, load_map, write_map
 
-    print(legend_text(load_map()))
+    controls, path = load_map(), default_path()
+    if not path.exists():
+        write_map(ControllerMap())
+    print(legend_text(controls))
+    print(f"\nTo change them, edit {path}")
     return 0
 
 
