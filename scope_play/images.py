@@ -89,7 +89,12 @@ def to_video(images: np.ndarray, dtype: torch.dtype) -> Tensor:
 
 def to_frames(video: Tensor) -> np.ndarray:
     """A video `(1, 3, T, H, W)` in [-1, 1] as uint8 frames `(T, H, W, 3)`, truncated rather than rounded."""
+    return to_levels(video)[0].cpu().numpy()
+
+
+def to_levels(video: Tensor) -> Tensor:
+    """Videos `(B, 3, T, H, W)` in [-1, 1] as uint8 `(B, T, H, W, 3)` where they are, truncated rather than rounded."""
     import torch
 
-    levels = ((video[0].permute(1, 2, 3, 0) + 1) * 127.5).clamp(0, 255)
-    return levels.to(torch.uint8).contiguous().cpu().numpy()
+    levels = ((video.permute(0, 2, 3, 4, 1) + 1) * 127.5).clamp(0, 255)
+    return levels.to(torch.uint8).contiguous()

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from scope_play.actions import AXES, BUTTONS, FPS, FRAMES_PER_LATENT, ROW_WIDTH, WINDOW_ROWS
 from scope_play.errors import ScopeError
-from scope_play.images import crop_and_resize, read_image, to_frames
+from scope_play.handover import make_handover
+from scope_play.images import crop_and_resize, read_image
 from scope_play.model.action import ActionWindows
 from scope_play.model.fused import FusedDiT
 from scope_play.sampling.stepping import network_for_session, network_for_streaming
@@ -287,7 +288,9 @@ class SessionBatch:
         self.first_frames = np.stack([world.fit_image(image) for image in images])
         self._pending_prompt: str | None = None
         self._rows = np.zeros((len(seeds), 0, ROW_WIDTH), np.float32)
-        self._uncommitted: Chunk | None = None
+        self._uncommitted: dict[str, float] | None = None
+        """The timings of a chunk whose latents are not in the caches yet."""
+        self._handover = make_handover(world.device)
         self._closed = False
         self._decoder, self._stream = self._open()
 
@@ -304,21 +307,19 @@ class SessionBatch:
         if self._pending_prompt is not None:
             self._set_text(self._pending_prompt)
             self.prompt, self._pending_prompt = self._pending_prompt, None
-        began = time.perf_counter()
+        self._handover.begin()
         noise, windows = self._noise(), self._windows(rows)
         latents = self._stream.denoise(noise, windows)
-        self._synchronize()
-        denoised = time.perf_counter()
         with torch.inference_mode():
-            video = self._decoder.push(latents.to(self.world.dtype)).float()
-        frames = np.stack([to_frames(one[None]) for one in video])
-        decoded = time.perf_counter()
-        chunk = Chunk(frames, self.index, {"denoise": denoised - began, "decode": decoded - denoised})
-        self._uncommitted = chunk
+            self._handover.decode(latents.to(self.world.dtype), lambda x: self._decoder.push(x).float())
+        timings: dict[str, float] = {}
+        self._uncommitted = timings
         self.index += 1
         if not defer_commit:
             self.settle()
-        return chunk
+        frames, seconds = self._handover.take()
+        timings.update(seconds)
+        return Chunk(frames, self.index - 1, timings)
 
     def settle(self) -> None:
         """Finish a deferred commit; without one, do nothing."""
@@ -327,7 +328,7 @@ class SessionBatch:
         began = time.perf_counter()
         self._stream.commit()
         self._synchronize()
-        self._uncommitted.timings["commit"] = time.perf_counter() - began
+        self._uncommitted["commit"] = time.perf_counter() - began
         self._uncommitted = None
 
     def stream(self, rows: Iterable[np.ndarray]) -> Iterator[Chunk]:
