@@ -136,10 +136,9 @@ def compare(world: World, repeats: int) -> Compared:
     from scope_play.model.cache import CacheConfig, StreamCache
     from scope_play.model.fused import FusedDiT
     from scope_play.model.layout import bidirectional, block_causal
-    from scope_play.sampling.stepping import network_for_streaming
 
     plain, stream, spec = world.network, world.stream_config, world.spec
-    fused = network_for_streaming(plain, stream)
+    fused = world.streaming_network
     if not isinstance(fused, FusedDiT):
         raise ScopeError("bench stream measures caches, and this model streams without; choose mode cached")
     config, codec, device, dtype = plain.config, world.codec.config, world.device, world.dtype

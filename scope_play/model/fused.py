@@ -30,7 +30,10 @@ class StepTime(NamedTuple):
 
 
 class FusedDiT(nn.Module):
-    """Streams like the DiT it is made from, which keeps working and shares its weights."""
+    """Streams like the DiT it is made from, which keeps working and shares its weights.
+
+    For inference: that DiT's query, key and value weights become views that no optimiser knows.
+    """
 
     modulation: Tensor
     stick_weight: Tensor | None
