@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ArenaSpec:
-    """As `scope_play.world.WorldSpec`. A chunk is one frame: the simulator answers every row."""
+    """As `scope_play.world.WorldSpec`. A chunk is one frame: the simulator answers every row.
+
+    What belongs to denoising has no meaning here and stands at its plainest value.
+    """
 
     height: int
     width: int
@@ -43,6 +46,10 @@ class ArenaSpec:
     sink: int = 0
     precision: str = "fp32"
     device: str = "cpu"
+    shift: float = 1.0
+    mode: str = "cached"
+    guidance: float = 1.0
+    action_guidance: float = 1.0
 
 
 @dataclass(frozen=True)
