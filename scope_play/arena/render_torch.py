@@ -188,7 +188,8 @@ class TorchRenderer:
             key = torch.where(met & seen, leave, absent)
             shade = colour.expand(*enter.shape, 3)[:, :, index]
             values = (key, first, last, enter, fog, none, none, none + _NEVER)
-            return _Spans(*[*(value[:, :, index] for value in values), shade, shade])
+            fields = [*(value[:, :, index] for value in values), shade, shade]
+            return _Spans(*fields)
 
         top_far = horizon + (eye - top) * focal / leave
         bottom_far = horizon + (eye - bottom) * focal / leave
