@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+Image = np.ndarray | str | Path
+"""A picture: uint8 RGB (H, W, 3), or the path of one."""
+
 SIZE_MULTIPLE = 32
 """Height and width are whole patches: 16 pixels a latent, 2 latents a patch."""
 

@@ -1,0 +1,43 @@
+"""What a world needs of the parts around its network, whichever family they come from."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class CodecStream(Protocol):
+    """One direction of a codec along one video, with what it remembers."""
+
+    def push(self, x: Tensor) -> Tensor: ...
+
+    def clone(self) -> CodecStream: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+class CodecShape(Protocol):
+    @property
+    def latent_channels(self) -> int: ...
+
+    @property
+    def spatial_stride(self) -> int: ...
+
+
+class Codec(Protocol):
+    """Pixels to latents and back: the Wan2.2 VAE or nano's own."""
+
+    @property
+    def config(self) -> CodecShape: ...
+
+    def encoder(self) -> CodecStream: ...
+
+    def decoder(self) -> CodecStream: ...
+
+
+class PromptReader(Protocol):
+    """Turns a prompt into the context (1, L, text_dim) of the network's cross-attention."""
+
+    def __call__(self, prompt: str) -> Tensor: ...
