@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from scope_play.errors import ScopeError
 
@@ -119,12 +119,16 @@ def _run(args: argparse.Namespace, script: Script, world: World, check: bool) ->
 
 def _open_like(clip: Clip, model: str | None, device: str | None) -> World:
     """The world that made `clip`, as far as this machine has it."""
+    header = clip.metadata.header
+    if (model or header.model.name) == "arena":
+        from scope_play.arena.world import ArenaWorld
+
+        return cast("World", ArenaWorld(header.height, header.width))  # it has a World's interface
     import torch
 
     from scope_play.actions import FRAMES_PER_LATENT
     from scope_play.world import World
 
-    header = clip.metadata.header
     if header.build.threads is not None:
         torch.set_num_threads(header.build.threads)  # sums are split among threads, which changes their rounding
     recorded = header.model.device

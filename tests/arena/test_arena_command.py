@@ -13,6 +13,7 @@ import pytest
 
 from scope_play.actions import read_actions
 from scope_play.commands import arena as command
+from scope_play.commands import replay as replay_command
 from scope_play.play import app as play_app
 
 
@@ -43,6 +44,9 @@ def test_the_demo_plays_and_records_the_simulator(tmp_path: Path, monkeypatch: p
     rows = read_actions(clips[0] / "actions_raw.parquet")
     assert len(rows) >= 30
     assert np.abs(rows).max() > 0
+    replay = argparse.ArgumentParser()
+    replay_command.configure(replay)
+    assert replay_command.run(replay.parse_args([str(clips[0]), "--check"])) == 0
 
 
 def test_a_bad_size_is_one_sentence_and_exit_code_2() -> None:
