@@ -196,7 +196,7 @@ def load_probe(folder: Path | None = None) -> tuple[Probe, dict[str, Any]]:
     if folder is None:
         import scope_play.weights
 
-        folder = Path(scope_play.weights.__path__[0]) / "nano"
+        folder = Path(scope_play.weights.__path__[0]) / "probe"
     try:
         card = json.loads((folder / CARD).read_text())
         tensors = load_file(folder / FILE)

@@ -176,14 +176,21 @@ class ActionModule(nn.Module):
         tokens = x.shape[2]
         q_plain = split_heads(self.key_attn_q_norm(self.keyboard_q_proj(x)), self.heads)
         q_pattern, k_pattern = "b f s heads d -> b heads (f s) d", "b f 1 heads d -> b heads f d"
+        q = rearrange(rotate(q_plain, plan.rotation), q_pattern)
+        k, v = rearrange(k, k_pattern), rearrange(v, k_pattern)
+        few = 2 * self.heads * k.shape[2] <= x.shape[-1]
+        if few and plan.visible is None and type(self.keyboard_o_proj) is nn.Linear:  # not a quantised one
+            return rearrange(self._attend_projected(q, k, v), "b (f s) c -> b f s c", s=tokens)
         sink = None
         if plan.sink_rotation is not None:
             sink = SinkView(rearrange(rotate(q_plain, plan.sink_rotation), q_pattern), plan.sink)
-        out = attend(
-            rearrange(rotate(q_plain, plan.rotation), q_pattern),
-            rearrange(k, k_pattern),
-            rearrange(v, k_pattern),
-            None if plan.visible is None else frames_to_tokens(plan.visible, tokens, 1),
-            sink,
-        )
+        mask = None if plan.visible is None else frames_to_tokens(plan.visible, tokens, 1)
+        out = attend(q, k, v, mask, sink)
         return self.keyboard_o_proj(rearrange(out, "b heads (f s) d -> b f s (heads d)", s=tokens))
+
+    def _attend_projected(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention with the output projection applied to the few values instead of the many results."""
+        weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
+        projection = rearrange(self.keyboard_o_proj.weight, "c (heads d) -> heads d c", heads=self.heads)
+        projected = rearrange(v @ projection, "b heads f c -> b (heads f) c")
+        return rearrange(weights, "b heads l f -> b l (heads f)") @ projected
