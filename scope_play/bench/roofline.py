@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,11 +120,34 @@ def pass_costs(config: DiTConfig, work: Workload) -> list[Cost]:
     if config.action is not None:
         costs.append(linears("sticks: MLP and projections", *[square] * 6))
         costs.append(attention("sticks: pixel attention", visible, visible * work.tokens))
-        costs.append(linears("buttons: projections", *[square] * 2))
-        costs.append(attention("buttons: attention", visible, visible))
+        costs += _button_costs(
+            linears("buttons: projections", square), attention("buttons: attention", visible, visible), config, work
+        )
     ends = config.in_channels * patch * dim + dim * patch * config.out_channels
     costs.append(Cost("patch embedding and head", 2 * rows * ends, ends * work.weight_bytes))
     return costs
+
+
+def _button_costs(square: Cost, attention: Cost, config: DiTConfig, work: Workload) -> list[Cost]:
+    """Query and output projections, each `square` when applied to all tokens, and the attention between them."""
+    from scope_play.model.action import project_values_first
+
+    rows, visible, dim = work.chunk * work.tokens, work.chunk + work.context, config.dim
+    if not project_values_first(rows, visible, config.heads, dim):
+        both = replace(square, flops=2 * square.flops, weights=2 * square.weights, activations=2 * square.activations)
+        return [both, attention]
+    of_values = config.layers * 2 * visible * dim * dim
+    projected = config.layers * (1 + config.heads) * visible * dim * work.activation_bytes
+    return [
+        replace(
+            square,
+            flops=square.flops + of_values,
+            weights=2 * square.weights,
+            activations=square.activations + projected,
+        ),
+        # Scores as ever; the sum of values runs over the keys of all heads at once, each as wide as the tokens.
+        replace(attention, flops=attention.flops / 2 * (1 + config.heads)),
+    ]
 
 
 def chunk_costs(config: DiTConfig, work: Workload) -> list[Cost]:

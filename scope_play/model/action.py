@@ -81,6 +81,15 @@ def windows_at(rows: Tensor, index: Tensor, config: ActionConfig) -> Tensor:
     return rows[:, (first[:, None] + torch.arange(config.window_rows, device=rows.device)).clamp(min=0)]
 
 
+def project_values_first(queries: int, keys: int, heads: int, dim: int) -> bool:
+    """Whether an output projection takes fewer products on the values than on the results.
+
+    On the values every head is projected to the full width by itself, (keys x dim x dim), and the weights of all heads
+    then sum that: (queries x heads keys x dim) instead of (queries x keys x dim) and (queries x dim x dim).
+    """
+    return keys * dim + queries * heads * keys < queries * keys + queries * dim
+
+
 class PixelAttention(Attention):
     """Self-attention of each spatial position over its own latent frames."""
 
@@ -178,7 +187,7 @@ class ActionModule(nn.Module):
         q_pattern, k_pattern = "b f s heads d -> b heads (f s) d", "b f 1 heads d -> b heads f d"
         q = rearrange(rotate(q_plain, plan.rotation), q_pattern)
         k, v = rearrange(k, k_pattern), rearrange(v, k_pattern)
-        few = 2 * self.heads * k.shape[2] <= x.shape[-1]
+        few = project_values_first(q.shape[2], k.shape[2], self.heads, x.shape[-1])
         if few and plan.visible is None and type(self.keyboard_o_proj) is nn.Linear:  # not a quantised one
             return rearrange(self._attend_projected(q, k, v), "b (f s) c -> b f s c", s=tokens)
         sink = None
