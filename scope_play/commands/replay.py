@@ -52,7 +52,7 @@ def _replay_clip(args: argparse.Namespace, clip: Clip) -> int:
     script = clip_script(clip)
     if args.seed is not None:
         script = replace(script, seed=args.seed)
-    world = _open_like(clip, args.model, args.device)
+    world = open_like(clip, args.model, args.device)
     check = args.check or not (args.out or args.show)
     difference = _run(args, script, world, check)
     if not check:
@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace, script: Script, world: World, check: bool) ->
     return difference
 
 
-def _open_like(clip: Clip, model: str | None, device: str | None) -> World:
+def open_like(clip: Clip, model: str | None, device: str | None) -> World:
     """The world that made `clip`, as far as this machine has it."""
     header = clip.metadata.header
     if (model or header.model.name) == "arena":

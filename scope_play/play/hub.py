@@ -2,7 +2,8 @@
 
 Once per turn of its loop (120 Hz or more) the app calls `Hub.read(events, now)` with everything from the pygame queue
 and gets `Input`s in order: `PadEvent`s for the timeline and the menus, and `Notice`s for the player. A device takes
-over when a button of it is pressed or a stick pushed half way; what the other one held is let go.
+over when a button of it is pressed or a stick pushed half way; what the other one held is let go. A pad that is plugged
+in takes over by that alone as long as nobody has used the keyboard.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Hub:
         self._keyboard = KeyboardMouse(controls.keys)
         self._translators: dict[str, PadTranslator] = {}
         self._active: KeyboardMouse | PadTranslator = self._keyboard
+        self._chosen = False  # whether somebody has used the device that plays
 
     @property
     def state(self) -> PadState:
@@ -151,7 +153,9 @@ class Hub:
             return [Notice(raw.t, "unusable", raw.reason)]
         if isinstance(raw, Plugged):
             profile = self._controls.for_pad(raw.device.guid, raw.device.name)
-            self._translators[raw.device.key] = PadTranslator(raw.device, profile)
+            plugged = self._translators[raw.device.key] = PadTranslator(raw.device, profile)
+            if self._active is self._keyboard and not self._chosen:
+                self._active = plugged
             return [Notice(raw.t, "plugged", f"{raw.device.name} is ready.")]
         if isinstance(raw, Unplugged):
             return self._unplugged(raw)
@@ -167,7 +171,7 @@ class Hub:
             return []
         if translator is not self._active:
             return [Notice(raw.t, "unplugged", f"{raw.device.name} was unplugged.")]
-        self._active = self._keyboard
+        self._active, self._chosen = self._keyboard, False
         text = f"{raw.device.name} was unplugged: plug it in again, or go on with another device."
         return [ReleaseEvent(raw.t), Notice(raw.t, "unplugged", text, pause=True)]
 
@@ -175,9 +179,11 @@ class Hub:
         self, source: KeyboardMouse | PadTranslator, before: PadState, changed: list[PadEvent], t: float
     ) -> list[Input]:
         """The events of one source: passed on if it plays, or if it takes over with them."""
+        used = any(takes_over(event, before) for event in changed)
+        self._chosen = self._chosen or used
         if source is self._active:
             return list(changed)
-        if not any(takes_over(event, before) for event in changed):
+        if not used:
             return []
         self._active = source
         return [ReleaseEvent(t), *changes(NOTHING, before, t), *changed]

@@ -1,12 +1,10 @@
-"""`scope-play play` and `bench play` from the command line, with the network left out."""
+"""`scope-play play` from the command line, with the network left out."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from fake_world import FakeWorld
 
 from scope_play.actions import BUTTONS, ROW_WIDTH, write_actions
-from scope_play.bench.play import press_delays
 from scope_play.cli import main
 from scope_play.play.clip import frame_hash, read_clip
-from scope_play.play.messages import Made
 
 
 @pytest.fixture
@@ -108,28 +104,3 @@ def test_options_of_one_run_are_not_stored(run: Callable[..., int], tmp_path: Pa
     save(path, Settings(show_pad=False))
     assert run("play", "--demo", "--seconds", 0.5, "--mode", "responsive", "--window-size", "640x360") == 0
     assert load(path) == Settings(show_pad=False)
-
-
-def test_bench_play_prints_and_writes_its_figures(
-    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("bench", "play", "--seconds", 3, "--window-size", "640x360", "--json", tmp_path) == 0
-    printed = capsys.readouterr().out
-    assert "input to frame p50/p95" in printed
-    figures = json.loads((tmp_path / "play.json").read_text())
-    assert figures["presses"] >= 2
-    assert 0 < figures["delay_p50"] < 2
-    assert figures["fps"] > 0
-    assert figures["cores"] >= 1
-
-
-def made(pressed: list[int], at: float) -> tuple[Any, float]:
-    rows = np.zeros((4, ROW_WIDTH), np.float32)
-    rows[pressed, BUTTONS.index("south")] = 1
-    return Made(1, np.zeros((4, 2, 2, 3), np.uint8), rows, None, {}, at, at, 0.1), at
-
-
-def test_each_press_is_matched_with_the_first_frame_that_knows_it() -> None:
-    chunks = [made([], 1.0), made([1, 2], 1.2), made([3], 1.4), made([0, 2], 1.6), made([], 1.8)]
-    # Pressed at 1.05 (rows 1-2 of chunk 2), at 1.3 (row 3 of chunk 3, held into chunk 4) and at 1.45 (its row 2).
-    assert press_delays([1.05, 1.3, 1.45], chunks) == pytest.approx([0.15, 0.1, 0.15])

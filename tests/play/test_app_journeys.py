@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from fake_world import FakeSpec, FakeWorld
 from play_driver import Driver
-from virtual_pad import VirtualPad
 
+from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.errors import ScopeError
 from scope_play.play.clip import read_clip
 from scope_play.play.flow import Screen

@@ -8,6 +8,7 @@ import pygame
 import pytest
 from pygame._sdl2 import controller
 
+from scope_play.bench.virtual_pad import AXES, BUTTONS, TRIGGERS, VirtualPad
 from scope_play.errors import ScopeError
 from scope_play.play.controls import Plugged, RawButton, RawStick, RawTrigger, Unplugged, Unusable
 from scope_play.play.gamepad import SdlPads
@@ -15,7 +16,6 @@ from scope_play.play.hub import BACKENDS, Hub, NoPads, Notice, open_pads
 from scope_play.play.mapping import ControllerMap, parse_map
 from scope_play.play.pad import ButtonEvent, ReleaseEvent, StickEvent
 from scope_play.play.timeline import Timeline
-from tests.helpers.virtual_pad import AXES, BUTTONS, TRIGGERS, VirtualPad
 
 
 @pytest.fixture(autouse=True)
@@ -297,3 +297,23 @@ def test_a_wheel_notch_takes_over_from_a_pad_as_a_whole_tap():
             ButtonEvent(1.0, "north", False),
         ]
         assert hub.device.backend == "keyboard"
+
+
+def test_a_plugged_pad_plays_unless_somebody_uses_the_keyboard_or_another_pad():
+    hub = hub_with_pads()
+    with VirtualPad("One") as one:
+        read(hub)
+        assert hub.device.name == "One"
+        one.set_axis("left_x", 0.4)
+        assert read(hub)[0].x > 0
+        with VirtualPad("Two"):
+            read(hub)
+            assert hub.device.name == "One"
+        one.detach()
+        read(hub)
+        assert hub.device.backend == "keyboard"
+    hub.read([pygame.event.Event(pygame.KEYDOWN, key=pygame.K_w, mod=0, unicode="w")], 1.0)
+    with VirtualPad("Three"):
+        read(hub)
+        assert hub.device.backend == "keyboard"
+        assert hub.state.left == (0.0, -1.0)

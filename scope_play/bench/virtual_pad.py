@@ -1,4 +1,4 @@
-"""A virtual Xbox pad inside SDL, for tests on machines without one.
+"""A virtual Xbox pad inside SDL, for measurements and tests on machines without one.
 
 SDL can attach a joystick that exists only in memory; pygame does not wrap that call, so it is reached through
 ctypes in the very library pygame has loaded. The pad then takes the same road as a real one: plug event, mapping,
@@ -10,7 +10,7 @@ controller events, unplug event.
         events = pygame.event.get()
 
 SDL keeps only the newest state between two pumps: call `pygame.event.pump()` (or `get()`) between a press and its
-release if both must arrive.
+release if both must arrive. Setting is allowed in any thread, attaching and detaching in the one that owns the window.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from types import TracebackType
 
 import pygame
 from pygame._sdl2 import controller
+
+from scope_play.errors import ScopeError
 
 _BUTTON_ORDER = (
     *("a", "b", "x", "y", "back", "guide", "start", "left_stick", "right_stick", "left_shoulder", "right_shoulder"),
@@ -72,7 +74,7 @@ def _library_path() -> Path:
     for pattern in ("SDL2.dll", ".dylibs/libSDL2-2*.dylib", "../pygame_ce.libs/libSDL2-2*.so*"):
         for path in package.glob(pattern):
             return path
-    raise FileNotFoundError(f"no SDL2 library found beside {package} (platform {sys.platform})")
+    raise ScopeError(f"no SDL2 library is found beside {package} on {sys.platform}; install the pygame-ce wheel.")
 
 
 def _library() -> ctypes.CDLL:
@@ -125,7 +127,7 @@ class VirtualPad:
         )
         index = self._sdl.SDL_JoystickAttachVirtualEx(ctypes.byref(description))
         if index < 0:
-            raise RuntimeError(self._sdl.SDL_GetError().decode())
+            raise ScopeError(f"SDL gives no virtual pad ({self._sdl.SDL_GetError().decode()}); install pygame-ce.")
         self._joystick: int | None = self._sdl.SDL_JoystickOpen(index)
         self.instance_id: int = self._sdl.SDL_JoystickInstanceID(self._joystick)
         for trigger in TRIGGERS:

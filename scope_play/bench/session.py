@@ -1,0 +1,102 @@
+"""The app as `play` and `soak` measure it: opened with a pad plugged in and recording on, turned, and watched."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scope_play.errors import ScopeError
+
+if TYPE_CHECKING:
+    from scope_play.bench.virtual_pad import VirtualPad
+    from scope_play.play.app import App
+    from scope_play.play.player import Shot
+
+
+@contextmanager
+def playing(model: str, steps: int | None, mode: str, window: str, record: Path) -> Iterator[tuple[App, VirtualPad]]:
+    """The app in a game that has just begun, recording below `record`, and the pad in use; both closed on leaving.
+
+    Without a display it runs on SDL's dummy driver.
+    """
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_JOYSTICK_ALLOW_BACKGROUND_EVENTS", "1")  # the window need not have the focus
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    from scope_play.bench.virtual_pad import VirtualPad
+    from scope_play.commands.play import free_memory, open_world
+    from scope_play.play.app import App, Options
+    from scope_play.play.settings import Settings
+
+    app = App(
+        Options(models=(model,), model=model, gamepad="sdl", autoplay=True, record=record),
+        Settings(window_size=window, mode=mode),
+        lambda name: open_world(name, steps),
+        free_memory=free_memory,
+    )
+    try:
+        with VirtualPad() as pad:
+            _reach_play(app)
+            yield app, pad
+    finally:
+        app.close()
+
+
+def turn(app: App, seen: Callable[[Shot, float], None]) -> None:
+    """One turn of the loop; `seen(shot, clock time)` is called if it put another frame of a chunk on screen."""
+    before = app.player.shot
+    app.step()
+    shot = app.player.shot
+    if shot is not None and shot is not before and shot.made is not None:
+        seen(shot, app.drawn_at)
+    app.rest()
+
+
+def play_until(app: App, end: float, seen: Callable[[Shot, float], None]) -> None:
+    """Turns of the loop until the clock shows `end`. Raises ScopeError if play ends before that."""
+    from scope_play.play.flow import Screen
+
+    while app.clock() < end:
+        turn(app, seen)
+        if app.flow.over or app.flow.screen is not Screen.PLAY:
+            raise ScopeError(f"play ended on the {app.flow.screen.value} screen: {app.flow.message.text or 'quit'}")
+
+
+def cpu_seconds(app: App) -> dict[str, float | None]:
+    """CPU time so far of the loop's thread, the recorder's, the engine's, and the process; None if not known here."""
+    by_name = {thread.name: thread for thread in threading.enumerate()}
+    return {
+        "loop": time.thread_time(),
+        "recorder": _thread_seconds(by_name.get("recorder")),
+        "engine": _thread_seconds(app.engine.thread),
+        "process": time.process_time(),
+    }
+
+
+def shares(before: dict[str, float | None], after: dict[str, float | None], lasted: float) -> dict[str, float | None]:
+    """Shares of one core between two readings of `cpu_seconds`, `lasted` seconds apart."""
+    return {
+        name: None if now is None or (then := before[name]) is None else (now - then) / lasted
+        for name, now in after.items()
+    }
+
+
+def _reach_play(app: App) -> None:
+    from scope_play.play.flow import Screen
+
+    while app.flow.screen is not Screen.PLAY:
+        turn(app, lambda shot, at: None)
+        if app.flow.message.alert:
+            raise ScopeError(app.flow.message.text)
+
+
+def _thread_seconds(thread: threading.Thread | None) -> float | None:
+    if thread is None or thread.ident is None or sys.platform == "win32" or sys.platform == "darwin":
+        return None
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
