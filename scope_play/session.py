@@ -188,8 +188,7 @@ class SessionBatch:
     def _for_all(self, text: list[TextKV] | None) -> list[TextKV] | None:
         if text is None:
             return None
-        count = len(self.seeds)
-        return [type(kv)(kv.keys.expand(count, -1, -1, -1), kv.values.expand(count, -1, -1, -1)) for kv in text]
+        return [kv.expand(len(self.seeds)) for kv in text]
 
     def _noise(self) -> Tensor:
         spec, codec = self.world.spec, self.world.codec.config

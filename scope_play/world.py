@@ -22,6 +22,7 @@ from scope_play.actions import AXES, BUTTONS, FPS, FRAMES_PER_LATENT
 from scope_play.codec import Codec, PromptReader
 from scope_play.errors import ScopeError
 from scope_play.images import Image, crop_and_resize, read_image
+from scope_play.kernels.text_attention import shorten
 from scope_play.model.fused import FusedDiT
 from scope_play.sampling.stepping import network_for_streaming
 from scope_play.sampling.streaming import StreamConfig
@@ -189,4 +190,6 @@ class World:
         if self.prompt_reader is None:
             raise ScopeError(f"{self.spec.name} was loaded without its text encoder; load it with one to use prompts")
         with torch.inference_mode():
-            return self.network.text_keys(self.prompt_reader(prompt or "").to(self.device, self.dtype))
+            context, bias = shorten(self.prompt_reader(prompt or "").to("cpu", self.dtype))
+            bias = None if bias is None else bias.to(self.device)
+            return self.network.text_keys(context.to(self.device), bias)

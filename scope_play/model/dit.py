@@ -7,6 +7,7 @@ the released files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -38,10 +39,37 @@ SMALLEST_SIGMA = 0.02
 
 
 class TextKV(NamedTuple):
-    """Keys and values of one prompt for one block's cross-attention: (B, heads, length, head_dim) each."""
+    """Keys and values of one prompt for one block's cross-attention: (B, heads, length, head_dim) each.
+
+    bias: (B, 1, 1, length) on the scores where a key stands for several equal ones or for none; see
+    `kernels.text_attention`.
+    """
 
     keys: Tensor
     values: Tensor
+    bias: Tensor | None = None
+
+    def expand(self, batch: int) -> TextKV:
+        """One prompt for each of a batch, without copying."""
+        return TextKV(*(None if x is None else x.expand(batch, -1, -1, -1) for x in self))
+
+    def padded(self, length: int) -> TextKV:
+        """The same prompt with keys that no one sees, up to `length`."""
+        more = length - self.keys.shape[2]
+        bias = self.keys.new_zeros(len(self.keys), 1, 1, length - more) if self.bias is None else self.bias
+        keys, values = (F.pad(x, (0, 0, 0, more)) for x in (self.keys, self.values))
+        return TextKV(keys, values, F.pad(bias, (0, more), value=-torch.inf))
+
+
+def join_prompts(prompts: Sequence[list[TextKV]]) -> list[TextKV]:
+    """Prompts of any lengths, block by block, one after the other along the batch axis."""
+    joined = []
+    for block in zip(*prompts, strict=True):
+        if any(kv.bias is not None for kv in block):
+            longest = max(kv.keys.shape[2] for kv in block)
+            block = tuple(kv.padded(longest) for kv in block)
+        joined.append(TextKV(*(None if parts[0] is None else torch.cat(parts) for parts in zip(*block, strict=True))))
+    return joined
 
 
 class TimeEmbedding(NamedTuple):
@@ -86,14 +114,15 @@ class VideoAttention(Attention):
 class TextAttention(Attention):
     """Cross-attention to a prompt whose keys and values were made once."""
 
-    def keys_values(self, context: Tensor) -> TextKV:
+    def keys_values(self, context: Tensor, bias: Tensor | None) -> TextKV:
         k = split_heads(self.norm_k(self.k(context)), self.heads)
         v = split_heads(self.v(context), self.heads)
-        return TextKV(rearrange(k, "b l heads d -> b heads l d"), rearrange(v, "b l heads d -> b heads l d"))
+        pattern = "b l heads d -> b heads l d"
+        return TextKV(rearrange(k, pattern), rearrange(v, pattern), None if bias is None else bias[:, None, None])
 
     def forward(self, x: Tensor, text: TextKV) -> Tensor:
         q = rearrange(split_heads(self.norm_q(self.q(x)), self.heads), "b f s heads d -> b heads (f s) d")
-        out = attend(q, text.keys, text.values)
+        out = F.scaled_dot_product_attention(q, text.keys, text.values, attn_mask=text.bias)
         return self.o(rearrange(out, "b heads (f s) d -> b f s (heads d)", s=x.shape[2]))
 
 
@@ -303,13 +332,16 @@ class DiT(nn.Module):
             timesteps, time, modulation = timesteps[:, index], time[:, index], modulation[:, index]
         return TimeEmbedding(timesteps, time, modulation)
 
-    def text_keys(self, context: Tensor) -> list[TextKV]:
-        """(B, L, text_dim) -> keys and values for every block, once per prompt. All L positions count (SPEC.md 3)."""
+    def text_keys(self, context: Tensor, bias: Tensor | None = None) -> list[TextKV]:
+        """(B, L, text_dim) -> keys and values for every block, once per prompt. All L positions count (SPEC.md 3).
+
+        `bias` (B, L) comes with a context that `kernels.text_attention` has made shorter.
+        """
         if self.text_embedding is None:
             raise ScopeError("this model has no text encoder, so it takes no prompt; leave the prompt out")
         embedded = self.text_embedding(context)
         attentions = (cast(Block, block).cross_attn for block in self.blocks)
-        return [attention.keys_values(embedded) for attention in attentions if attention is not None]
+        return [attention.keys_values(embedded, bias) for attention in attentions if attention is not None]
 
     def tokens_per_frame(self, height: int, width: int) -> int:
         """Tokens of one latent frame of height x width latents."""

@@ -61,8 +61,8 @@ class FusedDiT(nn.Module):
     def turn_sinks(self, cache: StreamCache) -> None:
         self.network.turn_sinks(cache)
 
-    def text_keys(self, context: Tensor) -> list[TextKV]:
-        return self.network.text_keys(context)
+    def text_keys(self, context: Tensor, bias: Tensor | None = None) -> list[TextKV]:
+        return self.network.text_keys(context, bias)
 
     def embed_time(self, timesteps: Tensor, frames: int) -> StepTime:
         """(B, n or 1) timesteps in 0..1000 of n = `frames` latents. Made once, it serves every pass at that time."""

@@ -123,7 +123,7 @@ class FusedText(nn.Module):
 
     def forward(self, x: Tensor, text: TextKV) -> Tensor:
         q = split_heads(self.norm_q(self.q(x)), self.heads).flatten(1, 2).transpose(1, 2)
-        out = F.scaled_dot_product_attention(q, text.keys, text.values)
+        out = F.scaled_dot_product_attention(q, text.keys, text.values, attn_mask=text.bias)
         return self.o(out.transpose(1, 2).flatten(2).view(x.shape))
 
 

@@ -102,8 +102,8 @@ class GraphedDiT:
     def turn_sinks(self, cache: StreamCache) -> None:
         self.network.turn_sinks(cache)
 
-    def text_keys(self, context: Tensor) -> list[TextKV]:
-        return self.network.text_keys(context)
+    def text_keys(self, context: Tensor, bias: Tensor | None = None) -> list[TextKV]:
+        return self.network.text_keys(context, bias)
 
     def embed_time(self, timesteps: Tensor, frames: int) -> StepTime:
         return self.network.embed_time(timesteps, frames)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from scope_play.actions import FRAMES_PER_LATENT
 from scope_play.images import frames_at_least, round_size, stretch, to_frames, to_video
+from scope_play.kernels.text_attention import shorten
 from scope_play.model.vae_tiling import Tiling, cover
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
 
@@ -114,7 +115,7 @@ class GuidedVelocity:
         self.negative_text = self._text(conditions.negative_context) if sampling.guidance != 1 else None
 
     def _text(self, context: Tensor | None) -> dict[str, object] | None:
-        return None if context is None else {"context": context, "text_cache": self.dit.text_keys(context)}
+        return None if context is None else {"text_cache": self.dit.text_keys(*shorten(context))}
 
     def predict(self, latents: Tensor, timestep: Tensor) -> Predictions:
         """The passes that guidance needs. latents (1, C, F, H, W), timestep a float32 scalar."""

@@ -22,7 +22,7 @@ from scope_play.errors import ScopeError
 from scope_play.model.action import ActionWindows
 from scope_play.model.cache import CacheConfig, CacheSnapshot, StreamCache
 from scope_play.model.config import DiTConfig
-from scope_play.model.dit import DiT, TextKV
+from scope_play.model.dit import DiT, TextKV, join_prompts
 from scope_play.model.layout import bidirectional
 from scope_play.sampling.guidance import guidance_branches, guide, keep_mask
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
@@ -138,10 +138,7 @@ class _Branches:
         if negative is None and not all(branch.prompt for branch in self.branches):
             raise ScopeError("text guidance needs a negative prompt; give one or set guidance to 1")
         per_branch = [text if branch.prompt or negative is None else negative for branch in self.branches]
-        self.text = [
-            TextKV(torch.cat([kv.keys for kv in block]), torch.cat([kv.values for kv in block]))
-            for block in zip(*per_branch, strict=True)
-        ]
+        self.text = join_prompts(per_branch)
 
     def widen(self, x: Tensor) -> Tensor:
         """Repeat a batch for every branch."""
