@@ -51,7 +51,10 @@ class TextKV(NamedTuple):
 
     def expand(self, batch: int) -> TextKV:
         """One prompt for each of a batch, without copying."""
-        return TextKV(*(None if x is None else x.expand(batch, -1, -1, -1) for x in self))
+        shape = (batch, -1, -1, -1)
+        return TextKV(
+            self.keys.expand(shape), self.values.expand(shape), None if self.bias is None else self.bias.expand(shape)
+        )
 
     def padded(self, length: int) -> TextKV:
         """The same prompt with keys that no one sees, up to `length`."""
@@ -68,7 +71,9 @@ def join_prompts(prompts: Sequence[list[TextKV]]) -> list[TextKV]:
         if any(kv.bias is not None for kv in block):
             longest = max(kv.keys.shape[2] for kv in block)
             block = tuple(kv.padded(longest) for kv in block)
-        joined.append(TextKV(*(None if parts[0] is None else torch.cat(parts) for parts in zip(*block, strict=True))))
+        biases = [kv.bias for kv in block if kv.bias is not None]
+        bias = torch.cat(biases) if biases else None
+        joined.append(TextKV(torch.cat([kv.keys for kv in block]), torch.cat([kv.values for kv in block]), bias))
     return joined
 
 
