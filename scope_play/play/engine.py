@@ -37,6 +37,7 @@ from scope_play.play.messages import (
     Status,
     WentBack,
 )
+from scope_play.play.metadata import BuildSetup
 
 if TYPE_CHECKING:
     from scope_play.world import Session, World, WorldSpec
@@ -218,7 +219,7 @@ class Engine:
         self._running.history.begin(session)
         self._owed = 0.0
         self._say(Phase.PAUSED, "Ready to play.", world.spec)
-        self._put(Opened(session.first_frame, command, world.spec, world.identity))
+        self._put(Opened(session.first_frame, command, world.spec, world.identity, BuildSetup.here()))
 
     def _make(self) -> None:
         world, running = self._world, self._running

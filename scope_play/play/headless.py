@@ -57,6 +57,7 @@ def play_file(
         header = ClipHeader.of(
             opened.spec,
             opened.identity,
+            build=opened.build,
             seed=begin.seed,
             prompt=begin.prompt,
             inputs=InputSetup(pad_name=actions.name, pad_guid="file"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
+    from scope_play.play.metadata import BuildSetup
     from scope_play.world import World, WorldSpec
 
 
@@ -87,12 +88,16 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Opened:
-    """A session has begun: its first frame, uint8 (H, W, 3), and what it was begun with."""
+    """A session has begun: its first frame, uint8 (H, W, 3), and what it was begun with.
+
+    `build` is read in the engine's thread: torch's number of threads is each thread's own.
+    """
 
     first_frame: np.ndarray
     begin: Begin
     spec: WorldSpec
     identity: dict[str, str]
+    build: BuildSetup
 
 
 @dataclass(frozen=True)

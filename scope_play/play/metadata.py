@@ -122,8 +122,12 @@ class ClipHeader:
         prompt: str | None = None,
         prompt_id: int = 0,
         inputs: InputSetup | None = None,
+        build: BuildSetup | None = None,
     ) -> ClipHeader:
-        """The header of a recording that begins now, of a world with this `spec` and `identity`."""
+        """The header of a recording that begins now, of a world with this `spec` and `identity`.
+
+        `build` is that of the thread which runs the world, by default this one's.
+        """
         return cls(
             fps=spec.fps,
             height=spec.height,
@@ -133,7 +137,7 @@ class ClipHeader:
             prompt=prompt,
             prompt_id=prompt_id,
             model=ModelSetup.of(spec, identity),
-            build=BuildSetup.here(),
+            build=build or BuildSetup.here(),
             input=inputs or InputSetup(),
             started=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         )

@@ -103,6 +103,7 @@ def start(player: Player, folder: Path, inputs: InputSetup) -> Recorder:
     header = ClipHeader.of(
         opened.spec,
         opened.identity,
+        build=opened.build,
         seed=opened.begin.seed,
         prompt=player.prompt,
         inputs=inputs,

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
-from fake_world import FakeSpec, FakeWorld
+from fake_world import FakeSession, FakeSpec, FakeWorld
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
@@ -281,3 +281,20 @@ def test_closing_in_the_middle_of_a_chunk_waits_for_it_and_ends(make_engine: Cal
     assert engine.close()
     assert not engine.thread.is_alive()
     assert engine.status.phase is Phase.STOPPED
+
+
+def test_the_number_of_threads_is_the_engines_own(make_engine: Callable[..., Engine]) -> None:
+    import torch
+
+    here = torch.get_num_threads()  # from now on this thread's number is its own
+
+    class MoreThreads(FakeWorld):
+        def start(self, *args: Any, **options: Any) -> FakeSession:
+            torch.set_num_threads(here + 1)
+            return super().start(*args, **options)
+
+    try:
+        assert opened(make_engine(), MoreThreads()).build.threads == here + 1
+        assert torch.get_num_threads() == here
+    finally:
+        torch.set_num_threads(here)
