@@ -17,8 +17,6 @@ import torch
 from scope_play.downloads import checkpoint_folder
 from scope_play.errors import ScopeError
 from scope_play.loading import (
-    OFFICIAL_SIZE,
-    OFFICIAL_STREAM,
     NativeConfig,
     is_native,
     nano_folder,
@@ -31,20 +29,27 @@ from scope_play.memory import (
     clip_need,
     gib,
     module_bytes,
-    official_stream_need,
     stream_need,
 )
-from scope_play.model.cache import CacheConfig
 from scope_play.model.config import SCOPE_5B
+from scope_play.model.quant import fp8_obstacle
 from scope_play.model.text import UMT5_XXL
 from scope_play.model.tiny_vae import TinyVAE
 from scope_play.model.vae_config import WAN22_VAE
+from scope_play.official import OFFICIAL_STREAM, PREVIEW, Demand, Ease, find_preview
 from scope_play.sampling.offline import ClipShape
 from scope_play.sampling.streaming import StreamConfig
 from scope_play.weights.catalog import CATALOG
 from scope_play.weights.jsons import read_json_object
 from scope_play.weights.official import open_scope_folder
+from scope_play.weights.preview import WHERE_FROM
 
+LIGHTER = (
+    ("--precision fp8", Ease("fp8"), "full"),
+    ("--precision int8 --cache fp8", Ease("int8"), "fp8"),
+    ("--precision int8 --cache fp8 --decoder tiny", Ease("int8", "tiny"), "fp8"),
+)
+"""Ways to play SCOPE with less memory: as they are asked for, and what they are."""
 PACKAGES = ("numpy", "pygame-ce", "av", "triton", "transformers", "ftfy", "flash-attn")
 WINDOWLESS = frozenset({"dummy", "offscreen"})
 
@@ -182,6 +187,11 @@ def look_at_weights() -> dict[str, str]:
             found[entry.name] = "ready" if folder.is_dir() else f"not there: scope-play download {entry.name}"
         except ScopeError as error:
             found[entry.name] = str(error)
+    try:
+        find_preview(checkpoint_folder("scope"))
+        found[PREVIEW] = "ready"
+    except ScopeError:
+        found[PREVIEW] = f"not there: {PREVIEW}.pth from {WHERE_FROM}, to be put into {checkpoint_folder(PREVIEW)}"
     return found
 
 
@@ -193,12 +203,24 @@ def judge_modes(free: FreeMemory, device: str, weights: dict[str, str], *, has_d
     yield judge("play nano", device, nano, free.device, window)
     yield judge("play nano --headless", device, nano, free.device)
     yield judge("play scope", device, scope_stream_need(), free.device, scope, window)
+    for words, ease, keys in LIGHTER:
+        tiny = f"weights {PREVIEW} not there" if ease.decoder == "tiny" and weights[PREVIEW] != "ready" else None
+        needed = scope_stream_need(ease, keys)
+        yield judge(f"play scope {words}", device, needed, free.device, scope, window, no_fp8(ease, device), tiny)
     prompts = None if clip.text <= max(free.device, free.host) else f"reading a prompt takes {gib(clip.text)}"
     yield judge("generate with scope", device, clip.on_device("none"), free.device, scope, prompts)
     if device == "cuda":
         pinned = None if clip.blocks <= free.host else f"its blocks take {gib(clip.blocks)} of host memory"
         needed = clip.on_device("blocks")
         yield judge("generate with scope --offload blocks", device, needed, free.device, scope, prompts, pinned)
+
+
+def no_fp8(ease: Ease, device: str) -> str | None:
+    """Why `ease` cannot have its fp8 products on `device`; None when it can, or asks for none."""
+    if ease.linears != "fp8":
+        return None
+    obstacle = "needs an NVIDIA GPU" if device == "cpu" else fp8_obstacle(torch.device(device))
+    return None if obstacle is None else f"fp8 {obstacle}"
 
 
 def judge(name: str, device: str, needs: int, free: int, *obstacles: str | None) -> Mode:
@@ -217,20 +239,20 @@ def nano_config() -> NativeConfig:
 
 def nano_need(config: NativeConfig) -> int:
     """Bytes of one session of nano, in float32."""
-    stream, stride = config.stream, config.codec.spatial_stride
+    stream = config.stream
     _, rows, columns = config.world.patch
-    tokens = (config.size[0] // stride // rows) * (config.size[1] // stride // columns)
+    height, width = config.codec.latent_size(*config.size)
+    tokens = (height // rows) * (width // columns)
     codec = module_bytes(lambda: TinyVAE(config.codec), torch.float32)
     need = stream_need(config.world, codec, tokens, torch.float32, chunk=stream.chunk)
-    return need.on_device(CacheConfig(stream.window, stream.chunk, stream.sink))
+    return need.on_device(stream.memory(config.world.causal))
 
 
 @cache
-def scope_stream_need() -> int:
-    """Bytes of one session of SCOPE, in bfloat16."""
-    stream = StreamConfig(**OFFICIAL_STREAM)
-    need = official_stream_need(SCOPE_5B, WAN22_VAE, OFFICIAL_SIZE, torch.bfloat16, chunk=stream.chunk)
-    return need.on_device(CacheConfig(stream.window, stream.chunk, stream.sink))
+def scope_stream_need(ease: Ease = Ease(), keys: str = "full") -> int:  # noqa: B008 - frozen
+    """Bytes of one session of SCOPE, in bfloat16 where `ease` does not say otherwise."""
+    stream = StreamConfig(**OFFICIAL_STREAM, cache=keys)
+    return Demand(SCOPE_5B, WAN22_VAE, torch.bfloat16).nbytes(stream, ease)
 
 
 @cache

@@ -19,7 +19,7 @@ from scope_play.actions import FRAMES_PER_LATENT, ROW_WIDTH, as_model_actions, c
 from scope_play.downloads import resolve_model
 from scope_play.errors import ScopeError
 from scope_play.images import crop_and_resize, frames_at_most, read_image
-from scope_play.loading import is_native, pick_device, pick_precision
+from scope_play.loading import EIGHT_BIT, is_native, pick_device, pick_precision
 from scope_play.memory import FreeMemory, clip_activations, clip_need, require_placement
 from scope_play.model.vae_tiling import Tiling
 from scope_play.offload import stream_blocks
@@ -65,6 +65,8 @@ class ClipOptions:
     negative_prompt: str | None = None
     device: str | None = None
     precision: str | None = None
+    cache: str | None = None
+    decoder: str | None = None
     offload: str = "auto"
 
 
@@ -127,6 +129,7 @@ class StreamMaker:
             "stream": dict(vars(self.world.stream_config)),
             "precision": self.world.spec.precision,
             "device": self.world.spec.device,
+            "decoder": self.world.spec.decoder,
         }
 
 
@@ -135,6 +138,7 @@ class OfflineMaker:
 
     def __init__(self, folder: ScopeFolder, options: ClipOptions, prompts: Sequence[str], progress: Progress) -> None:
         """Checks memory, encodes all `prompts`, frees the text encoder, then loads the rest."""
+        refuse_streaming_options(options)
         self.folder = folder
         self.shape = shape_of(options)
         self.sampling = sampling_of(options)
@@ -212,6 +216,21 @@ class OfflineMaker:
         return self.contexts[prompt].to(self.device, self.dtype)
 
 
+def refuse_streaming_options(options: ClipOptions) -> None:
+    """Raises ScopeError for what only makes sense where a world is played."""
+    if options.precision in EIGHT_BIT:
+        raise ScopeError(
+            f"Clips of whole SCOPE are made in bf16 or fp32, not {options.precision}; for a small card use "
+            f"--offload blocks, or play --headless --precision {options.precision}."
+        )
+    for name in ("cache", "decoder"):
+        if getattr(options, name) not in (None, "full"):
+            raise ScopeError(
+                f"Clips of whole SCOPE have no {getattr(options, name)} {name}; leave out --{name}, or use it with "
+                f"play --headless."
+            )
+
+
 def shape_of(options: ClipOptions) -> ClipShape:
     """The size of an offline clip."""
     height, width = options.size or (ClipShape.height, ClipShape.width)
@@ -252,6 +271,8 @@ def open_model(
             steps=options.steps,
             guidance=options.guidance,
             action_guidance=options.action_guidance,
+            cache=options.cache,
+            decoder=options.decoder,
         )
         return StreamMaker(world, options)
     return OfflineMaker(open_scope_folder(model), options, prompts, progress)

@@ -7,34 +7,28 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from scope_play.downloads import resolve_model
 from scope_play.errors import ScopeError
+from scope_play.first_scene import draw_first_scene
 from scope_play.images import read_image
-from scope_play.memory import FreeMemory, official_stream_need, require_stream
-from scope_play.model.cache import CacheConfig
 from scope_play.model.config import NANO, DiTConfig
 from scope_play.model.dit import DiT
-from scope_play.model.quant import quantise_blocks
+from scope_play.model.quant import fp8_obstacle, quantise_blocks
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
-from scope_play.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
+from scope_play.official import Ease, load_official
 from scope_play.sampling.streaming import StreamConfig
 from scope_play.weights.jsons import read_json_object
 from scope_play.weights.native import open_native_folder
-from scope_play.weights.official import open_scope_folder
 from scope_play.world import World
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EIGHT_BIT = ("fp8", "int8")
+DECODERS = ("full", "tiny")
 NANO_SIZE = (96, 160)
 UNTRAINED_SEED = 0
-FIRST_SCENE_SEED = 1
 FIRST_SCENE = "first.png"
-OFFICIAL_SIZE = (480, 832)
-OFFICIAL_STREAM: dict[str, Any] = {"steps": 4, "shift": 5.0, "chunk": 1, "window": 12}
 
 
 @dataclass(frozen=True)
@@ -117,24 +111,32 @@ def pick_numbers(precision: str | None, default: str, device: torch.device) -> t
         return pick_precision(precision, default), None
     if precision == "fp8" and device.type != "cuda":
         raise ScopeError(f"precision fp8 needs an NVIDIA GPU and the model would be on {device}; use bf16 or int8")
+    obstacle = fp8_obstacle(device) if precision == "fp8" else None
+    if obstacle is not None:
+        raise ScopeError(f"precision fp8 {obstacle}; use int8")
     return PRECISIONS["bf16" if device.type == "cuda" else default], precision
 
 
-def load_world(model: str | Path, *, device: str | None, precision: str | None, overrides: Mapping[str, Any]) -> World:
+def load_world(
+    model: str | Path, *, device: str | None, precision: str | None, decoder: str, overrides: Mapping[str, Any]
+) -> World:
     """See `World.load`. `overrides` are StreamConfig fields that win over the folder's own."""
+    if decoder not in DECODERS:
+        raise ScopeError(f"decoder {decoder!r} is not known; use one of {', '.join(DECODERS)}")
     where = pick_device(device)
-    if str(model) != "nano":
-        folder = Path(resolve_model(model))
-        if not folder.is_dir():
-            raise ScopeError(f"there is no model {str(model)!r}; give 'nano' or a folder of weights")
-        if is_native(folder):
-            numbers = pick_numbers(precision, "fp32", where)
-            return load_native(folder, folder.resolve().name, where, *numbers, overrides)
-        return load_official(folder, where, *pick_numbers(precision, "bf16", where), overrides)
+    nano = str(model) == "nano"
+    folder = nano_folder() if nano else Path(resolve_model(model))
+    if not nano and not folder.is_dir():
+        raise ScopeError(f"there is no model {str(model)!r}; give 'nano' or a folder of weights")
+    if not nano and not is_native(folder):
+        dtype, linears = pick_numbers(precision, "bf16", where)
+        return load_official(folder, where, dtype, Ease(linears, decoder), overrides)
+    if decoder == "tiny":
+        raise ScopeError(f"{model} has a small decoder of its own, so it takes no tiny one; leave the decoder out")
     numbers = pick_numbers(precision, "fp32", where)
-    if not is_native(nano_folder()):
+    if not is_native(folder):
         return untrained_nano(where, *numbers, overrides)
-    return load_native(nano_folder(), "nano", where, *numbers, overrides)
+    return load_native(folder, "nano" if nano else folder.resolve().name, where, *numbers, overrides)
 
 
 def is_native(folder: Path) -> bool:
@@ -174,36 +176,6 @@ def load_native(
     return build_world(network, codec, config, name, identity, device, dtype, overrides, scene, linears)
 
 
-def load_official(
-    folder: Path, device: torch.device, dtype: torch.dtype, linears: str | None, overrides: Mapping[str, Any]
-) -> World:
-    """The released weights as a stream. They were trained bidirectionally; see scope_play.sampling.streaming."""
-    opened = open_scope_folder(folder)
-    library = PromptLibrary(opened, dtype)
-
-    def read(prompt: str) -> Tensor:
-        return library.embed([prompt], device)[prompt]
-
-    stream = replace(StreamConfig(**OFFICIAL_STREAM), **overrides)
-    need = official_stream_need(opened.dit_config, opened.vae_config, OFFICIAL_SIZE, dtype, chunk=stream.chunk)
-    cache = CacheConfig(stream.window, stream.chunk + 1, stream.sink)
-    require_stream(need, FreeMemory.now(device), cache)
-    network = opened.dit(dtype, device).requires_grad_(False)
-    quantise_blocks(network, linears or "bf16")
-    return World(
-        network,
-        opened.vae(dtype, device),
-        stream,
-        size=OFFICIAL_SIZE,
-        name=folder.resolve().name,
-        identity={"model": str(folder.resolve()), "sha256": opened.sha256()},
-        prompt_reader=read,
-        precision=linears,
-        negative_prompt=DEFAULT_NEGATIVE_PROMPT,
-        default_image=lambda: draw_first_scene(OFFICIAL_SIZE),
-    )
-
-
 def build_world(
     network: DiT,
     codec: TinyVAE,
@@ -233,11 +205,3 @@ def build_world(
         precision=linears,
         default_image=lambda: draw_first_scene(config.size) if first_scene is None else read_image(first_scene),
     )
-
-
-def draw_first_scene(size: tuple[int, int]) -> np.ndarray:
-    """The arena as a new player first sees it: uint8 (height, width, 3)."""
-    from scope_play.arena.arena import Arena
-
-    height, width = size
-    return Arena(1, seed=FIRST_SCENE_SEED, height=height, width=width).render()[0]

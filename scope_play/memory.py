@@ -6,7 +6,7 @@ Weights, keys and values are exact. Activations are estimates of what lives at o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from scope_play.errors import ScopeError
 from scope_play.model.cache import CacheConfig
 from scope_play.model.config import DiTConfig
 from scope_play.model.dit import DiT
+from scope_play.model.quant import eight_bit_saving
+from scope_play.model.taehv import WIDTHS, TaehvDecoder
 from scope_play.model.text import TextEncoder, TextEncoderConfig
 from scope_play.model.vae_config import VAEConfig
-from scope_play.model.vae_network import VAENetwork
+from scope_play.model.vae_network import Decoder, VAENetwork
 from scope_play.offload import SLOTS
 from scope_play.sampling.offline import ClipShape
 
@@ -45,13 +47,30 @@ def tokens_per_latent(config: DiTConfig, vae: VAEConfig, shape: ClipShape) -> in
     return (shape.height // vae.spatial_stride // rows) * (shape.width // vae.spatial_stride // columns)
 
 
+def slot_bytes(config: DiTConfig, tokens: int, dtype: torch.dtype) -> int:
+    """Keys and values of one latent frame: video, pixel and button attention in every block."""
+    shared = 2 * config.dim if config.action is not None else 0
+    return config.layers * (2 * _row_attentions(config) * tokens * config.dim + shared) * dtype.itemsize
+
+
+def slot_bytes_fp8(config: DiTConfig, tokens: int, dtype: torch.dtype) -> int:
+    """The same once remembered in fp8: a byte a number and a float32 scale a head; the buttons' few stay in `dtype`."""
+    row = config.dim + torch.float32.itemsize * config.heads
+    shared = 2 * config.dim * dtype.itemsize if config.action is not None else 0
+    return config.layers * (2 * _row_attentions(config) * tokens * row + shared)
+
+
+def _row_attentions(config: DiTConfig) -> int:
+    """Attentions of a block that keep keys for every token."""
+    return 1 if config.action is None else 2
+
+
 def cache_bytes(config: DiTConfig, cache: CacheConfig, tokens: int, dtype: torch.dtype) -> int:
-    """Keys and values of one streaming session: video, pixel and button attention in every block."""
-    per_slot = 2 * tokens * config.dim
-    if config.action is not None:
-        per_slot += 2 * tokens * config.dim + 2 * config.dim
-    sinks = per_slot // 2 * cache.sink
-    return config.layers * (cache.slots * per_slot + sinks) * dtype.itemsize
+    """Keys and values of one streaming session."""
+    full = slot_bytes(config, tokens, dtype)
+    remembered = slot_bytes_fp8(config, tokens, dtype) if cache.numbers == "fp8" else full
+    # Sinks are turned for each chunk, from keys that are kept as they were made.
+    return full * cache.chunk + remembered * (cache.sink + cache.window) + full // 2 * cache.sink
 
 
 def text_key_bytes(config: DiTConfig, prompt_tokens: int, dtype: torch.dtype) -> int:
@@ -73,6 +92,27 @@ def decode_bytes(vae: VAEConfig, height: int, width: int, dtype: torch.dtype) ->
     widest = vae.temporal_stride * pixels * 2 * vae.dec_dim
     memory = 2 * 2 * (vae.num_res_blocks + 1) * pixels * 2 * vae.dec_dim
     return (6 * widest + memory) * dtype.itemsize + widest * torch.float32.itemsize
+
+
+def encode_bytes(vae: VAEConfig, height: int, width: int, dtype: torch.dtype) -> int:
+    """Estimate for encoding the start image: its first stage, at half resolution, with the stream's memory."""
+    return 18 * (height // 2) * (width // 2) * vae.dim * dtype.itemsize
+
+
+def preview_bytes(height: int, width: int, dtype: torch.dtype) -> int:
+    """Estimate for decoding one latent frame with the tiny decoder: four frames at half resolution, and its memory."""
+    return 12 * WIDTHS[-1] * (height // 2) * (width // 2) * dtype.itemsize
+
+
+def network_bytes(config: DiTConfig, dtype: torch.dtype, linears: str | None = None) -> int:
+    """The transformer's weights; `linears` "fp8" or "int8" for 8 bits in its blocks."""
+    with torch.device("meta"):
+        network = DiT(config)
+    total = parameter_bytes(network, dtype)
+    if linears is None:
+        return total
+    weights, scales = eight_bit_saving(network)
+    return total - weights * (dtype.itemsize - 1) + scales * torch.float32.itemsize
 
 
 def text_bytes(config: TextEncoderConfig, dtype: torch.dtype) -> int:
@@ -179,50 +219,88 @@ def place(need: ClipNeed, free: FreeMemory, offload: str) -> str | None:
 
 @dataclass(frozen=True)
 class StreamNeed:
-    """What one streaming session takes, in bytes: weights, working memory, and each latent that is remembered."""
+    """What one streaming session takes, in bytes: weights, working memory, and what each latent leaves in the caches.
+
+    `per_latent` is that in full, `per_latent_fp8` in fp8, `widened` what one layer's attention unpacks of the latter.
+    """
 
     weights: int
     working: int
     per_latent: int
+    per_latent_fp8: int
+    widened: int
 
     def on_device(self, cache: CacheConfig) -> int:
         """Peak with caches of this size; a sink is kept twice in its keys."""
-        return int(MARGIN * (self.weights + self.working + self.per_latent * (cache.slots + cache.sink / 2)))
+        kept, eight = cache.sink + cache.window, cache.numbers == "fp8"
+        held = self.per_latent * (cache.chunk + cache.sink / 2) + kept * (
+            self.per_latent_fp8 + self.widened if eight else self.per_latent
+        )
+        return int(MARGIN * (self.weights + self.working + held))
 
 
 def stream_need(
-    config: DiTConfig, codec: int, tokens: int, dtype: torch.dtype, *, chunk: int = 1, decoding: int = 0
+    config: DiTConfig,
+    codec: int,
+    tokens: int,
+    dtype: torch.dtype,
+    *,
+    chunk: int = 1,
+    decoding: int = 0,
+    linears: str | None = None,
 ) -> StreamNeed:
     """For a network and `codec` bytes of autoencoder, whose decoder takes `decoding` bytes a latent."""
     return StreamNeed(
-        weights=module_bytes(lambda: DiT(config), dtype) + codec,
+        weights=network_bytes(config, dtype, linears) + codec,
         working=text_key_bytes(config, PROMPT_TOKENS, dtype) + max(pass_bytes(config, tokens * chunk, dtype), decoding),
-        per_latent=cache_bytes(config, CacheConfig(window=2, chunk=1), tokens, dtype) // 3,
+        per_latent=slot_bytes(config, tokens, dtype),
+        per_latent_fp8=slot_bytes_fp8(config, tokens, dtype),
+        widened=2 * tokens * config.dim * dtype.itemsize,
     )
 
 
 def official_stream_need(
-    config: DiTConfig, vae: VAEConfig, size: tuple[int, int], dtype: torch.dtype, *, chunk: int = 1
+    config: DiTConfig,
+    vae: VAEConfig,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    *,
+    chunk: int = 1,
+    linears: str | None = None,
+    decoder: str = "full",
 ) -> StreamNeed:
-    """For the released networks at `size` (height, width)."""
+    """For the released networks at `size` (height, width); with the tiny decoder the full one is not kept."""
+    codec, decoding = module_bytes(lambda: VAENetwork(vae), dtype), decode_bytes(vae, *size, dtype)
+    if decoder == "tiny":
+        codec += module_bytes(TaehvDecoder, dtype) - module_bytes(lambda: Decoder(vae), dtype)
+        decoding = max(preview_bytes(*size, dtype), encode_bytes(vae, *size, dtype))
     return stream_need(
         config,
-        module_bytes(lambda: VAENetwork(vae), dtype),
+        codec,
         tokens_per_latent(config, vae, ClipShape(1, *size)),
         dtype,
         chunk=chunk,
-        decoding=decode_bytes(vae, *size, dtype),
+        decoding=decoding,
+        linears=linears,
     )
 
 
-def require_stream(need: StreamNeed, free: FreeMemory, cache: CacheConfig) -> None:
-    """Raises ScopeError, saying what would fit, when a session does not."""
+def require_stream(
+    need: StreamNeed, free: FreeMemory, cache: CacheConfig, lighter: Sequence[tuple[str, int]] = ()
+) -> None:
+    """Raises ScopeError, saying what would fit, when a session does not.
+
+    `lighter` are settings that need less, as they are written on the command line, with the bytes they need.
+    """
     asked = need.on_device(cache)
     if asked <= free.device:
         return
     windows = range(cache.window - 1, 0, -1)
-    fitting = next((w for w in windows if need.on_device(replace(cache, window=w)) <= free.device), None)
-    mend = "a smaller model such as nano, which runs in 1 GiB" if fitting is None else f"a window of {fitting} latents"
+    shorter = next((w for w in windows if need.on_device(replace(cache, window=w)) <= free.device), None)
+    mend = next((settings for settings, needed in lighter if needed <= free.device), None)
+    if mend is None and shorter is not None:
+        mend = f"a window of {shorter} latents"
+    mend = mend or "a smaller model such as nano, which runs in 1 GiB"
     where = "memory" if free.is_cpu else "GPU memory"
     raise ScopeError(
         f"Playing this model needs {gib(asked)} of {where}, and {gib(free.device)} are free; close other programs, or "

@@ -36,7 +36,10 @@ __all__ = ["Chunk", "Image", "Session", "SessionBatch", "Snapshot", "World", "Wo
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """What a world takes and gives. Sizes in pixels; from `steps` on as in StreamConfig."""
+    """What a world takes and gives. Sizes in pixels; from `steps` on as in StreamConfig.
+
+    `decoder` is "full", the one that belongs to the model, or "tiny", its preview.
+    """
 
     name: str
     height: int
@@ -54,6 +57,8 @@ class WorldSpec:
     mode: str = "cached"
     guidance: float = 1.0
     action_guidance: float = 1.0
+    cache: str = "full"
+    decoder: str = "full"
     fps: int = FPS
     buttons: tuple[str, ...] = BUTTONS
     axes: tuple[str, ...] = AXES
@@ -78,13 +83,15 @@ class World:
         trained: bool = True,
         identity: dict[str, str] | None = None,
         precision: str | None = None,
+        decoder: str = "full",
         prompt_reader: PromptReader | None = None,
         negative_prompt: str = "",
         default_image: Callable[[], np.ndarray] | None = None,
     ) -> None:
         """`network` and `codec` stay on the device and in the precision they have; `size` is (height, width).
 
-        `precision` names how the network's linears are stored, when that is not its dtype: "fp8" or "int8".
+        `precision` names how the network's linears are stored, when that is not its dtype: "fp8" or "int8"; `decoder`
+        which decoder `codec` has.
         `default_image` draws the scene a session starts in when none is given.
         """
         weight = next(network.parameters())
@@ -114,6 +121,8 @@ class World:
             mode=stream.mode,
             guidance=stream.guidance,
             action_guidance=stream.action_guidance,
+            cache=stream.cache,
+            decoder=decoder,
         )
 
     @property
@@ -139,8 +148,14 @@ class World:
         guidance: float | None = None,
         action_guidance: float | None = None,
         mode: str | None = None,
+        cache: str | None = None,
+        decoder: str | None = None,
     ) -> World:
         """Load "nano" or a folder of weights. What is None is as the weights say, on the best device there is.
+
+        precision: "fp32", "bf16" or "fp16", or 8 bits for the weights of the blocks: "fp8" (Ada, Hopper and newer) or
+        "int8". cache: "fp8" halves what is remembered. decoder: "tiny" takes the public preview decoder of Wan2.2's
+        latents in place of the model's own.
 
         Raises ScopeError naming the file, tensor or setting that does not fit.
         """
@@ -155,9 +170,10 @@ class World:
             "guidance": guidance,
             "action_guidance": action_guidance,
             "mode": mode,
+            "cache": cache,
         }
         overrides = {key: value for key, value in changes.items() if value is not None}
-        return load_world(model, device=device, precision=precision, overrides=overrides)
+        return load_world(model, device=device, precision=precision, decoder=decoder or "full", overrides=overrides)
 
     def start(self, image: Image | None = None, prompt: str | None = None, seed: int = 0) -> Session:
         """Begin a session at `image` (uint8 (H, W, 3) or a path; cropped and resized to fit), or at the model's own."""

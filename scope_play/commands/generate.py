@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scope_play.commands.play import add_numbers
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     clip.add_argument("--negative-prompt", help="what to steer away from (SCOPE: the text it was released with)")
     place = parser.add_argument_group("where it runs")
     place.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    place.add_argument("--precision", choices=("fp32", "bf16"), help="of the weights (SCOPE: bf16, nano: fp32)")
+    add_numbers(place)
     place.add_argument(
         "--offload",
         choices=("auto", "none", "blocks"),
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         negative_prompt=args.negative_prompt,
         device=args.device,
         precision=args.precision,
+        cache=args.cache,
+        decoder=args.decoder,
         offload=args.offload,
     )
     if args.image_dir is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scope_play.errors import ScopeError
 
@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=("exact", "responsive"), help="rows as the pad moved, or the newest state for the whole chunk"
     )
     add("--steps", type=int, help="denoising passes a chunk; fewer is faster and coarser")
+    add_numbers(parser)
     add("--fullscreen", action="store_true", default=None)
     add("--window-size", metavar="WxH", help="for example 1280x720")
     add("--demo", action="store_true", help="plays by itself")
@@ -34,6 +35,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--headless", action="store_true", help="no window: play --actions into --out")
     add("--actions", type=Path, metavar="PARQUET", help="with --headless: what to do")
     add("--out", type=Path, metavar="DIR", help="with --headless: the clip folder's parent")
+
+
+def add_numbers(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The options that trade closeness to the weights for memory and speed, as `World.load` takes them."""
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp8", "int8"),
+        help="of the weights (SCOPE: bf16, nano: fp32); int8 halves them on any card, fp8 on Ada, Hopper and newer",
+    )
+    parser.add_argument("--cache", choices=("full", "fp8"), help="fp8: half the memory for what SCOPE remembers")
+    parser.add_argument(
+        "--decoder", choices=("full", "tiny"), help="tiny: SCOPE's frames from taew2_2, in a few ms, at preview quality"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -105,7 +119,7 @@ def _run_window(
     app = App(
         options,
         settings,
-        lambda model: open_world(model, args.steps),
+        lambda model: open_world(model, **load_settings(args, settings, model)),
         settings_path=path,
         stored=stored,
         controls=controls,
@@ -127,7 +141,7 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("loading", total=None)
         clip = play_file(
-            lambda model: open_world(model, args.steps),
+            lambda model: open_world(model, **load_settings(args, settings, model)),
             settings.model,
             begin,
             args.actions,
@@ -138,7 +152,13 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def open_world(model: str, steps: int | None) -> World:
+def load_settings(args: argparse.Namespace, settings: Settings, model: str) -> dict[str, Any]:
+    """What the command line says of how to load `model`; the menu's other models come as they are."""
+    names = ("steps", "precision", "cache", "decoder")
+    return {name: getattr(args, name) for name in names if model == settings.model or name == "steps"}
+
+
+def open_world(model: str, steps: int | None = None, **load: str | None) -> World:
     """Called in the engine's thread: torch is imported there, so that the window is there at once.
 
     One core is left to the window and the video encoder unless OMP_NUM_THREADS says otherwise: a model that takes
@@ -153,7 +173,7 @@ def open_world(model: str, steps: int | None) -> World:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (psutil.cpu_count(logical=False) or 2) - 1))
-    return World.load(model, steps=steps)
+    return World.load(model, steps=steps, **load)
 
 
 def free_memory() -> None:

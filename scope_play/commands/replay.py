@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from scope_play.commands.play import add_numbers
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="of the noise, instead of the recording's")
     add("--prompt", help="for an action file and a model that takes text")
     add("--device", help="cpu, cuda or cuda:N; without it as recorded, if there is such a device")
+    add_numbers(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,7 +54,8 @@ def _replay_clip(args: argparse.Namespace, clip: Clip) -> int:
     script = clip_script(clip)
     if args.seed is not None:
         script = replace(script, seed=args.seed)
-    world = open_like(clip, args.model, args.device)
+    numbers = {name: getattr(args, name) for name in ("precision", "cache", "decoder")}
+    world = open_like(clip, args.model, args.device, **numbers)
     check = args.check or not (args.out or args.show)
     difference = _run(args, script, world, check)
     if not check:
@@ -84,7 +87,13 @@ def _replay_file(args: argparse.Namespace) -> int:
         raise ScopeError("Say what to do with the replay: --out FILE.mp4 or --show.")
     from scope_play.world import World
 
-    world = World.load(args.model or "nano", device=args.device)
+    world = World.load(
+        args.model or "nano",
+        device=args.device,
+        precision=args.precision,
+        cache=args.cache,
+        decoder=args.decoder,
+    )
     script = file_script(
         actions,
         image=args.image,
@@ -117,8 +126,11 @@ def _run(args: argparse.Namespace, script: Script, world: World, check: bool) ->
     return difference
 
 
-def open_like(clip: Clip, model: str | None, device: str | None) -> World:
-    """The world that made `clip`, as far as this machine has it."""
+def open_like(clip: Clip, model: str | None, device: str | None, **numbers: str | None) -> World:
+    """The world that made `clip`, as far as this machine has it.
+
+    What of `model`, `device`, and of precision, cache and decoder in `numbers` is not None, wins over the recording.
+    """
     header = clip.metadata.header
     if (model or header.model.name) == "arena":
         from scope_play.arena.world import ArenaWorld
@@ -136,7 +148,9 @@ def open_like(clip: Clip, model: str | None, device: str | None) -> World:
     return World.load(
         model or header.model.name,
         device=device or (recorded if available else None),
-        precision=header.model.precision,
+        precision=numbers.get("precision") or header.model.precision,
+        cache=numbers.get("cache") or header.model.cache,
+        decoder=numbers.get("decoder") or header.model.decoder,
         steps=header.model.steps,
         shift=header.model.shift,
         window=header.model.window,

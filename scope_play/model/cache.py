@@ -19,16 +19,24 @@ from scope_play.errors import ScopeError
 from scope_play.model.config import DiTConfig
 from scope_play.model.layers import Rotation, rotate
 
+NUMBERS = ("full", "fp8")
+
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """Sizes in latent frames: `chunk` denoised at once, `window` remembered, `sink` first frames kept for ever."""
+    """Sizes in latent frames: `chunk` denoised at once, `window` remembered, `sink` first frames kept for ever.
+
+    `numbers`: "full", the type the network computes in, or "fp8" for what is remembered; see `model.cache8`.
+    """
 
     window: int = 12
     chunk: int = 1
     sink: int = 0
+    numbers: str = "full"
 
     def __post_init__(self) -> None:
+        if self.numbers not in NUMBERS:
+            raise ScopeError(f"cache {self.numbers!r} is not known; use one of {', '.join(NUMBERS)}")
         for name, least in (("window", 1), ("chunk", 1), ("sink", 0)):
             if getattr(self, name) < least:
                 raise ScopeError(f"cache {name} is {getattr(self, name)}, but must be at least {least}")

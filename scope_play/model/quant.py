@@ -108,6 +108,22 @@ def _fp8_scaled_after(x: Tensor, data: Tensor, scale: Tensor, bias: Tensor | Non
     return (out if bias is None else out + bias).to(x.dtype).unflatten(0, x.shape[:-1])
 
 
+def fp8_obstacle(device: torch.device) -> str | None:
+    """Why fp8 products cannot run on `device`, as half a sentence; None on a GPU that has them, and on a CPU."""
+    if device.type != "cuda":
+        return None
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= FP8_CAPABILITY:
+        return None
+    return f"needs compute capability 8.9, and {torch.cuda.get_device_name(device)} has {capability}"
+
+
+def eight_bit_saving(network: nn.Module) -> tuple[int, int]:
+    """(weights that `quantise_blocks` would store in 8 bits, float32 scales beside them), both as counts."""
+    linears = [linear for _, _, linear in _linears(network.get_submodule("blocks"))]
+    return sum(linear.weight.numel() for linear in linears), sum(linear.out_features for linear in linears)
+
+
 def quantise_blocks(network: nn.Module, precision: str) -> int:
     """Replaces, in place, the linears in `network.blocks`, on the device it will run on. Returns the bytes saved.
 
@@ -119,12 +135,9 @@ def quantise_blocks(network: nn.Module, precision: str) -> int:
         raise ScopeError(f"precision {precision!r} is not known; use one of {', '.join(PRECISIONS)}")
     if precision == "bf16":
         return 0
-    device = next(network.parameters()).device
-    if precision == "fp8" and device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        if capability < FP8_CAPABILITY:
-            name = torch.cuda.get_device_name(device)
-            raise ScopeError(f"precision fp8 needs compute capability 8.9, and {name} has {capability}; use int8")
+    obstacle = fp8_obstacle(next(network.parameters()).device) if precision == "fp8" else None
+    if obstacle is not None:
+        raise ScopeError(f"precision fp8 {obstacle}; use int8")
     make = fp8_linear if precision == "fp8" else int8_linear
     saved = 0
     for parent, child, linear in list(_linears(network.get_submodule("blocks"))):
@@ -132,6 +145,23 @@ def quantise_blocks(network: nn.Module, precision: str) -> int:
         saved += linear.weight.nbytes - replacement.data.nbytes - replacement.scale.nbytes
         setattr(parent, child, replacement)
     return saved
+
+
+def place_quantised(network: nn.Module, device: torch.device, precision: str) -> None:
+    """Moves a network on the host to `device`, block by block in 8 bits, so that it never is there in full."""
+    blocks = network.get_submodule("blocks")
+    for block in blocks.children():
+        block.to(device)
+        quantise_blocks(_Only(block), precision)
+    network.to(device)
+
+
+class _Only(nn.Module):
+    """A network of one block."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([block])
 
 
 def _linears(blocks: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:

@@ -151,7 +151,7 @@ class TaehvStream:
         return sum(tensor.nbytes for tensor in self.memory if tensor is not None)
 
 
-class Codec(Protocol):
+class Encoding(Protocol):
     @property
     def config(self) -> Any: ...
 
@@ -163,7 +163,7 @@ class Codec(Protocol):
 class PreviewCodec:
     """A full codec whose decoder is replaced by the tiny one: the start image is still encoded by the full encoder."""
 
-    def __init__(self, codec: Codec, tiny: TaehvDecoder) -> None:
+    def __init__(self, codec: Encoding, tiny: TaehvDecoder) -> None:
         self.codec = codec
         self.tiny = tiny
 

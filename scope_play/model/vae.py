@@ -120,6 +120,10 @@ class WanVAE:
         self.network.to(device=device, dtype=dtype)
         return self
 
+    def drop_decoder(self) -> None:
+        """Frees the decoder's weights; from now on this codec only encodes."""
+        del self.network.decoder
+
     def encoder(self) -> EncoderStream:
         """A fresh encoding stream."""
         return EncoderStream(self.network)

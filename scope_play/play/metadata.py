@@ -42,23 +42,14 @@ class ModelSetup:
     action_guidance: float
     precision: str
     device: str
+    cache: str = "full"
+    decoder: str = "full"
 
     @classmethod
     def of(cls, spec: WorldSpec, identity: Mapping[str, str]) -> ModelSetup:
         """The setup of a loaded world, from its `spec` and `identity`."""
-        return cls(
-            name=identity["model"],
-            sha256=identity["sha256"],
-            steps=spec.steps,
-            window=spec.window,
-            sink=spec.sink,
-            shift=spec.shift,
-            mode=spec.mode,
-            guidance=spec.guidance,
-            action_guidance=spec.action_guidance,
-            precision=spec.precision,
-            device=spec.device,
-        )
+        known = {item.name: getattr(spec, item.name) for item in dataclasses.fields(cls) if hasattr(spec, item.name)}
+        return cls(**known | {"name": identity["model"], "sha256": identity["sha256"]})
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ class StreamConfig:
     """How a world is streamed. Sizes are in latent frames.
 
     steps, shift: the flow-matching schedule. chunk: latents denoised together. window: latents remembered. sink:
-    first latents never forgotten. mode: see the module. guidance, action_guidance: scales, 1 is off.
+    first latents never forgotten. mode: see the module. guidance, action_guidance: scales, 1 is off. cache: how keys
+    and values are kept, see CacheConfig.numbers.
     """
 
     steps: int = 2
@@ -46,6 +47,7 @@ class StreamConfig:
     mode: str = "cached"
     guidance: float = 1.0
     action_guidance: float = 1.0
+    cache: str = "full"
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -54,7 +56,13 @@ class StreamConfig:
             raise ScopeError("streaming mode 'window' keeps no attention sink; set sink to 0")
         if self.steps < 1:
             raise ScopeError(f"steps is {self.steps}, but must be at least 1")
-        CacheConfig(self.window, self.chunk, self.sink)
+        if self.mode == "window" and self.cache != "full":
+            raise ScopeError(f"streaming mode 'window' has no cache to keep as {self.cache!r}; use mode 'cached'")
+        CacheConfig(self.window, self.chunk, self.sink, self.cache)
+
+    def memory(self, causal: bool) -> CacheConfig:
+        """The cache of such a stream."""
+        return CacheConfig(self.window, self.room(causal), self.sink, self.cache)
 
     def room(self, causal: bool) -> int:
         """Latents in the longest pass: a bidirectional network denoises the first chunk with the start image in it."""
@@ -197,7 +205,7 @@ class CachedStream:
         self.times: dict[tuple[float, ...], Any] = {}
         self.cache = StreamCache(
             network.config,
-            CacheConfig(config.window, config.room(network.config.causal), config.sink),
+            config.memory(network.config.causal),
             batch=batch * self.guided.count,
             tokens=network.tokens_per_frame(height, width),
             device=first.device,

@@ -14,13 +14,16 @@ from scope_play.cli import main
 from scope_play.memory import GIB, FreeMemory
 from scope_play.world import World
 
-READY = {"nano": "ready", "scope": "ready"}
+READY = {"nano": "ready", "scope": "ready", "taew2_2": "ready"}
+SMALLEST = "play scope --precision int8 --cache fp8 --decoder tiny"
+EVERY_WAY = {f"play scope {words}" for words, _, _ in doctor.LIGHTER}
 
 
 @pytest.fixture(autouse=True)
 def no_window(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setattr("platformdirs.user_data_path", lambda *_args, **_kwargs: tmp_path)
+    monkeypatch.setattr(doctor, "fp8_obstacle", lambda device: None)
 
 
 def test_the_json_has_every_section(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,14 +55,24 @@ def verdicts(free: FreeMemory, device: str, *, has_display: bool = True) -> dict
 @pytest.mark.parametrize(
     ("gpu", "runs"),
     [
-        (80, {"play scope", "generate with scope", "generate with scope --offload blocks"}),
-        (16, {"generate with scope --offload blocks"}),
+        (80, {*EVERY_WAY, "play scope", "generate with scope", "generate with scope --offload blocks"}),
+        (23, {*EVERY_WAY, "generate with scope", "generate with scope --offload blocks"}),
+        (16, {SMALLEST, "generate with scope --offload blocks"}),
         (4, set()),
     ],
 )
 def test_verdicts_follow_the_memory_of_the_gpu(gpu: int, runs: set[str]) -> None:
     modes = verdicts(FreeMemory(gpu * GIB, 64 * GIB, is_cpu=False), "cuda")
     assert {name for name, mode in modes.items() if mode.runs} == runs | {"play nano", "play nano --headless"}
+
+
+def test_what_is_missing_for_a_lighter_way_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "fp8_obstacle", lambda device: "needs compute capability 8.9")
+    free = FreeMemory(80 * GIB, 64 * GIB, is_cpu=False)
+    modes = {mode.name: mode for mode in doctor.judge_modes(free, "cuda", READY | {"taew2_2": "no"}, has_display=True)}
+    assert modes[SMALLEST].reason == "weights taew2_2 not there"
+    assert modes["play scope --precision fp8"].reason == "fp8 needs compute capability 8.9"
+    assert modes["play scope --precision int8 --cache fp8"].runs
 
 
 def test_a_small_host_can_pin_no_blocks() -> None:

@@ -35,6 +35,8 @@ class FakeSpec:
     mode: str = "cached"
     guidance: float = 1.0
     action_guidance: float = 1.0
+    cache: str = "full"
+    decoder: str = "full"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -17,10 +19,13 @@ from scope_play.memory import (
     clip_activations,
     clip_need,
     decode_bytes,
+    encode_bytes,
     host_free,
     module_bytes,
+    network_bytes,
     pass_bytes,
     place,
+    preview_bytes,
     require_placement,
     require_stream,
     stream_need,
@@ -30,11 +35,15 @@ from scope_play.memory import (
 from scope_play.model.cache import CacheConfig, StreamCache
 from scope_play.model.config import SCOPE_5B, DiTConfig
 from scope_play.model.dit import DiT
+from scope_play.model.quant import quantise_blocks
+from scope_play.model.taehv import TaehvDecoder, TaehvStream
 from scope_play.model.text import UMT5_XXL
 from scope_play.model.vae import WanVAE
 from scope_play.model.vae_config import WAN22_VAE, VAEConfig
 from scope_play.model.vae_network import VAENetwork
+from scope_play.official import OFFICIAL_STREAM, Demand, Ease
 from scope_play.sampling.offline import ClipShape
+from scope_play.sampling.streaming import StreamConfig
 
 SMALL = DiTConfig(dim=48, layers=3, heads=2, ffn_dim=64, in_channels=4, out_channels=4, text_dim=8, freq_dim=16)
 
@@ -152,14 +161,58 @@ def test_estimates_of_decoding_are_close_to_what_lives(dtype: torch.dtype) -> No
 
 def test_a_session_holds_what_was_counted() -> None:
     need = stream_need(SMALL, 1000, 6, torch.float32)
-    layout = CacheConfig(window=5, chunk=1, sink=2)
-    held = cache_bytes(SMALL, layout, 6, torch.float32)
-    assert need.per_latent * (layout.slots + 1) == held
-    assert need.on_device(layout) > module_bytes(lambda: DiT(SMALL), torch.float32) + 1000 + held
+    for numbers in ("full", "fp8"):
+        layout = CacheConfig(5, 1, 2, numbers)
+        held = cache_bytes(SMALL, layout, 6, torch.float32)
+        widened = 7 * need.widened if numbers == "fp8" else 0
+        assert need.weights == module_bytes(lambda: DiT(SMALL), torch.float32) + 1000
+        assert need.on_device(layout) == int(MARGIN * (need.weights + need.working + held + widened))
+
+
+def test_eight_bits_are_counted_as_they_are_stored() -> None:
+    config = replace(SMALL, heads=3)
+    network = DiT(config)
+    quantise_blocks(network, "int8")
+    stored = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    assert network_bytes(config, torch.float32, "int8") == stored < network_bytes(config, torch.float32)
+
+
+def test_scope_fits_a_card_of_24_gb() -> None:
+    """480x832 with a window of 12 latents, of which such a card leaves about 23 GiB."""
+    demand = Demand(SCOPE_5B, WAN22_VAE, torch.bfloat16)
+    stream = StreamConfig(**OFFICIAL_STREAM)
+    in_full = demand.nbytes(stream, Ease())
+    lighter = dict(demand.lighter(stream, Ease()))
+    assert stream.window == 12
+    assert in_full > 23 * GIB
+    assert lighter["--precision int8 --cache fp8"] < 18 * GIB
+    assert lighter["--precision int8 --cache fp8 --decoder tiny"] < 13 * GIB
+    assert list(lighter.values()) == sorted(lighter.values(), reverse=True)
+    with pytest.raises(ScopeError, match=r"or use --precision int8\."):
+        require_stream(demand.need(stream, Ease()), free(23 * GIB, 0), stream.memory(False), tuple(lighter.items()))
+    with pytest.raises(ScopeError, match=r"or use --precision int8 --cache fp8 --decoder tiny\."):
+        require_stream(demand.need(stream, Ease()), free(15 * GIB, 0), stream.memory(False), tuple(lighter.items()))
+
+
+@torch.no_grad()
+def test_estimate_of_the_tiny_decoder_is_close_to_what_lives() -> None:
+    network = TaehvDecoder()
+    stream = TaehvStream(network)
+    stream.push(torch.zeros(1, 48, 1, 6, 10))
+    lived = peak_live_bytes(network, lambda: stream.push(torch.zeros(1, 48, 1, 6, 10)))
+    assert lived < preview_bytes(96, 160, torch.float32) * MARGIN < 2.5 * lived
+
+
+@torch.no_grad()
+def test_estimate_of_encoding_is_close_to_what_lives() -> None:
+    config = VAEConfig(dim=32, dec_dim=8)
+    vae = WanVAE(VAENetwork(config))
+    lived = peak_live_bytes(vae.network, lambda: vae.encoder().push(torch.zeros(1, 3, 1, 96, 160)))
+    assert lived < encode_bytes(config, 96, 160, torch.float32) * MARGIN < 1.5 * lived
 
 
 def test_a_window_that_does_not_fit_is_refused_with_one_that_does() -> None:
-    need = StreamNeed(weights=10 * GIB, working=GIB, per_latent=GIB)
+    need = StreamNeed(weights=10 * GIB, working=GIB, per_latent=GIB, per_latent_fp8=GIB // 2, widened=0)
     require_stream(need, free(27 * GIB, 0), CacheConfig(window=12))
     with pytest.raises(ScopeError, match=r"needs 26.4 GiB of GPU memory, and 20.0 GiB are free.*a window of 6 latents"):
         require_stream(need, free(20 * GIB, 0), CacheConfig(window=12))

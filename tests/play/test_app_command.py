@@ -24,7 +24,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr("scope_play.play.settings.settings_path", lambda: tmp_path / "config" / "settings.toml")
-    monkeypatch.setattr("scope_play.commands.play.open_world", lambda model, steps: FakeWorld())
+    monkeypatch.setattr("scope_play.commands.play.open_world", lambda model, **load: FakeWorld())
     return lambda *arguments: main([str(argument) for argument in arguments])
 
 
