@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import pygame
 
 from scope_play.errors import ScopeError
-from scope_play.play import desk, screens
+from scope_play.play import desk, screens, tape
 from scope_play.play import settings as settings_file
 from scope_play.play.engine import Engine
 from scope_play.play.flow import Flow, OpenWorld, Screen
@@ -121,6 +122,7 @@ class App:
         self._ends_at = None if options.seconds is None else clock() + options.seconds
         for complaint in options.complaints:
             self.flow.complain(complaint, clock())
+        threading.Thread(target=tape.load_libraries, name="libraries", daemon=True).start()
         self.flow.load()
 
     def run(self) -> int:

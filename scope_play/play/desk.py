@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pygame
 
-from scope_play.play import menu, screens, textbox
+from scope_play.play import menu, screens, start_screen, textbox
 from scope_play.play.flow import Flow, Screen
 from scope_play.play.menu import Nav
 from scope_play.play.settings import turned
@@ -50,7 +50,7 @@ def point(flow: Flow, theme: Theme, event: pygame.event.Event, now: float) -> No
                     flow.navigate(Nav.OK, now)
                 return
     elif flow.screen in (Screen.START, Screen.PAUSE, Screen.SETTINGS):
-        layout = screens.start_layout if flow.screen is Screen.START else screens.pause_layout
+        layout = start_screen.layout if flow.screen is Screen.START else screens.pause_layout
         number = menu.item_at(theme, flow.menu, layout(theme, len(flow.menu.items))["menu"], event.pos)
         if number is None:
             return

@@ -163,7 +163,7 @@ class Flow:
         except ScopeError as error:
             self.complain(str(error), now)
         else:
-            self.say(f"Saved {path}", now)
+            self.say(f"Saved {path.name} in {tape.homely(path.parent)}", now)
 
     def take_file(self, path: str, now: float) -> None:
         """A file was dropped on the window: the picture to start from."""
@@ -338,6 +338,7 @@ class Flow:
             if self.engine.status.phase is Phase.FAILED:
                 self.load()
             return
+        self.message = Message()
         self.settings = replace(self.settings, model=form.model, seed=form.seed)
         scene = form.scenes[form.scene].path
         image = Path(form.picture).expanduser() if form.picture else scene

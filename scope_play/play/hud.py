@@ -105,7 +105,8 @@ def _stats(target: pygame.Surface, theme: Theme, rect: pygame.Rect, stats: Stats
     inner = rect.inflate(-2 * pad, 0)
     y = rect.y + theme.px(5)
     seconds = [getattr(stats.split, name) for name, _ in PARTS]
-    theme.text(target, f"{stats.fps:.1f} fps", (inner.left, y), "small")
+    fps = f"{stats.fps:.1f}" if stats.fps else "\N{EN DASH}"
+    theme.text(target, f"{fps} fps", (inner.left, y), "small")
     colour = look.GOOD if stats.hint == "real time" else look.ACCENT
     theme.text(target, stats.hint, (inner.right, y), "small", colour, "right")
     total = f"delay {1000 * sum(seconds):.0f} ms"

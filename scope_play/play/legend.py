@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from scope_play.play.controls import ACTIONS, PadProfile
-from scope_play.play.keyboard import DIRECTIONS
 from scope_play.play.mapping import ControllerMap
 
 PAD_LABELS: Mapping[str, str] = MappingProxyType(
@@ -18,6 +17,23 @@ PAD_LABELS: Mapping[str, str] = MappingProxyType(
         **{"dpad_up": "d-pad up", "dpad_down": "d-pad down", "dpad_left": "d-pad left", "dpad_right": "d-pad right"},
     }
 )
+
+
+SHORT: Mapping[str, str] = MappingProxyType(
+    {
+        **{"left stick": "L stick", "right stick": "R stick", "press left stick": "L3", "press right stick": "R3"},
+        **{"left mouse": "Left click", "right mouse": "Right click", "middle mouse": "Middle click"},
+    }
+)
+"""Labels where there is little room."""
+
+STICK_ACTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "left": ("forward", "strafe_left", "backward", "strafe_right"),
+        "right": ("look_up", "look_left", "look_down", "look_right"),
+    }
+)
+"""In the order in which their keys are usually named: W A S D."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,17 @@ def legend(controls: ControllerMap, pad: PadProfile | None = None) -> list[Entry
     for action in ACTIONS:
         buttons = ", ".join(PAD_LABELS[control] for control in profile.bindings[action])
         entries.append(Entry(action.capitalize(), buttons or "-", _keys(keys[action]) or "-"))
-    return [*entries, Entry("Pause", PAD_LABELS["start"], "escape"), Entry("Rewind", PAD_LABELS["back"], "backspace")]
+    return [*entries, Entry("Pause", PAD_LABELS["start"], "Esc"), Entry("Rewind", PAD_LABELS["back"], "Backspace")]
+
+
+def caps(controls: ControllerMap, pad: PadProfile | None, on_pad: bool) -> list[tuple[str, str]]:
+    """The legend as (what is on the key, what it does), shortened to the first way of doing each thing."""
+    found = []
+    for entry in legend(controls, pad):
+        label = (entry.pad if on_pad else entry.keys).partition(", ")[0]
+        if label != "-":
+            found.append((SHORT.get(label, label[:1].upper() + label[1:]), entry.what.lower()))
+    return found
 
 
 def legend_text(controls: ControllerMap) -> str:
@@ -52,8 +78,17 @@ def legend_text(controls: ControllerMap) -> str:
 
 
 def _keys(controls: tuple[str, ...]) -> str:
-    return ", ".join(control.replace("_", " ") for control in controls)
+    return ", ".join(map(_key, controls))
+
+
+def _key(control: str) -> str:
+    """`mouse_left` as "left mouse", `w` as "W", `lshift` as "Lshift"."""
+    kind, _, which = control.partition("_")
+    if kind == "mouse":
+        return f"{which} mouse"
+    return control.replace("_", " ") if which else control.capitalize()
 
 
 def _directions(bindings: Mapping[str, tuple[str, ...]], stick: str) -> str:
-    return " ".join(_keys(bindings[action]) or "-" for action, (pushed, _) in DIRECTIONS.items() if pushed == stick)
+    keys = [_keys(bindings[action]) or "-" for action in STICK_ACTIONS[stick]]
+    return "arrow keys" if keys == ["Up", "Left", "Down", "Right"] else " ".join(keys)

@@ -128,7 +128,7 @@ def draw(target: pygame.Surface, theme: Theme, menu: Menu, area: pygame.Rect) ->
         item, focus = menu.items[number], number == menu.focus
         if focus:
             theme.box(target, rect, look.ACCENT)
-        colour = look.ON_ACCENT if focus else look.TEXT if item.enabled else look.LINE
+        colour = look.ON_ACCENT if focus else look.TEXT if item.enabled else look.DISABLED
         y = rect.y + (rect.height - theme.line_height("body")) // 2
         label = theme.text(target, item.label, (rect.x + pad, y), "body", colour)
         if not item.value:
@@ -137,7 +137,7 @@ def draw(target: pygame.Surface, theme: Theme, menu: Menu, area: pygame.Rect) ->
         room = rect.right - pad - label.right - pad - (theme.px(24) if turning else 0)
         value = theme.fit(item.value, "body", room, keep_end=item.kind is Kind.TEXT)
         right = rect.right - pad - (theme.px(12) if turning else 0)
-        value_colour = look.ON_ACCENT if focus else look.MUTED if item.enabled else look.LINE
+        value_colour = look.ON_ACCENT if focus else look.MUTED if item.enabled else look.DISABLED
         drawn = theme.text(target, value, (right, y), "body", value_colour, "right")
         if turning:
             _arrow(target, theme, drawn.left - theme.px(7), rect.centery, -1)

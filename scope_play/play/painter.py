@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scope_play.play import hud, pacing, rewind_screen, screens, textbox, view
+from scope_play.play import hud, pacing, rewind_screen, screens, start_screen, textbox, view
 from scope_play.play import theme as look
 from scope_play.play.flow import Flow, Screen
-from scope_play.play.legend import legend
+from scope_play.play.hints import Holding
+from scope_play.play.legend import caps, legend
 from scope_play.play.messages import Phase
 from scope_play.play.scenes import preview
-from scope_play.play.screens import StartLook
+from scope_play.play.start_screen import StartLook
 
 if TYPE_CHECKING:
     import pygame
 
+    from scope_play.play.controls import PadProfile
     from scope_play.play.hub import Hub
     from scope_play.play.mapping import ControllerMap
     from scope_play.play.theme import Theme
@@ -39,13 +41,13 @@ class Painter:
         """The whole window, from the frame to the last overlay."""
         flow = self._flow
         if flow.screen is Screen.START:
-            screens.draw_start(surface, theme, flow.menu, self._start_look(hub, now))
+            start_screen.draw(surface, theme, flow.menu, self._start_look(hub, now))
         else:
             self._background(surface)
             self._overlay(surface, theme, hub, now)
         if flow.box:
             screens.dim(surface)
-            textbox.draw(surface, theme, flow.box)
+            textbox.draw(surface, theme, flow.box, self._holding(hub))
 
     def hud(self, hub: Hub, now: float) -> hud.Shown:
         """What is shown over the frame while playing."""
@@ -82,26 +84,42 @@ class Painter:
                 hud.draw(surface, theme, hud.Shown(message=status.text))
             case Screen.REWIND if status.spec:
                 seconds = status.spec.frames_per_chunk / status.spec.fps
-                rewind_screen.draw(surface, theme, flow.player.strip, flow.chosen_chunk, seconds)
+                rewind_screen.draw(surface, theme, flow.player.strip, flow.chosen_chunk, seconds, self._holding(hub))
             case Screen.CONTROLS:
-                profile = self._controls.for_pad(hub.device.guid, hub.device.name)
-                screens.draw_controls(surface, theme, legend(self._controls, profile))
+                screens.draw_controls(surface, theme, legend(self._controls, self._profile(hub)), self._holding(hub))
             case Screen.SETTINGS | Screen.PAUSE:
                 heading = "Settings" if flow.screen is Screen.SETTINGS else "Paused"
-                note = flow.message.text or f"{screens.model_name(flow.form.model)}, seed {flow.form.seed}"
-                screens.draw_panel(surface, theme, heading, note, flow.menu, hub.device.name, flow.message.alert)
+                note = flow.message.text or self._note()
+                back = "back" if flow.screen is Screen.SETTINGS else "resume"
+                holding = self._holding(hub)
+                screens.draw_panel(surface, theme, heading, note, flow.menu, holding, flow.message.alert, back)
 
     def _start_look(self, hub: Hub, now: float) -> StartLook:
         flow, status = self._flow, self._flow.engine.status
         busy = status.phase in (Phase.LOADING, Phase.WARMING)
-        text = f"{status.text}, {now - status.since:.1f} s" if busy else status.text
+        holding = self._holding(hub)
         return StartLook(
             spec=status.spec,
             picture=self._scene_picture(),
-            status=flow.message.text or text,
+            status=status.text,
+            holding=holding,
+            caps=caps(self._controls, self._profile(hub), holding.pad),
+            working=now - status.since if busy else None,
+            message=flow.message.text,
             alert=flow.message.alert or status.phase is Phase.FAILED,
-            pad=hub.device.name,
         )
+
+    def _note(self) -> str:
+        flow = self._flow
+        if flow.screen is Screen.SETTINGS:
+            return screens.setting_note(flow.settings, flow.menu.item.key)
+        return f"{screens.model_name(flow.form.model)}, seed {flow.form.seed}"
+
+    def _holding(self, hub: Hub) -> Holding:
+        return Holding(hub.device.name, hub.device.backend != "keyboard")
+
+    def _profile(self, hub: Hub) -> PadProfile:
+        return self._controls.for_pad(hub.device.guid, hub.device.name)
 
     def _scene_picture(self) -> np.ndarray | None:
         form = self._flow.form

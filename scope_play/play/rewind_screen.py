@@ -6,27 +6,38 @@ from typing import TYPE_CHECKING
 
 import pygame
 
+from scope_play.play import hints
 from scope_play.play import theme as look
+from scope_play.play.hints import Holding
 from scope_play.play.screens import cover, shade
 
 if TYPE_CHECKING:
     from scope_play.play.history import Strip
     from scope_play.play.theme import Theme
 
+WIDEST = "120.0 s back"
+
 
 def layout(theme: Theme) -> dict[str, pygame.Rect]:
     """A strip of small pictures along the lower edge, the chosen one in the middle."""
     margin = theme.px(20)
     height = theme.px(58)
-    foot = theme.line_height("small") + theme.px(6)
-    bar = pygame.Rect(0, theme.height - height - foot - theme.px(40), theme.width, height + foot + theme.px(40))
+    foot = hints.line_pitch(theme)
+    bar = pygame.Rect(0, theme.height - height - foot - theme.px(36), theme.width, height + foot + theme.px(36))
     strip = pygame.Rect(margin, bar.y + theme.px(24), theme.width - 2 * margin, height)
     track = pygame.Rect(margin, bar.y + theme.px(10), theme.width - 2 * margin, theme.px(4))
-    hints = pygame.Rect(margin, strip.bottom + theme.px(6), theme.width - 2 * margin, foot)
-    return {"bar": bar, "track": track, "strip": strip, "hints": hints}
+    foot_rect = pygame.Rect(margin, strip.bottom + theme.px(8), theme.width - 2 * margin, foot)
+    return {"bar": bar, "track": track, "strip": strip, "hints": foot_rect}
 
 
-def draw(target: pygame.Surface, theme: Theme, strip: Strip, chosen: int, seconds_per_chunk: float) -> None:
+def draw(
+    target: pygame.Surface,
+    theme: Theme,
+    strip: Strip,
+    chosen: int,
+    seconds_per_chunk: float,
+    holding: Holding,
+) -> None:
     rects = layout(theme)
     theme.box(target, rects["bar"], look.INK, 235, radius=0.5)
     _draw_track(target, theme, rects["track"], strip, chosen)
@@ -50,11 +61,18 @@ def draw(target: pygame.Surface, theme: Theme, strip: Strip, chosen: int, second
     target.set_clip(old_clip)
     back = (strip.newest - chosen) * seconds_per_chunk
     text = "now" if back == 0 else f"{back:.1f} s back"
-    theme.text(target, text, rects["hints"].topleft, "small", look.ACCENT)
-    hints = "left, right: one step    up, down: five seconds    A: play from here    B: stay"
-    room = rects["hints"].width - theme.measure(text, "small")[0] - theme.px(16)
-    right = (rects["hints"].right, rects["hints"].y)
-    theme.text(target, theme.fit(hints, "small", room), right, "small", look.MUTED, "right")
+    foot = rects["hints"]
+    y = foot.y + (hints.cap_height(theme) - theme.line_height("small")) // 2
+    theme.text(target, text, (foot.right, y), "small", look.ACCENT, "right")
+    room = foot.copy()
+    room.width = foot.width - theme.measure(WIDEST, "small")[0] - theme.px(12)
+    shown = [
+        (holding.key("ok"), "play from here"),
+        (holding.key("back"), "stay"),
+        (holding.key("turn"), "one step"),
+        (holding.key("jump"), "five seconds"),
+    ]
+    hints.draw(target, theme, room, shown)
 
 
 def _draw_track(target: pygame.Surface, theme: Theme, track: pygame.Rect, strip: Strip, chosen: int) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pygame
 
+from scope_play.play import hints
 from scope_play.play import menu as menus
 from scope_play.play import theme as look
+from scope_play.play.hints import Hint, Holding
 from scope_play.play.legend import Entry
 from scope_play.play.menu import Item, Kind, Menu
 from scope_play.play.scenes import OWN, Scene
@@ -36,17 +38,6 @@ class Form:
     record: bool = False
 
 
-@dataclass(frozen=True)
-class StartLook:
-    """What the start screen shows beside its menu. `status` is what the engine is doing."""
-
-    spec: WorldSpec | None
-    picture: np.ndarray | None
-    status: str
-    alert: bool = False
-    pad: str = ""
-
-
 def start_items(form: Form, spec: WorldSpec | None, waiting: str) -> list[Item]:
     """`waiting` is why play cannot begin at once; it can be chosen all the same."""
     has_text = bool(spec and spec.has_text)
@@ -56,7 +47,7 @@ def start_items(form: Form, spec: WorldSpec | None, waiting: str) -> list[Item]:
         Item("play", "Play", waiting),
         Item("model", "Model", model_name(form.model), Kind.CHOICE if len(form.models) > 1 else Kind.ACTION),
         Item("scene", "Scene", "your own picture" if form.picture else scene, Kind.CHOICE),
-        Item("picture", "Own picture", form.picture or "type a path or drop a file", Kind.TEXT),
+        Item("picture", "Own picture", form.picture or "type or drop a file", Kind.TEXT),
         Item("prompt", "Prompt", prompt, Kind.TEXT, enabled=has_text),
         Item("seed", "Seed", str(form.seed), Kind.CHOICE),
         Item("record", "Record", "on" if form.record else "off", Kind.CHOICE),
@@ -89,74 +80,35 @@ def settings_items(settings: Settings) -> list[Item]:
         Item("show_stats", "Speed and delay", switch(settings.show_stats), Kind.CHOICE),
         Item("show_pad", "Controller overlay", switch(settings.show_pad), Kind.CHOICE),
         Item("mode", "Input", settings.mode, Kind.CHOICE),
-        Item("gamepad", "Controller", settings.gamepad, Kind.CHOICE),
+        Item("gamepad", "Pads read by", settings.gamepad, Kind.CHOICE),
         Item("fullscreen", "Fullscreen", switch(settings.fullscreen), Kind.CHOICE),
         Item("smooth", "Smooth picture", switch(settings.smooth), Kind.CHOICE),
         Item("back", "Back"),
     ]
 
 
+SETTING_NOTES: dict[str, str] = {
+    "show_stats": "Frames a second, and where the time between hand and eye goes. F1 in the game.",
+    "show_pad": "What you hold, as the model is given it. F2 in the game.",
+    "exact": "Every frame follows what you did in its own twentieth of a second.",
+    "responsive": "All frames of a chunk follow what you hold when it is begun: less delay, coarser.",
+    "sdl": "Any controller, plugged in at any time.",
+    "inputs": "Xbox pads, read without SDL.",
+    "keyboard": "Pads are left alone.",
+    "fullscreen": "F11 in the game.",
+    "smooth": "Off shows the model's own pixels.",
+}
+
+
+def setting_note(settings: Settings, key: str) -> str:
+    """What the setting in focus is for; of a choice, what its present value means."""
+    value = getattr(settings, key) if key in ("mode", "gamepad") else key
+    return SETTING_NOTES.get(value, "")
+
+
 def model_name(model: str) -> str:
     """A folder is shown by its last part."""
     return model.replace("\\", "/").rstrip("/").rpartition("/")[2]
-
-
-def start_layout(theme: Theme, count: int) -> dict[str, pygame.Rect]:
-    """Title and menu on the left, the scene on the right, status and hints along the lower edge."""
-    margin, gap = theme.px(20), theme.px(16)
-    foot = theme.line_height("small") + theme.px(6)
-    left = max(theme.px(226), round(theme.width * 0.36))
-    title_height = theme.line_height("display") + theme.line_height("small")
-    wanted = menus.height(theme, count)
-    free = theme.height - 2 * margin - foot - title_height - gap
-    menu_height = min(wanted, free)
-    top = margin + max(0, (free - menu_height) // 2)
-    title = pygame.Rect(margin, top, left, title_height)
-    menu = pygame.Rect(margin, title.bottom + gap, left, menu_height)
-    right = menu.right + theme.px(24)
-    details = theme.line_height("title") + 2 * theme.line_height("small") + theme.px(6)
-    width = theme.width - margin - right
-    picture_height = min(round(width * 9 / 16), theme.height - 2 * margin - foot - details - gap)
-    picture_top = margin + max(0, (theme.height - 2 * margin - foot - picture_height - gap - details) // 2)
-    picture = pygame.Rect(right, picture_top, width, picture_height)
-    info = pygame.Rect(right, picture.bottom + theme.px(8), width, details)
-    hints = pygame.Rect(margin, theme.height - margin - foot + theme.px(6), theme.width - 2 * margin, foot)
-    return {"title": title, "menu": menu, "picture": picture, "info": info, "hints": hints}
-
-
-def draw_start(target: pygame.Surface, theme: Theme, menu: Menu, shown: StartLook) -> None:
-    target.fill(look.INK)
-    rects = start_layout(theme, len(menu.items))
-    title = rects["title"]
-    theme.text(target, "scope-play", title.topleft, "display")
-    under = (title.x + theme.px(1), title.y + theme.line_height("display"))
-    theme.text(target, "a neural world in your hands", under, "small", look.MUTED)
-    menus.draw(target, theme, menu, rects["menu"])
-    frame = rects["picture"]
-    theme.box(target, frame, look.PANEL)
-    if shown.picture is not None:
-        cover(target, shown.picture, frame)
-    info = rects["info"]
-    name = model_name(shown.spec.name) if shown.spec else ""
-    theme.text(target, name, info.topleft, "title")
-    if shown.spec and not shown.spec.trained:
-        theme.text(target, "untrained", (info.right, info.y + theme.px(4)), "small", look.ACCENT, "right")
-    y = info.y + theme.line_height("title") + theme.px(2)
-    spec = shown.spec
-    facts = ""
-    if spec:
-        steps = "1 step" if spec.steps == 1 else f"{spec.steps} steps"
-        facts = f"{spec.width}x{spec.height}, {spec.fps} frames a second, {steps}, {spec.device}"
-    for text, colour in ((facts, look.MUTED), (shown.status, look.ALERT if shown.alert else look.ACCENT)):
-        if not text:
-            continue
-        lines = theme.wrap(text, "small", info.width, 2 if not facts or shown.alert else 1)
-        for line in lines:
-            theme.text(target, line, (info.x, y), "small", colour)
-            y += theme.line_height("small")
-    draw_hints(
-        target, theme, rects["hints"], "arrows or stick: move    A or Enter: choose    B or Esc: back", shown.pad
-    )
 
 
 NOTE_LINES = 3
@@ -167,19 +119,26 @@ def pause_layout(theme: Theme, count: int) -> dict[str, pygame.Rect]:
     pad = theme.px(14)
     width = min(theme.px(250), theme.width - 2 * pad)
     heading = theme.line_height("title") + NOTE_LINES * theme.line_height("small") + theme.px(6)
-    foot = theme.line_height("small") + theme.px(16)
+    foot = hints.cap_height(theme) + theme.px(12)
     menu_height = min(menus.height(theme, count), theme.height - heading - 3 * pad - foot)
     height = heading + menu_height + 2 * pad
     panel = pygame.Rect((theme.width - width) // 2, max(pad, (theme.height - foot - height) // 2), width, height)
     menu = pygame.Rect(panel.x + pad, panel.y + pad + heading, width - 2 * pad, menu_height)
-    hints = pygame.Rect(theme.px(20), theme.height - foot + theme.px(4), theme.width - theme.px(40), foot - theme.px(4))
-    return {"panel": panel, "menu": menu, "hints": hints}
+    band = pygame.Rect(0, theme.height - foot, theme.width, foot)
+    return {"panel": panel, "menu": menu, "hints": band}
 
 
 def draw_panel(
-    target: pygame.Surface, theme: Theme, heading: str, note: str, menu: Menu, pad: str = "", alert: bool = False
+    target: pygame.Surface,
+    theme: Theme,
+    heading: str,
+    note: str,
+    menu: Menu,
+    holding: Holding,
+    alert: bool = False,
+    back: str = "back",
 ) -> None:
-    """A menu over the dimmed frame (pause, settings)."""
+    """A menu over the dimmed frame (pause, settings); `back` is what leaving it does."""
     dim(target)
     rects = pause_layout(theme, len(menu.items))
     panel, inset = rects["panel"], theme.px(14)
@@ -192,15 +151,15 @@ def draw_panel(
         theme.text(target, line, (panel.x + inset + theme.px(8), y), "small", colour)
         y += theme.line_height("small")
     menus.draw(target, theme, menu, rects["menu"])
-    draw_hints(target, theme, rects["hints"], "A or Enter: choose    B or Esc: back", pad)
+    draw_band(target, theme, rects["hints"], hints.menu_hints(holding, back), holding)
 
 
 APP_KEYS: tuple[tuple[str, str], ...] = (
-    ("Speed and delay", "f1"),
-    ("Controller overlay", "f2"),
-    ("Record", "f9"),
-    ("Fullscreen", "f11"),
-    ("Screenshot", "f12"),
+    ("Speed and delay", "F1"),
+    ("Controller overlay", "F2"),
+    ("Record", "F9"),
+    ("Fullscreen", "F11"),
+    ("Screenshot", "F12"),
 )
 
 
@@ -210,13 +169,14 @@ def controls_layout(theme: Theme, lines: int) -> dict[str, pygame.Rect]:
     width = min(theme.px(520), theme.width - 2 * pad)
     heading = theme.line_height("title") + theme.px(6)
     pitch = theme.line_height("small") + theme.px(2)
-    height = min(heading + lines * pitch + 2 * pad, theme.height - theme.px(16))
-    panel = pygame.Rect((theme.width - width) // 2, (theme.height - height) // 2, width, height)
+    foot = hints.cap_height(theme) + theme.px(12)
+    height = min(heading + lines * pitch + 2 * pad, theme.height - foot - theme.px(12))
+    panel = pygame.Rect((theme.width - width) // 2, (theme.height - foot - height) // 2, width, height)
     table = pygame.Rect(panel.x + pad, panel.y + pad + heading, width - 2 * pad, height - heading - 2 * pad)
-    return {"panel": panel, "table": table}
+    return {"panel": panel, "table": table, "hints": pygame.Rect(0, theme.height - foot, theme.width, foot)}
 
 
-def draw_controls(target: pygame.Surface, theme: Theme, legend: Sequence[Entry]) -> None:
+def draw_controls(target: pygame.Surface, theme: Theme, legend: Sequence[Entry], holding: Holding) -> None:
     """What everything does, by the map in use, over whatever was drawn before."""
     dim(target)
     lines = [Entry("", "pad", "keyboard and mouse"), *legend, *(Entry(what, "", key) for what, key in APP_KEYS)]
@@ -232,12 +192,24 @@ def draw_controls(target: pygame.Surface, theme: Theme, legend: Sequence[Entry])
             colour = look.ACCENT if number == 0 else look.TEXT if left == 0 else look.MUTED
             shown = theme.fit(text, "small", right - left - theme.px(8))
             theme.text(target, shown, (table.x + left, y), "small", colour)
+    draw_band(target, theme, rects["hints"], [(holding.key("back"), "back")], holding)
 
 
-def draw_hints(target: pygame.Surface, theme: Theme, area: pygame.Rect, hints: str, pad: str) -> None:
-    right = theme.text(target, theme.fit(pad, "small", area.width // 3), area.topright, "small", look.MUTED, "right")
-    room = area.width - right.width - theme.px(12)
-    theme.text(target, theme.fit(hints, "small", room), area.topleft, "small", look.MUTED)
+def draw_foot(target: pygame.Surface, theme: Theme, area: pygame.Rect, shown: Sequence[Hint], holding: Holding) -> None:
+    """Hints on the left, the device in use on the right."""
+    y = area.y + (hints.cap_height(theme) - theme.line_height("small")) // 2
+    name = theme.fit(holding.name, "small", area.width // 3)
+    right = theme.text(target, name, (area.right, y), "small", look.MUTED, "right")
+    room = area.copy()
+    room.width = area.width - right.width - theme.px(12)
+    hints.draw(target, theme, room, shown)
+
+
+def draw_band(target: pygame.Surface, theme: Theme, area: pygame.Rect, shown: Sequence[Hint], holding: Holding) -> None:
+    """The same on a band along the lower edge of the picture."""
+    theme.box(target, area, look.INK, 225, radius=0.5)
+    inside = area.inflate(-theme.px(40), -theme.px(12))
+    draw_foot(target, theme, inside, shown, holding)
 
 
 def dim(target: pygame.Surface) -> None:

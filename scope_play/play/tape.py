@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,12 @@ def default_folder() -> Path:
     return user_videos_path() / "scope-play"
 
 
+def homely(path: Path) -> str:
+    """A path in a message: short, with `~` for the player's home."""
+    home = Path.home()
+    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
+
+
 def screenshot_path(now: datetime) -> Path:
     from platformdirs import user_pictures_path
 
@@ -41,6 +48,18 @@ def save_screenshot(path: Path, frame: np.ndarray) -> None:
         raise ScopeError(
             f"the screenshot cannot be saved to {path} ({error.strerror}); check its folder's rights."
         ) from error
+
+
+LIBRARIES = (
+    *("PIL.PngImagePlugin", "av.subtitles.stream", "numpy.ma", "pyarrow.parquet"),  # some are loaded by others late
+    "scope_play.play.recorder",
+)
+
+
+def load_libraries() -> None:
+    """Load all that a recording or a screenshot needs: a second or two, which play must not stand still for."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
 
 
 class Tape:
@@ -72,7 +91,7 @@ class Tape:
             self._complain(str(error), now)
             return
         self._since, self._trouble = now, ""
-        self._say(f"Recording to {folder}", now)
+        self._say(f"Recording to {homely(folder)}", now)
 
     def stop(self, now: float) -> None:
         self._player.stop_recording("stopped by the player")

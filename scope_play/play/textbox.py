@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from scope_play.play import hints
 from scope_play.play import theme as look
+from scope_play.play.hints import Hint, Holding
 from scope_play.play.menu import Nav
 
 if TYPE_CHECKING:
@@ -42,8 +44,11 @@ def deleted(box: TextBox) -> TextBox:
     return replace(box, text=box.text[:-1])
 
 
-def navigate(box: TextBox, nav: Nav) -> tuple[TextBox, bool]:
-    """Move over the grid or press its key; True when the line is done. BACK deletes a character."""
+def navigate(box: TextBox, nav: Nav) -> tuple[TextBox | None, bool]:
+    """Move over the grid or press its key; True when the line is done.
+
+    BACK deletes a character, and closes an empty line: then there is no box any more.
+    """
     rows = len(LETTERS) + 1
     match nav:
         case Nav.UP:
@@ -57,7 +62,7 @@ def navigate(box: TextBox, nav: Nav) -> tuple[TextBox, bool]:
                 return replace(box, column=_column(control)), False
             return replace(box, column=(box.column + step) % COLUMNS), False
         case Nav.BACK:
-            return deleted(box), False
+            return (deleted(box) if box.text else None), False
     key = _key(box)
     if key == DONE:
         return box, True
@@ -73,7 +78,7 @@ def panel(theme: Theme) -> pygame.Rect:
     import pygame
 
     width = min(theme.px(420), theme.width - theme.px(24))
-    height = theme.px(58) + theme.line_height("title") + (len(LETTERS) + 1) * _pitch(theme)
+    height = theme.px(58) + theme.line_height("title") + (len(LETTERS) + 1) * _pitch(theme) + hints.line_pitch(theme)
     return pygame.Rect((theme.width - width) // 2, (theme.height - height) // 2, width, height)
 
 
@@ -82,7 +87,7 @@ def key_rects(theme: Theme) -> list[tuple[int, int, pygame.Rect]]:
     import pygame
 
     area, pad, pitch = panel(theme), theme.px(12), _pitch(theme)
-    top = area.bottom - pad - (len(LETTERS) + 1) * pitch
+    top = area.bottom - pad - hints.line_pitch(theme) - (len(LETTERS) + 1) * pitch
     width, gap = area.width - 2 * pad, theme.px(3)
     rects = []
     for row in range(len(LETTERS) + 1):
@@ -95,7 +100,7 @@ def key_rects(theme: Theme) -> list[tuple[int, int, pygame.Rect]]:
     return rects
 
 
-def draw(target: pygame.Surface, theme: Theme, box: TextBox) -> None:
+def draw(target: pygame.Surface, theme: Theme, box: TextBox, holding: Holding) -> None:
     import pygame
 
     area, pad = panel(theme), theme.px(12)
@@ -119,6 +124,14 @@ def draw(target: pygame.Surface, theme: Theme, box: TextBox) -> None:
         colour = look.ON_ACCENT if focus else look.ACCENT if _key(here) == SHIFT and box.shift else look.TEXT
         text_y = rect.centery - theme.line_height("body") // 2
         theme.text(target, _key(here), (rect.centerx, text_y), "body", colour, "middle")
+    foot = pygame.Rect(area.x + pad, area.bottom - pad - hints.cap_height(theme), area.width - 2 * pad, 1)
+    hints.draw(target, theme, foot, _hints(box, holding))
+
+
+def _hints(box: TextBox, holding: Holding) -> list[Hint]:
+    if holding.pad:
+        return [("D-pad", "move"), ("A", "press"), ("B", "delete" if box.text else "cancel")]
+    return [("Enter", "done"), ("Esc", "cancel")]
 
 
 def _pitch(theme: Theme) -> int:

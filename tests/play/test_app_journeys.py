@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -316,14 +318,62 @@ def test_typing_a_prompt_writes_and_moves_nothing_else(start: Callable[..., Driv
     assert driver.focus == "prompt"
 
 
+def test_back_deletes_and_then_leaves_an_empty_line_as_it_was(start: Callable[..., Driver]) -> None:
+    driver = start(prompt="ab")
+    app = driver.app
+    with VirtualPad() as pad:
+        driver.until(lambda: app.flow.own_picture is not None)
+        pad_choose(driver, pad, "prompt")
+        for left in ("a", ""):
+            tap(driver, pad, "b")
+            assert app.flow.box is not None
+            assert app.flow.box.text == left
+        tap(driver, pad, "b")
+        assert app.flow.box is None
+        assert app.flow.form.prompt == "ab"
+        assert driver.screen is Screen.START
+
+
+def test_a_message_of_the_start_screen_stays_there(start: Callable[..., Driver], tmp_path: Path) -> None:
+    driver = start()
+    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.app.flow.take_file(str(tmp_path), driver.app.clock())
+    assert driver.app.flow.message.alert
+    driver.play(1)
+    assert not driver.app.flow.message.text
+
+
+def test_starting_a_recording_loads_nothing(tmp_path: Path) -> None:
+    """Play would stand still for as long as it takes to import the encoder and the table format."""
+    code = f"""
+import sys, threading
+sys.path[:0] = {[str(Path(__file__).parents[1] / "helpers")]!r}
+from pathlib import Path
+from play_driver import Driver
+driver = Driver()
+driver.app.flow.record_dir = Path({str(tmp_path)!r})
+[thread.join() for thread in threading.enumerate() if thread.name == "libraries"]
+driver.play(2)
+before = set(sys.modules)
+driver.app.flow.toggle_recording(0.0)
+assert driver.app.player.recording is not None
+assert driver.app.player.recording.status.state == "recording"
+print(sorted(set(sys.modules) - before))
+driver.app.close()
+"""
+    environment = {**os.environ, "SDL_VIDEODRIVER": "dummy", "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_the_mouse_chooses_what_it_points_at(start: Callable[..., Driver]) -> None:
-    from scope_play.play import menu, screens
+    from scope_play.play import menu, start_screen
 
     driver = start()
     driver.until(lambda: driver.app.flow.own_picture is not None)
     driver.turns()
     theme, items = driver.app.window.theme, driver.app.flow.menu
-    area = screens.start_layout(theme, len(items.items))["menu"]
+    area = start_screen.layout(theme, len(items.items))["menu"]
     where = dict(menu.layout(theme, items, area))
     settings = next(number for number, item in enumerate(items.items) if item.key == "settings")
     pygame.event.post(pygame.event.Event(pygame.MOUSEMOTION, pos=where[settings].center, rel=(1, 1), buttons=(0, 0, 0)))

@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from fake_world import FakeSpec
 
-from scope_play.play import hud, menu, rewind_screen, screens, textbox, view
-from scope_play.play.legend import legend
+from scope_play.play import hud, menu, rewind_screen, screens, start_screen, textbox, view
+from scope_play.play.hints import Holding
+from scope_play.play.legend import caps, legend
 from scope_play.play.mapping import ControllerMap
 from scope_play.play.pad import PadState
 from scope_play.play.player import Split
@@ -26,6 +27,7 @@ from scope_play.play.textbox import TextBox
 from scope_play.play.theme import Theme, letterbox
 
 SIZES = [(640, 360), (800, 600), (1280, 720), (1920, 1080), (2560, 1440), (3440, 1440), (480, 800)]
+PAD = Holding("Xbox pad", True)
 LONG = "The disk is too slow for the video, so the recording goes on with actions only; choose a faster disk next time."
 
 
@@ -62,7 +64,7 @@ def test_the_overlays_keep_apart(size: tuple[int, int], message: str) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_the_start_screen_keeps_apart(size: tuple[int, int]) -> None:
     items = screens.start_items(Form(), FakeSpec(), "")  # type: ignore[arg-type]
-    apart(screens.start_layout(Theme(*size), len(items)), size)
+    apart(start_screen.layout(Theme(*size), len(items)), size)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -117,17 +119,17 @@ def test_text_is_cut_to_its_room(size: tuple[int, int]) -> None:
 def test_every_screen_draws_at_every_size() -> None:
     spec = FakeSpec()
     picture = np.random.default_rng(0).integers(0, 255, (48, 80, 3), dtype=np.uint8)
-    start = screens.StartLook(spec, picture, "Loading nano, 1.2 s", False, "Xbox pad")  # type: ignore[arg-type]
+    start = start_screen.StartLook(spec, picture, "Loading nano", PAD, caps(ControllerMap(), None, True), 1.2, LONG)  # type: ignore[arg-type]
     for size in SIZES:
         surface, theme = pygame.display.set_mode(size), Theme(*size)
         items = menu.Menu(tuple(screens.start_items(Form(picture="/a/very/long/path" * 9), spec, "loading")))  # type: ignore[arg-type]
-        screens.draw_start(surface, theme, items, start)
+        start_screen.draw(surface, theme, items, start)
         rect = view.fit_frame(surface, picture)
         view.clear_around(surface, rect)
         hud.draw(surface, theme, everything(LONG))
-        screens.draw_panel(surface, theme, "Paused", LONG, items, "Xbox pad")
-        screens.draw_controls(surface, theme, legend(ControllerMap()))
-        textbox.draw(surface, theme, TextBox("prompt", "Prompt", LONG * 3))
+        screens.draw_panel(surface, theme, "Paused", LONG, items, PAD)
+        screens.draw_controls(surface, theme, legend(ControllerMap()), PAD)
+        textbox.draw(surface, theme, TextBox("prompt", "Prompt", LONG * 3), PAD)
 
 
 def test_letterbox_keeps_proportions_and_touches_two_edges() -> None:

@@ -14,7 +14,7 @@ from scope_play.errors import ScopeError
 from scope_play.play import mapping
 from scope_play.play.controls import ACTIONS, PAD_CONTROLS, PadProfile
 from scope_play.play.keyboard import KEY_ACTIONS, KeyProfile, control_names, reserved_names
-from scope_play.play.legend import PAD_LABELS, legend, legend_text
+from scope_play.play.legend import PAD_LABELS, caps, legend, legend_text
 from scope_play.play.mapping import ControllerMap, default_toml, load_map, parse_map, to_toml, write_map
 from scope_play.play.pad import StickShape, TriggerShape
 
@@ -196,9 +196,9 @@ def test_no_text_breaks_the_reader(text):
 
 def test_the_legend_tells_what_is_bound():
     lines = {entry.what: (entry.pad, entry.keys) for entry in legend(ControllerMap())}
-    assert lines["Fire"] == ("RT", "mouse left")
-    assert lines["Move"] == ("left stick", "w s a d")
-    assert lines["Look"] == ("right stick", "mouse, up down left right")
+    assert lines["Fire"] == ("RT", "left mouse")
+    assert lines["Move"] == ("left stick", "W A S D")
+    assert lines["Look"] == ("right stick", "mouse, arrow keys")
     changed = parse_map("[pad]\nswap_sticks = true\n[pad.bindings]\njump = []\n[keys.bindings]\njump = []\n", "x")
     lines = {entry.what: (entry.pad, entry.keys) for entry in legend(changed)}
     assert lines["Jump"] == ("-", "-")
@@ -206,6 +206,15 @@ def test_the_legend_tells_what_is_bound():
     text = legend_text(changed)
     assert len(text.splitlines()) == len(lines) + 1
     assert text.splitlines()[0].split() == ["pad", "keyboard", "and", "mouse"]
+
+
+def test_caps_name_the_first_way_of_doing_each_thing_on_the_device_in_use():
+    pad, keys = (dict(map(reversed, caps(ControllerMap(), None, on_pad))) for on_pad in (True, False))
+    assert pad.keys() == keys.keys() == {entry.what.lower() for entry in legend(ControllerMap())}
+    assert (pad["move"], pad["melee"], pad["fire"]) == ("L stick", "R3", "RT")
+    assert (keys["look"], keys["melee"], keys["fire"], keys["jump"]) == ("Mouse", "F", "Left click", "Space")
+    unbound = parse_map("[pad.bindings]\njump = []\n", "x")
+    assert "jump" not in dict(map(reversed, caps(unbound, None, True)))
 
 
 @given(st.sampled_from(PAD_CONTROLS))
