@@ -17,6 +17,7 @@ def button_attention(
     valid: Valid,
     *,
     eps: float = 1e-6,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Attention of all tokens to one key and value per latent frame (SPEC.md section 2, keyboard path).
 
@@ -25,4 +26,4 @@ def button_attention(
     """
     shape = chunk_shape(q, k_cache, valid)
     queries = rotate(rms_norm(q, q_weight, eps).unflatten(-1, (shape.heads, shape.head_dim)), rotation)
-    return attend_slots(queries, k_cache, v_cache, valid)
+    return attend_slots(queries, k_cache, v_cache, valid, bias)

@@ -21,6 +21,7 @@ def pixel_attention(
     *,
     eps: float = 1e-6,
     write: bool = True,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Attention of every pixel over its own history (SPEC.md section 2, mouse path).
 
@@ -34,4 +35,4 @@ def pixel_attention(
     queries = rotate(rms_norm(q, q_weight, eps).unflatten(-1, heads), rotation)
     k_cache[:, : shape.latents] = rotate(rms_norm(k, k_weight, eps).unflatten(-1, heads), rotation)
     v_cache[:, : shape.latents] = v.unflatten(-1, heads)
-    return attend_slots(queries, k_cache, v_cache, valid)
+    return attend_slots(queries, k_cache, v_cache, valid, bias)

@@ -23,13 +23,14 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).to(x.dtype)
 
 
-def attend_slots(q: Tensor, k_cache: Tensor, v_cache: Tensor, valid: Valid) -> Tensor:
+def attend_slots(q: Tensor, k_cache: Tensor, v_cache: Tensor, valid: Valid, bias: Tensor | None = None) -> Tensor:
     """Softmax attention of q (B, n, S, heads, D) over the first `valid` slots of caches (B, slots, S or 1, heads, D).
 
-    With S tokens in the cache every token sees its own history; with one, all tokens share it. Returns (B, n, S, C).
+    With S tokens in the cache every token sees its own history; with one, all tokens share it. `bias` on the scores,
+    where `valid` is an int: (n, valid), or (n * S, valid) with one token in the cache. Returns (B, n, S, C).
     """
     batch, latents, tokens = q.shape[:3]
-    mask = None
+    mask = bias
     if isinstance(valid, int):
         k, v = k_cache[:, :valid], v_cache[:, :valid]
     else:

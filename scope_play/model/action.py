@@ -56,12 +56,16 @@ class ActionCondition(NamedTuple):
 
 
 class TimePlan(NamedTuple):
-    """How frames look at frames along time; see FrameLayout. All None: everyone sees everyone."""
+    """How frames look at frames along time; see FrameLayout. All None: everyone sees everyone.
+
+    behind: slots of a cache's tail behind the frames of the pass; see `KVMemory.append`.
+    """
 
     rotation: Rotation
     sink_rotation: Rotation | None
     sink: int
     visible: Tensor | None
+    behind: int = 0
 
 
 def window_rows(rows: Tensor, latents: int, config: ActionConfig) -> Tensor:
@@ -100,7 +104,7 @@ class PixelAttention(Attention):
         k = rotate(split_heads(self.norm_k(self.k(x)), self.heads), plan.rotation)
         v = split_heads(self.v(x), self.heads)
         if memory is not None:
-            k, v = memory.append(k, v)
+            k, v = memory.append(k, v, plan.behind)
         pattern = "b f s heads d -> (b s) heads f d"
         sink = None
         if plan.sink_rotation is not None:
@@ -171,7 +175,7 @@ class ActionModule(nn.Module):
         if condition.keys is not None and condition.values is not None:
             k, v = condition.keys, condition.values
             if button_memory is not None:
-                k, v = button_memory.append(k, v)
+                k, v = button_memory.append(k, v, plan.behind)
             pressed = self._read_buttons(x, k, v, plan)
             x = x + (pressed if condition.keep is None else condition.keep * pressed)
         return x

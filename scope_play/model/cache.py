@@ -5,6 +5,9 @@ every pass and pushed against its end, so that what may be seen is always one co
 copy, and a slot outside the run can hold anything. Keys are stored rotated to their own position; since rotary scores
 depend on differences alone, the ring never needs touching however long a session lasts. Only the sinks are turned
 again for each chunk, from a pristine copy, so that they stay just before the window (see FrameLayout.sink_shift).
+
+A joined pass commits the chunk before while it denoises the next. Its tail is `[noisy | clean | sinks as the noisy
+chunk sees them]`, and a mask says who sees what; see `commit_beside`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from torch import Tensor
 from scope_play.errors import ScopeError
 from scope_play.model.config import DiTConfig
 from scope_play.model.layers import Rotation, rotate
+from scope_play.model.layout import FrameLayout, commit_beside
 
 NUMBERS = ("full", "fp8")
 
@@ -27,12 +31,14 @@ class CacheConfig:
     """Sizes in latent frames: `chunk` denoised at once, `window` remembered, `sink` first frames kept for ever.
 
     `numbers`: "full", the type the network computes in, or "fp8" for what is remembered; see `model.cache8`.
+    `joined`: with room for passes that commit one chunk while they denoise the next.
     """
 
     window: int = 12
     chunk: int = 1
     sink: int = 0
     numbers: str = "full"
+    joined: bool = False
 
     def __post_init__(self) -> None:
         if self.numbers not in NUMBERS:
@@ -42,8 +48,12 @@ class CacheConfig:
                 raise ScopeError(f"cache {name} is {getattr(self, name)}, but must be at least {least}")
 
     @property
+    def tail(self) -> int:
+        return 2 * self.chunk + self.sink if self.joined else self.chunk
+
+    @property
     def slots(self) -> int:
-        return self.chunk + self.sink + self.window
+        return self.tail + self.sink + self.window
 
 
 class KVMemory:
@@ -57,12 +67,15 @@ class KVMemory:
         self.sink_keys = torch.zeros_like(self.keys[:, : config.sink])
         self.filled = 0
 
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the chunk in flight (B, n, tokens, heads, head_dim) and return all that it may see, itself first."""
-        start, end = self.config.chunk - k.shape[1], self.config.chunk
+    def append(self, k: Tensor, v: Tensor, behind: int = 0) -> tuple[Tensor, Tensor]:
+        """Write the latents in flight (B, n, tokens, heads, head_dim); return all that may be seen, themselves first.
+
+        `behind` slots of the tail stand after theirs.
+        """
+        end = self.config.tail - behind
+        start, stop = end - k.shape[1], self.config.tail + self.filled
         self.keys[:, start:end] = k
         self.values[:, start:end] = v
-        stop = end + self.filled
         return self.keys[:, start:stop], self.values[:, start:stop]
 
     def commit(self, source: list[int], target: list[int], to_sink: list[int], filled: int) -> None:
@@ -75,9 +88,12 @@ class KVMemory:
             self.sink_keys[:, slot] = self.keys[:, tail]
         self.filled = filled
 
-    def turn_sink(self, rotation: Rotation, filled: int) -> None:
-        start = self.config.chunk
+    def turn_sink(self, rotation: Rotation, filled: int, behind: int) -> None:
+        """Write the turned sinks to where they belong, or, if `behind`, to the tail's last so many slots."""
+        start = self.config.tail - behind
         self.keys[:, start : start + filled] = rotate(self.sink_keys[:, :filled], rotation)
+        if behind:
+            self.values[:, start : start + filled] = self.values[:, start + behind : start + behind + filled]
 
     def tensors(self) -> Iterator[Tensor]:
         yield from (self.keys, self.values, self.sink_keys)
@@ -93,6 +109,14 @@ class LayerMemory:
 
     def all(self) -> Iterator[KVMemory]:
         yield from (memory for memory in (self.frames, self.pixels, self.buttons) if memory is not None)
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """The latents (B, C, n, h, w) that a commit keeps, and how many slots of the tail stand behind theirs."""
+
+    latents: Tensor
+    behind: int
 
 
 @dataclass(frozen=True)
@@ -125,8 +149,7 @@ class StreamCache:
         self.config = config
         self.position = 0
         """Latents committed so far, which is also the position of the next one."""
-        self.in_flight: Tensor | None = None
-        """The latents of the last pass, (B, C, n, h, w)."""
+        self.in_flight: InFlight | None = None
         self.last: Tensor | None = None
         """The latent committed last, (B, C, 1, h, w)."""
         device = torch.device(device)
@@ -150,43 +173,66 @@ class StreamCache:
         return next(self.memories()).filled
 
     @property
-    def sink_shift(self) -> int:
-        """How far the sinks stand from where they were written, to sit just before the window."""
-        return max(0, self.position - self.config.window - self.config.sink)
-
-    @property
     def nbytes(self) -> int:
         return sum(tensor.nbytes for memory in self.memories() for tensor in memory.tensors())
+
+    def layout(self, latents: int, clean: int = 0) -> FrameLayout:
+        """Where the `latents` of the next pass stand; with `clean`, the last so many are the chunk it commits."""
+        device = next(self.memories()).keys.device
+        if clean:
+            sizes = {"window": self.config.window, "sink": self.config.sink}
+            return commit_beside(self.position, latents - clean, clean, **sizes, device=device)
+        positions = torch.arange(self.position, self.position + latents, device=device)
+        return FrameLayout(positions, positions)
+
+    def behind(self, clean: int) -> int:
+        """Slots of the tail behind the latents of a pass, `clean` of which it commits: the sinks that they see."""
+        return min(self.position, self.config.sink) if clean else 0
+
+    def hold(self, latents: Tensor, clean: int = 0) -> None:
+        """Note what the next pass has in flight, (B, C, n, h, w): all of it or its last `clean` can be committed."""
+        self.in_flight = InFlight(latents[:, :, -clean:], self.behind(clean))
 
     def commit(self) -> None:
         """Keep the chunk in flight, as last written, for the chunks to come."""
         if self.in_flight is None:
             raise ScopeError("there is no chunk in flight to commit; run a pass over the cache first")
-        count = self.in_flight.shape[2]
-        self.last, self.in_flight = self.in_flight[:, :, -1:].clone(), None
+        latents, behind, self.in_flight = self.in_flight.latents, self.in_flight.behind, None
+        count = latents.shape[2]
+        self.last = latents[:, :, -1:].clone()
         config, source, target, sinks = self.config, [], [], []
         # A chunk longer than the window would write a ring slot twice; only its newest latents can stay.
         for offset in range(count):
             latent = self.position + offset
             if latent < config.sink:
                 sinks.append(latent)
-                target.append(config.chunk + latent)
+                target.append(config.tail + latent)
             elif offset >= count - config.window:
-                target.append(config.chunk + config.sink + (latent - config.sink) % config.window)
+                target.append(config.tail + config.sink + (latent - config.sink) % config.window)
             else:
                 continue
-            source.append(config.chunk - count + offset)
+            source.append(config.tail - behind - count + offset)
         self.position += count
         filled = min(self.position, config.sink + config.window)
         for memory in self.memories():
             memory.commit(source, target, sinks, filled)
 
-    def turn_sinks(self, frame_rotation: Rotation, pixel_rotation: Rotation) -> None:
-        """Rotate the sink keys on by `sink_shift`: video attention with the first, the others with the second."""
+    def sink_shift(self, clean: int = 0) -> int:
+        """How far the sinks stand from where they were written, to sit just before the window of the next chunk.
+
+        With `clean`, of the chunk that follows as many latents.
+        """
+        return max(0, self.position + clean - self.config.window - self.config.sink)
+
+    def turn_sinks(self, frame_rotation: Rotation, pixel_rotation: Rotation, behind: int = 0) -> None:
+        """Rotate the sink keys on by a shift: video attention with the first, the others with the second.
+
+        `behind`: write them into so many last slots of the tail instead.
+        """
         filled = min(self.position, self.config.sink)
         for layer in self.layers:
             for memory in layer.all():
-                memory.turn_sink(frame_rotation if memory is layer.frames else pixel_rotation, filled)
+                memory.turn_sink(frame_rotation if memory is layer.frames else pixel_rotation, filled, behind)
 
     def snapshot(self) -> CacheSnapshot:
         tensors = tuple(tensor.clone() for memory in self.memories() for tensor in memory.tensors())

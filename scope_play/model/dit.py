@@ -86,13 +86,17 @@ class TimeEmbedding(NamedTuple):
 
 
 class PassPlan(NamedTuple):
-    """What does not change from one pass over the same latents to the next."""
+    """What does not change from one pass over the same latents to the next.
+
+    clean: how many latents, the last ones, are a clean chunk that the pass commits beside the others.
+    """
 
     rotation: Rotation
     sink_rotation: Rotation | None
     token_mask: Tensor | None
     time: TimePlan
     conditions: list[ActionCondition | None]
+    clean: int = 0
 
 
 class VideoAttention(Attention):
@@ -105,7 +109,7 @@ class VideoAttention(Attention):
         k = rotate(split_heads(self.norm_k(self.k(x)), self.heads), plan.rotation)
         v = split_heads(self.v(x), self.heads)
         if memory is not None:
-            k, v = memory.append(k, v)
+            k, v = memory.append(k, v, plan.time.behind)
         pattern = "b f s heads d -> b heads (f s) d"
         sink = None
         if plan.sink_rotation is not None:
@@ -258,24 +262,36 @@ class DiT(nn.Module):
         The chunk's keys and values are left in the cache's tail: `cache.commit()` after a pass over the clean chunk
         keeps them. `time` is timesteps (B, 1) or (B, n), or what `embed_time` made of them; `plan` the action windows
         of these n latents, or what `plan_chunk` made of them: made once, they serve every pass.
+
+        If `plan` was made with `clean`, so many last latents are the clean chunk before, at timestep 0; the result is
+        the velocity of the others, and `cache.commit()` keeps the clean ones.
         """
         if isinstance(plan, ActionWindows):
             plan = self.plan_chunk(latents, cache, plan)
         if isinstance(time, Tensor):
             time = self.embed_time(time.to(latents.dtype), latents.shape[2], None)
-        cache.in_flight = latents
-        return self._run(latents, self.previous(latents, cache), time, plan, text_cache, cache)
+        cache.hold(latents, plan.clean)
+        return self._run(latents, self.previous(latents, cache, plan.clean), time, plan, text_cache, cache)
 
-    def previous(self, latents: Tensor, cache: StreamCache) -> Tensor | None:
-        """The clean latent before the chunk, for each of its latents; None where the network does not ask for it."""
+    def previous(self, latents: Tensor, cache: StreamCache, clean: int) -> Tensor | None:
+        """The clean latent before its chunk, for each of `latents`; None where the network does not ask for it."""
         if not self.config.from_previous:
             return None
-        return (latents[:, :, :1] if cache.last is None else cache.last).expand_as(latents)
+        if not clean:
+            return (latents[:, :, :1] if cache.last is None else cache.last).expand_as(latents)
+        noisy = latents.shape[2] - clean
+        before = latents[:, :, noisy : noisy + 1] if cache.last is None else cache.last
+        shape = (-1, -1, noisy, -1, -1), (-1, -1, clean, -1, -1)
+        return torch.cat([latents[:, :, -1:].expand(shape[0]), before.expand(shape[1])], 2)
 
-    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows) -> PassPlan:
-        """What all passes over the next chunk share; `latents` gives its shape alone."""
-        positions = torch.arange(cache.position, cache.position + latents.shape[2], device=latents.device)
-        return self._plan(FrameLayout(positions, positions), self.grid(latents), windows)
+    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows, clean: int = 0) -> PassPlan:
+        """What all passes over the next chunk share; `latents` gives its shape alone. The cache's sinks are turned.
+
+        clean: so many last latents of `latents` and `windows` are the clean chunk before, which the pass commits.
+        """
+        self.turn_sinks(cache, clean)
+        plan = self._plan(cache.layout(latents.shape[2], clean), self.grid(latents), windows)
+        return plan._replace(clean=clean, time=plan.time._replace(behind=cache.behind(clean)))
 
     def _run(
         self,
@@ -297,7 +313,12 @@ class DiT(nn.Module):
                 None if text is None else text[index],
                 None if cache is None else cache.layers[index],
             )
-        return self.velocity(self.head(x, time.embedding), latents, previous, time.timesteps)
+        output = self.head(x, time.embedding)
+        if plan.clean:
+            kept = slice(0, -plan.clean)
+            output, latents, timesteps = output[:, kept], latents[:, :, kept], time.timesteps[:, kept]
+            return self.velocity(output, latents, None if previous is None else previous[:, :, kept], timesteps)
+        return self.velocity(output, latents, previous, time.timesteps)
 
     def check_text(self, text: list[TextKV] | None) -> None:
         """Raises ScopeError when this network has cross-attention and nothing to attend to."""
@@ -317,13 +338,16 @@ class DiT(nn.Module):
         sigmas = (timesteps / 1000).clamp_min(SMALLEST_SIGMA)
         return (latents - clean) / sigmas[:, None, :, None, None]
 
-    def turn_sinks(self, cache: StreamCache) -> None:
-        """Bring the cache's attention sinks up to the window; once before each chunk."""
+    def turn_sinks(self, cache: StreamCache, clean: int = 0) -> None:
+        """Bring the cache's attention sinks up to the window of the next chunk, and of the one behind `clean`."""
         if cache.config.sink == 0:
             return
-        shift = torch.tensor([cache.sink_shift], device=next(cache.memories()).keys.device)
-        # Turning by a time shift alone: the rotation of position `shift` at row 0 and column 0.
-        cache.turn_sinks(video_rotation(shift, 1, 1, self.config.head_dim), pixel_rotation(shift, self.config.head_dim))
+        head_dim, device = self.config.head_dim, next(cache.memories()).keys.device
+        for beyond in (0, clean) if clean else (0,):
+            shift = torch.tensor([cache.sink_shift(beyond)], device=device)
+            # Turning by a time shift alone: the rotation of position `shift` at row 0 and column 0.
+            turns = video_rotation(shift, 1, 1, head_dim), pixel_rotation(shift, head_dim)
+            cache.turn_sinks(*turns, behind=cache.behind(beyond))
 
     def embed_time(self, timesteps: Tensor, frames: int, index: Tensor | None = None) -> TimeEmbedding:
         """(B, K) timesteps, K distinct ones computed once each, spread over frames by `index` (F,)."""

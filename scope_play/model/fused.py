@@ -14,8 +14,8 @@ from scope_play.kernels.attention import Attention, sdpa
 from scope_play.model.action import ActionWindows
 from scope_play.model.cache import StreamCache
 from scope_play.model.dit import Block, DiT, TextKV
-from scope_play.model.fused_block import FusedBlock, StepPlan
-from scope_play.model.layers import pixel_rotation, video_rotation
+from scope_play.model.fused_block import Beside, FusedBlock, StepPlan
+from scope_play.model.layers import frames_to_tokens, pixel_rotation, video_rotation
 
 
 class StepTime(NamedTuple):
@@ -58,9 +58,6 @@ class FusedDiT(nn.Module):
     def tokens_per_frame(self, height: int, width: int) -> int:
         return self.network.tokens_per_frame(height, width)
 
-    def turn_sinks(self, cache: StreamCache) -> None:
-        self.network.turn_sinks(cache)
-
     def text_keys(self, context: Tensor, bias: Tensor | None = None) -> list[TextKV]:
         return self.network.text_keys(context, bias)
 
@@ -73,14 +70,15 @@ class FusedDiT(nn.Module):
         head = rearrange(self.network.head.modulation, "1 part c -> part 1 1 1 c") + time.embedding[:, :, None]
         return StepTime(timesteps, blocks, head)
 
-    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows) -> StepPlan:
-        """What all passes over the next chunk share; `latents` gives its shape alone.
+    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows, clean: int = 0) -> StepPlan:
+        """As `DiT.plan_chunk`.
 
         The buttons' keys and values go into the cache's tail here: plan a chunk only when the one before is committed.
         """
-        positions = torch.arange(cache.position, cache.position + latents.shape[2], device=latents.device)
-        head_dim = self.config.head_dim
-        along_time = pixel_rotation(positions, head_dim)
+        self.network.turn_sinks(cache, clean)
+        layout, behind = cache.layout(latents.shape[2], clean), cache.behind(clean)
+        grid, head_dim = self.network.grid(latents), self.config.head_dim
+        along_time = pixel_rotation(layout.positions, head_dim)
         sticks = keep = None
         if windows.sticks is not None and self.stick_weight is not None:
             flat = windows.sticks.flatten(2)[:, :, None]
@@ -90,13 +88,17 @@ class FusedDiT(nn.Module):
             for block, memory in zip(self.blocks, cache.layers, strict=True):
                 action = cast(FusedBlock, block).action_attn
                 if action is not None and memory.buttons is not None:
-                    action.write_buttons(windows.buttons, along_time, memory.buttons)
+                    action.write_buttons(windows.buttons, along_time, memory.buttons, behind)
         if windows.keep is not None:
             keep = windows.keep.to(latents.dtype)[:, None, None, None].repeat(1, 1, 1, self.config.dim)
-        grid = self.network.grid(latents)
-        return StepPlan(
-            video_rotation(positions, *grid, head_dim), along_time, sticks, windows.buttons is not None, keep
-        )
+        beside = None
+        if layout.visible is not None:
+            tokens = grid[0] * grid[1]
+            masks = (frames_to_tokens(layout.visible, *sides) for sides in ((tokens, tokens), (1, 1), (tokens, 1)))
+            scores = (torch.zeros_like(mask, dtype=latents.dtype).masked_fill(~mask, -torch.inf) for mask in masks)
+            beside = Beside(clean, behind, *scores)
+        rotation = video_rotation(layout.positions, *grid, head_dim)
+        return StepPlan(rotation, along_time, sticks, windows.buttons is not None, keep, beside)
 
     def step(
         self,
@@ -112,8 +114,9 @@ class FusedDiT(nn.Module):
             plan = self.plan_chunk(latents, cache, plan)
         if isinstance(time, Tensor):
             time = self.embed_time(time.to(latents.dtype), latents.shape[2])
-        cache.in_flight = latents
-        return self.run(latents, self.network.previous(latents, cache), time, cache, plan, text_cache)
+        cache.hold(latents, plan.clean)
+        previous = self.network.previous(latents, cache, plan.clean)
+        return self.run(latents, previous, time, cache, plan, text_cache)
 
     def run(
         self,
@@ -136,6 +139,11 @@ class FusedDiT(nn.Module):
                 None if text is None else text[index],
                 cache.layers[index],
             )
-        head = self.network.head
-        output = head.head(self.kernels.modulate(x, *time.head, eps=head.eps))
-        return self.network.velocity(output, latents, previous, time.timesteps)
+        head, timesteps = self.network.head, time.timesteps
+        shift, scale = time.head
+        if plan.clean:
+            kept = slice(0, -plan.clean)
+            x, shift, scale, timesteps = x[:, kept], shift[:, kept], scale[:, kept], timesteps[:, kept]
+            latents, previous = latents[:, :, kept], None if previous is None else previous[:, :, kept]
+        output = head.head(self.kernels.modulate(x, shift, scale, eps=head.eps))
+        return self.network.velocity(output, latents, previous, timesteps)

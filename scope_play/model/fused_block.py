@@ -6,7 +6,8 @@ rotation and cache write from one operation; and what depends on the actions alo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from scope_play.kernels import Kernels
 from scope_play.kernels.attention import Attention as BigAttention
+from scope_play.kernels.attention import sdpa
+from scope_play.kernels.button_attention_torch import button_attention
+from scope_play.kernels.pixel_attention_torch import pixel_attention
 from scope_play.model.action import ActionModule, PixelAttention
 from scope_play.model.cache import KVMemory, LayerMemory
 from scope_play.model.dit import Block, TextAttention, TextKV, VideoAttention
@@ -22,12 +26,26 @@ from scope_play.model.layers import Rotation, split_heads
 from scope_play.model.quant import QuantLinear
 
 
+class Beside(NamedTuple):
+    """A pass that commits its last `clean` latents beside the others: 0 or -inf on the scores, for who sees whom.
+
+    video: (tokens of the pass, tokens seen); pixels: (n, latents seen); buttons: (tokens of the pass, latents seen).
+    behind: slots of the tail behind the latents of the pass.
+    """
+
+    clean: int
+    behind: int
+    video: Tensor
+    pixels: Tensor
+    buttons: Tensor
+
+
 class StepPlan(NamedTuple):
     """What all passes over one chunk of n latents share.
 
     video, pixels: rotations of its tokens and of its latents. sticks: (layers, B, n, 1, C), the stick half of every
     mouse MLP's first layer, or None without sticks. buttons: whether the cache's tail holds keys of the buttons. keep:
-    (B, 1, 1, C) of 0 and 1, or None for all 1, as in ActionWindows.
+    (B, 1, 1, C) of 0 and 1, or None for all 1, as in ActionWindows. beside: None where all see all.
     """
 
     video: Rotation
@@ -35,6 +53,15 @@ class StepPlan(NamedTuple):
     sticks: Tensor | None
     buttons: bool
     keep: Tensor | None
+    beside: Beside | None
+
+    @property
+    def clean(self) -> int:
+        return 0 if self.beside is None else self.beside.clean
+
+    @property
+    def behind(self) -> int:
+        return 0 if self.beside is None else self.beside.behind
 
 
 class Slots(NamedTuple):
@@ -45,9 +72,9 @@ class Slots(NamedTuple):
     valid: int
 
     @classmethod
-    def of(cls, memory: KVMemory, latents: int) -> Slots:
-        start = memory.config.chunk - latents
-        return cls(memory.keys[:, start:], memory.values[:, start:], latents + memory.filled)
+    def of(cls, memory: KVMemory, latents: int, behind: int) -> Slots:
+        start = memory.config.tail - behind - latents
+        return cls(memory.keys[:, start:], memory.values[:, start:], latents + behind + memory.filled)
 
 
 def join_linears(parts: Sequence[nn.Linear | QuantLinear]) -> nn.Linear | QuantLinear:
@@ -86,14 +113,15 @@ class FusedVideoAttention(nn.Module):
         self.qkv = join_linears((source.q, source.k, source.v))
         self.o, self.norm_q, self.norm_k = source.o, source.norm_q, source.norm_k
 
-    def forward(self, x: Tensor, rotation: Rotation, memory: KVMemory) -> Tensor:
+    def forward(self, x: Tensor, plan: StepPlan, memory: KVMemory) -> Tensor:
         """(B, n, S, C) -> (B, n, S, C)."""
         q, k, v = self.qkv(x).chunk(3, -1)
-        keys, values, valid = Slots.of(memory, x.shape[1])
+        keys, values, valid = Slots.of(memory, x.shape[1], plan.behind)
         weights = self.norm_q.weight, self.norm_k.weight
-        made = self.kernels.norm_rope(q, k, v, *weights, rotation, keys, values, eps=self.norm_q.eps)
+        made = self.kernels.norm_rope(q, k, v, *weights, plan.video, keys, values, eps=self.norm_q.eps)
         queries = cast(Tensor, made)  # None only where no queries go in
-        out = self.attention.call(queries.flatten(1, 2), keys[:, :valid].flatten(1, 2), values[:, :valid].flatten(1, 2))
+        attend = self.attention.call if plan.beside is None else partial(sdpa, bias=plan.beside.video)
+        out = attend(queries.flatten(1, 2), keys[:, :valid].flatten(1, 2), values[:, :valid].flatten(1, 2))
         return self.o(out.flatten(2).view(x.shape))
 
 
@@ -106,12 +134,15 @@ class FusedPixelAttention(nn.Module):
         self.qkv = join_linears((source.q, source.k, source.v))
         self.o, self.norm_q, self.norm_k = source.o, source.norm_q, source.norm_k
 
-    def forward(self, x: Tensor, rotation: Rotation, memory: KVMemory) -> Tensor:
+    def forward(self, x: Tensor, plan: StepPlan, memory: KVMemory) -> Tensor:
         """(B, n, S, C) -> (B, n, S, C)."""
         q, k, v = self.qkv(x).chunk(3, -1)
         weights = self.norm_q.weight, self.norm_k.weight
-        slots = Slots.of(memory, x.shape[1])
-        return self.o(self.kernels.pixel_attention(q, k, v, *weights, rotation, *slots, eps=self.norm_q.eps))
+        slots = Slots.of(memory, x.shape[1], plan.behind)
+        attend = self.kernels.pixel_attention
+        if plan.beside is not None:  # the kernels know no mask
+            attend = partial(pixel_attention, bias=plan.beside.pixels)
+        return self.o(attend(q, k, v, *weights, plan.pixels, *slots, eps=self.norm_q.eps))
 
 
 class FusedText(nn.Module):
@@ -136,11 +167,11 @@ class FusedAction(nn.Module):
         self.source = source
         self.mouse_attn = FusedPixelAttention(source.mouse_attn, kernels)
 
-    def write_buttons(self, buttons: Tensor, rotation: Rotation, memory: KVMemory) -> None:
+    def write_buttons(self, buttons: Tensor, rotation: Rotation, memory: KVMemory, behind: int) -> None:
         """Keys and values of buttons (B, n, rows, buttons) into the chunk's slots, where every pass finds them."""
         source = self.source
         k, v = source.keyboard_kv_proj(source.keyboard_embed(buttons).flatten(2)[:, :, None]).chunk(2, -1)
-        keys, values, _ = Slots.of(memory, buttons.shape[1])
+        keys, values, _ = Slots.of(memory, buttons.shape[1], behind)
         norm = source.key_attn_k_norm
         self.kernels.norm_rope(None, k, v, None, norm.weight, rotation, keys, values, eps=norm.eps)
 
@@ -150,11 +181,14 @@ class FusedAction(nn.Module):
         if sticks is not None and memory.pixels is not None:
             first, second, norm = cast(nn.Linear, source.mouse_mlp[0]), source.mouse_mlp[2], source.mouse_mlp[3]
             hidden = kernels.action_fuse(F.linear(x, first.weight[:, : x.shape[-1]]), sticks)
-            x = self._add(x, self.mouse_attn(norm(second(hidden)), plan.pixels, memory.pixels), plan.keep)
+            x = self._add(x, self.mouse_attn(norm(second(hidden)), plan, memory.pixels), plan.keep)
         if plan.buttons and memory.buttons is not None:
-            slots, norm = Slots.of(memory.buttons, x.shape[1]), source.key_attn_q_norm
+            slots, norm = Slots.of(memory.buttons, x.shape[1], plan.behind), source.key_attn_q_norm
             q = source.keyboard_q_proj(x)
-            pressed = kernels.button_attention(q, norm.weight, plan.pixels, *slots, eps=norm.eps)
+            attend: Callable[..., Tensor] = kernels.button_attention
+            if plan.beside is not None:
+                attend = partial(button_attention, bias=plan.beside.buttons)
+            pressed = attend(q, norm.weight, plan.pixels, *slots, eps=norm.eps)
             x = self._add(x, source.keyboard_o_proj(pressed), plan.keep)
         return x
 
@@ -184,7 +218,7 @@ class FusedBlock(nn.Module):
         """x (B, n, S, C); modulation (6, B, n or 1, 1, C), the block's own part included."""
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind()
         kernels, eps = self.kernels, self.eps
-        attended = self.self_attn(kernels.modulate(x, shift1, scale1, eps=eps), plan.video, memory.frames)
+        attended = self.self_attn(kernels.modulate(x, shift1, scale1, eps=eps), plan, memory.frames)
         x = kernels.gate_add(x, attended, gate1)
         if self.cross_attn is not None and self.norm3 is not None and text is not None:
             x = x + self.cross_attn(self.norm3(x), text)

@@ -99,17 +99,14 @@ class GraphedDiT:
     def tokens_per_frame(self, height: int, width: int) -> int:
         return self.network.tokens_per_frame(height, width)
 
-    def turn_sinks(self, cache: StreamCache) -> None:
-        self.network.turn_sinks(cache)
-
     def text_keys(self, context: Tensor, bias: Tensor | None = None) -> list[TextKV]:
         return self.network.text_keys(context, bias)
 
     def embed_time(self, timesteps: Tensor, frames: int) -> StepTime:
         return self.network.embed_time(timesteps, frames)
 
-    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows) -> StepPlan:
-        return self.network.plan_chunk(latents, cache, windows)
+    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows, clean: int = 0) -> StepPlan:
+        return self.network.plan_chunk(latents, cache, windows, clean)
 
     def step(
         self,
@@ -125,8 +122,9 @@ class GraphedDiT:
             plan = self.plan_chunk(latents, cache, plan)
         if isinstance(time, Tensor):
             time = self.embed_time(time.to(latents.dtype), latents.shape[2])
-        cache.in_flight = latents
-        inputs = PassInputs(latents, self.network.network.previous(latents, cache), time, plan, text_cache)
+        cache.hold(latents, plan.clean)
+        previous = self.network.network.previous(latents, cache, plan.clean)
+        inputs = PassInputs(latents, previous, time, plan, text_cache)
         shapes = inputs.shapes()
         if shapes not in self.buffers:
             self.buffers[shapes] = Buffers(inputs)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scope_play.errors import ScopeError
+
 
 @dataclass(frozen=True)
 class FrameLayout:
@@ -78,6 +80,32 @@ def block_causal(frames: int, *, chunk: int = 1, window: int | None = None, sink
         sink_shift=shift,
         previous=(start - 1).clamp(min=0),
     )
+
+
+def commit_beside(
+    position: int, noisy: int, clean: int, *, window: int, sink: int, device: torch.device | str = "cpu"
+) -> FrameLayout:
+    """A pass that denoises a chunk and commits the clean one before it, which begins at `position`.
+
+    The pass has the latents `[noisy | clean]`, and what they see is `[noisy | clean | sinks | sinks | ring]`: the sinks
+    first as the noisy chunk sees them, then as the clean one does, and the window before the clean chunk. Each sees
+    what it would if the clean chunk were committed by a pass of its own; so the noisy one does not see those latents of
+    the ring whose slots the clean ones will take. `visible` is (noisy + clean, all of these).
+
+    Raises ScopeError when the clean chunk is longer than the window.
+    """
+    if clean > window:
+        raise ScopeError(f"a chunk of {clean} latents cannot be committed beside the next in a window of {window}")
+    sinks = min(position, sink)
+    ring = torch.arange(min(position - sinks, window), device=device)
+    first = max(position - sink, 0)
+    leaving = (ring - first) % window < position + clean - sink - first
+    yes, no = (torch.full((max(noisy, clean, sinks),), value, device=device) for value in (True, False))
+    by_noisy = torch.cat([yes[:noisy], yes[:clean], yes[:sinks], no[:sinks], ~leaving])
+    by_clean = torch.cat([no[:noisy], yes[:clean], no[:sinks], yes[:sinks], yes.new_ones(len(ring))])
+    positions = torch.arange(position, position + clean + noisy, device=device).roll(noisy)
+    visible = torch.cat([by_noisy.expand(noisy, -1), by_clean.expand(clean, -1)])
+    return FrameLayout(positions=positions, action_index=positions, visible=visible)
 
 
 def two_stream(frames: int, *, window: int | None = None) -> FrameLayout:

@@ -1,7 +1,8 @@
 """Denoising without an end: a chunk of latents at a time against what came before.
 
-`CachedStream` keeps keys and values: each pass computes the chunk alone, and one more pass over the clean chunk at
-t=0 (the commit) writes it into the caches. Causal weights were trained for exactly this. For bidirectional weights
+`CachedStream` keeps keys and values: each pass computes the chunk alone, and the clean chunk is run once more at t=0
+(the commit), which writes it into the caches: in a pass of its own, or beside the next chunk in that one's first pass,
+whichever serves (`commits_beside`). Causal weights were trained for exactly this. For bidirectional weights
 it is the training-free mode `cached`; the other, `window`, is `WindowStream`: the clean context runs again with every
 pass, so that context and chunk see each other as in training, at a cost that grows with the window.
 
@@ -28,6 +29,8 @@ from scope_play.sampling.guidance import guidance_branches, guide, keep_mask
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
 
 MODES = ("cached", "window")
+FEW_TOKENS = 64
+"""In a chunk: twice as many cost a pass little more, since it waits for weights and launches rather than products."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,18 @@ class StreamConfig:
         return CacheConfig(self.window, self.room(causal), self.sink, self.cache)
 
     def room(self, causal: bool) -> int:
-        """Latents in the longest pass: a bidirectional network denoises the first chunk with the start image in it."""
+        """Latents of the longest chunk: a bidirectional network denoises the first one with the start image in it."""
         return self.chunk if causal else self.chunk + 1
+
+
+def commits_beside(config: StreamConfig, causal: bool, tokens: int) -> bool:
+    """Whether a chunk is committed in the first pass of the next one, rather than in a pass of its own.
+
+    That saves a pass a chunk. But the next chunk's first pass takes as many tokens again, between the actions and the
+    picture, while a commit of its own runs when the frames are out already. `scope-play bench stream` prints both.
+    """
+    room = config.room(causal)
+    return room * tokens <= FEW_TOKENS and room <= config.window and config.cache == "full"
 
 
 def latent_noise(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
@@ -86,9 +99,7 @@ class StreamingNetwork(Protocol):
 
     def tokens_per_frame(self, height: int, width: int) -> int: ...
 
-    def turn_sinks(self, cache: StreamCache) -> None: ...
-
-    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows) -> Any: ...
+    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows, clean: int = 0) -> Any: ...
 
     def embed_time(self, timesteps: Tensor, frames: int) -> Any: ...
 
@@ -180,14 +191,24 @@ def _opening(windows: ActionWindows) -> ActionWindows:
 
 
 @dataclass(frozen=True)
+class CleanChunk:
+    """A denoised chunk (B, C, n, h, w) and its windows; the plan of its passes, if the cache's tail is still theirs."""
+
+    latents: Tensor
+    windows: ActionWindows
+    plan: Any = None
+
+
+@dataclass(frozen=True)
 class CachedState:
     cache: CacheSnapshot
     opening: Tensor | None
+    waiting: CleanChunk | None
     text: list[TextKV] | None
 
     @property
     def nbytes(self) -> int:
-        return self.cache.nbytes
+        return self.cache.nbytes + (0 if self.waiting is None else self.waiting.latents.nbytes)
 
 
 class CachedStream:
@@ -201,35 +222,42 @@ class CachedStream:
         self.timesteps = make_timesteps(self.sigmas[:-1], first.dtype)
         self.guided = _Branches(config, batch, first.device)
         self.opening: Tensor | None = first
-        self.in_flight: tuple[Tensor, Any] | None = None
+        self.in_flight: CleanChunk | None = None
+        self.waiting: CleanChunk | None = None
+        """Committed, and to be written into the caches beside the next chunk."""
         self.times: dict[tuple[float, ...], Any] = {}
+        causal, tokens = network.config.causal, network.tokens_per_frame(height, width)
         self.cache = StreamCache(
             network.config,
-            config.memory(network.config.causal),
+            replace(config.memory(causal), joined=commits_beside(config, causal, tokens)),
             batch=batch * self.guided.count,
-            tokens=network.tokens_per_frame(height, width),
+            tokens=tokens,
             device=first.device,
             dtype=first.dtype,
         )
 
+    @torch.inference_mode()
     def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None:
+        self._write_waiting()  # what was made under a prompt is remembered under it
         self.guided.set_text(text, negative)
 
     @torch.inference_mode()
     def denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
         lead = None
         if self.opening is not None and self.network.config.causal:
-            self.network.turn_sinks(self.cache)
-            self._write(self.opening, self._plan(self.opening, _opening(windows)))
+            self._remember(CleanChunk(self.opening, _opening(windows)))
         elif self.opening is not None:
             lead, windows = self.opening, _join(_opening(windows), windows)
-        self.network.turn_sinks(self.cache)
-        x = noise
-        plan = self._plan(x if lead is None else torch.cat([lead, x], 2), windows)
+        x, plan = noise, None
         for step in range(len(self.timesteps)):
-            velocity = self._pass(x, step, plan, lead)
+            if self.waiting is not None:
+                velocity = self._pass_beside(x, step, windows, self.waiting)
+            else:
+                if plan is None:
+                    plan = self._plan(x if lead is None else torch.cat([lead, x], 2), windows)
+                velocity = self._pass(x, step, plan, lead)
             x = euler_step(x, velocity, self.sigmas[step], self.sigmas[step + 1])
-        self.in_flight = (x if lead is None else torch.cat([lead, x], 2), plan)
+        self.in_flight = CleanChunk(x if lead is None else torch.cat([lead, x], 2), windows, plan)
         self.opening = None
         return x
 
@@ -237,24 +265,24 @@ class CachedStream:
     def commit(self) -> None:
         if self.in_flight is None:
             raise ScopeError("there is no chunk in flight to commit; denoise one first")
-        self._write(*self.in_flight)
+        self._remember(self.in_flight)
         self.in_flight = None
 
     def snapshot(self) -> CachedState:
         if self.in_flight is not None:
             raise ScopeError("a chunk is in flight; commit it before taking a snapshot")
-        return CachedState(self.cache.snapshot(), self.opening, self.guided.text)
+        return CachedState(self.cache.snapshot(), self.opening, self.waiting, self.guided.text)
 
     def restore(self, state: StreamState) -> None:
         if not isinstance(state, CachedState):
             raise ScopeError("this snapshot was taken in another streaming mode; restore it in the mode it came from")
         self.cache.restore(state.cache)
-        self.opening = state.opening
+        self.opening, self.waiting = state.opening, state.waiting
         self.guided.text = state.text
         self.in_flight = None
 
-    def _plan(self, latents: Tensor, windows: ActionWindows) -> Any:
-        return self.network.plan_chunk(latents, self.cache, self.guided.windows(windows))
+    def _plan(self, latents: Tensor, windows: ActionWindows, clean: int = 0) -> Any:
+        return self.network.plan_chunk(latents, self.cache, self.guided.windows(windows), clean)
 
     def _time(self, *timesteps: float) -> Any:
         """The few timesteps of a schedule are embedded once in a stream's life."""
@@ -271,12 +299,33 @@ class CachedStream:
         time = self._time(0.0, *[timestep] * x.shape[2])
         return self._guided_step(torch.cat([lead, x], 2), time, plan)[:, :, 1:]
 
+    def _pass_beside(self, x: Tensor, step: int, windows: ActionWindows, waiting: CleanChunk) -> Tensor:
+        """One pass that also writes the chunk before into the caches."""
+        clean = waiting.latents.shape[2]
+        both = torch.cat([x, waiting.latents], 2)
+        plan = self._plan(both, _join(windows, waiting.windows), clean)
+        time = self._time(*[float(self.timesteps[step])] * x.shape[2], *[0.0] * clean)
+        velocity = self._guided_step(both, time, plan)
+        self.cache.commit()
+        self.waiting = None
+        return velocity
+
     def _guided_step(self, x: Tensor, time: Any, plan: Any) -> Tensor:
         wide = self.guided.widen(x)
         return self.guided.guide(self.network.step(wide, time, self.cache, plan, text_cache=self.guided.text))
 
-    def _write(self, clean: Tensor, plan: Any) -> None:
-        self._guided_step(clean, self._time(0.0), plan)
+    def _remember(self, chunk: CleanChunk) -> None:
+        self.waiting = chunk
+        if not self.cache.config.joined:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        """Commit what waits in a pass of its own."""
+        if self.waiting is None:
+            return
+        chunk, self.waiting = self.waiting, None
+        plan = self._plan(chunk.latents, chunk.windows) if chunk.plan is None else chunk.plan
+        self._guided_step(chunk.latents, self._time(0.0), plan)
         self.cache.commit()
 
 

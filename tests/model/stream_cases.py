@@ -66,7 +66,6 @@ def stream(
     while start < count:
         part = slice(start, start + (1 if start == 0 else config.chunk))
         windows = ActionWindows(sticks[:, part], buttons[:, part], keep)
-        network.turn_sinks(cache)
         plan = network.plan_chunk(clip.noise[:, :, part], cache, windows)
         noisy, clean = torch.full((batch, 1), 600.0), torch.full((batch, 1), TIMESTEP)
         network.step(clip.noise[:, :, part], noisy, cache, plan, text_cache=text)

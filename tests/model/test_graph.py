@@ -16,6 +16,7 @@ from scope_play.model.config import ActionConfig
 from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 from scope_play.model.graph import GraphedDiT, Replay, run_again
+from scope_play.sampling import streaming
 from scope_play.sampling.streaming import CachedStream, StreamConfig, StreamingNetwork
 
 
@@ -73,10 +74,21 @@ def test_buffers_change_nothing(causal: bool, text_dim: int | None) -> None:
     assert plain.std() > 0.1
 
 
-def test_one_recording_per_fill_and_then_one_for_ever() -> None:
+@pytest.mark.parametrize(
+    ("few_tokens", "runs"),
+    [
+        # Nothing before the start image, then 1, 2 and 3 latents: two denoising passes and a commit each.
+        (0, [1, 3, 3, 24]),
+        # Commit and first denoising pass, and the second one, by turns; one commit of its own, for the new prompt.
+        (64, [1, 1, 1, 1, 1, 10, 6]),
+    ],
+)
+def test_one_recording_per_fill_and_then_one_for_ever(
+    few_tokens: int, runs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "FEW_TOKENS", few_tokens)
     fused = FusedDiT(lively(DiT(tiny_config(layers=1))), torch_kernels("a test"))
     record = Counting()
     with torch.inference_mode():
         play(GraphedDiT(fused, record), StreamConfig(steps=2, window=3), Clip(1, 9), lambda index: None)
-    # Nothing before the start image, then 1, 2 and 3 latents: two denoising passes and a commit each.
-    assert list(record.runs.values()) == [1, 3, 3, 24]
+    assert list(record.runs.values()) == runs
