@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -38,6 +39,9 @@ IDLE_AFTER = 2.0
 """Seconds without a change on screen after which a menu looks for events less often."""
 
 BUSY_EVERY = 0.1
+
+PATIENCE = 3.0
+"""Seconds that closing waits for a model to finish its chunk, or its loading."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ class App:
         self._ends_at = None if options.seconds is None else clock() + options.seconds
         for complaint in options.complaints:
             self.flow.complain(complaint, clock())
-        threading.Thread(target=tape.load_libraries, name="libraries", daemon=True).start()
+        self._libraries = threading.Thread(target=tape.load_libraries, name="libraries", daemon=True)
+        self._libraries.start()
         self.flow.load()
 
     def run(self) -> int:
@@ -133,6 +138,8 @@ class App:
                 self.rest()
         finally:
             self.close()
+        if self.engine.thread.is_alive() or self._libraries.is_alive():
+            _end_now()
         return 0
 
     def step(self) -> None:
@@ -157,12 +164,13 @@ class App:
             self._draw(shot, now)
 
     def close(self) -> None:
-        """Give everything back: the recording finished, the engine's thread ended, devices and window closed."""
+        """Give everything back: devices and window closed, the recording finished, the engine's thread ended."""
         self.player.stop_recording("the app was closed")
-        self.engine.close()
-        self.player.finish("the app was closed")
         self.hub.close()
         self.window.close()
+        self.player.finish("the app was closed")
+        self.engine.close(PATIENCE)
+        self._libraries.join(PATIENCE)
 
     def rest(self) -> None:
         """Sleep until there may be something to do."""
@@ -288,3 +296,13 @@ class App:
         self.drawn_at = self.clock()
         if shot:
             self.player.presented(shot, began, self.drawn_at)
+
+
+def _end_now() -> None:
+    """End the program with code 0, whatever other threads are doing.
+
+    A model cannot be stopped while it is being loaded, and its libraries abort a program that ends around them.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

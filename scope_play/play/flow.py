@@ -81,6 +81,8 @@ class Flow:
     over: bool = False
     _came_from: Screen = Screen.START
     _going_back: bool = False
+    _opening: bool = False
+    _interrupted: bool = False
 
     def __post_init__(self) -> None:
         self.tape = Tape(self.player, self.inputs, self.say, self.complain)
@@ -128,16 +130,21 @@ class Flow:
         self.refresh()
 
     def pause(self) -> None:
-        """From play to the pause menu."""
+        """From play to the pause menu; if play is just about to go on, as soon as it does."""
         if self.screen is Screen.PLAY:
             self.player.pause()
             self._to(Screen.PAUSE)
+        elif self._opening or self._going_back:
+            self._interrupted = True
 
     def resume(self) -> None:
         if self.player.opened:
             self._to(Screen.PLAY)
             self.start_taking()
             self.player.resume()
+        if self._interrupted:
+            self._interrupted = False
+            self.pause()
 
     def open_rewind(self) -> None:
         """Choose a moment to go back to; from play or from the pause menu."""
@@ -169,6 +176,8 @@ class Flow:
         """A file was dropped on the window: the picture to start from."""
         if self.screen is Screen.START:
             self._set_picture(path, now)
+        else:
+            self.say("Go back to the start screen to begin from another picture.", now)
 
     def finish_text(self, now: float) -> None:
         box, self.box = self.box, None
@@ -192,12 +201,15 @@ class Flow:
         match event:
             case Made():
                 return
-            case Loaded(_, picture):
+            case Loaded(spec, picture):
                 self.own_picture = picture
+                if self.form.prompt and not spec.has_text:
+                    self.complain(f"{screens.model_name(spec.name)} takes no prompt; it is played without one.", now)
                 if self.autoplay:
                     self.autoplay = False
                     self._begin()
             case Opened():
+                self._opening = False
                 if self.form.record:
                     self._start_recording(now)
                 self.resume()
@@ -205,7 +217,7 @@ class Flow:
                 self._going_back = False
                 self.resume()
             case Failed(text):
-                self._going_back = False
+                self._going_back = self._opening = self._interrupted = False
                 self.autoplay = False
                 self._to(Screen.START)
                 self.complain(text, now)
@@ -286,7 +298,7 @@ class Flow:
             case "restart":
                 opened = self.player.opened
                 if opened:
-                    self.player.begin(opened.begin)
+                    self._open(opened.begin)
             case "prompt":
                 self.box = TextBox("prompt", "Prompt", self.player.prompt or "")
             case "record":
@@ -338,11 +350,18 @@ class Flow:
             if self.engine.status.phase is Phase.FAILED:
                 self.load()
             return
-        self.message = Message()
+        spec = self.engine.status.spec
+        prompt = form.prompt if spec and spec.has_text else ""
+        if not self._opening and prompt == form.prompt:
+            self.message = Message()
         self.settings = replace(self.settings, model=form.model, seed=form.seed)
         scene = form.scenes[form.scene].path
         image = Path(form.picture).expanduser() if form.picture else scene
-        self.player.begin(Begin(image, form.prompt or None, form.seed))
+        self._open(Begin(image, prompt or None, form.seed))
+
+    def _open(self, begin: Begin) -> None:
+        self._opening = True
+        self.player.begin(begin)
 
     def _start_recording(self, now: float) -> None:
         chosen = self.record_dir or self.settings.record_dir

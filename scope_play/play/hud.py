@@ -81,20 +81,35 @@ def draw(target: pygame.Surface, theme: Theme, shown: Shown) -> None:
     if shown.pad:
         _pad(target, theme, rects["pad"], shown.pad)
     if shown.message:
-        rect = rects["message"]
-        theme.box(target, rect, look.PANEL, GLASS)
-        colour = look.ALERT if shown.alert else look.TEXT
-        inner = rect.width - theme.px(20)
-        for number, text in enumerate(theme.wrap(shown.message, "body", inner, 3)):
-            y = rect.y + theme.px(6) + number * theme.line_height("body")
-            theme.text(target, text, (rect.centerx, y), "body", colour, "middle")
+        _message(target, theme, rects["message"], shown.message, shown.alert)
+
+
+def draw_banner(target: pygame.Surface, theme: Theme, message: str, alert: bool) -> None:
+    """A message at the upper edge, for screens that have no place of their own for one."""
+    if message:
+        gap = theme.px(10)
+        width, height = _message_size(theme, message, theme.width - 2 * gap)
+        _message(target, theme, pygame.Rect((theme.width - width) // 2, gap, width, height), message, alert)
+
+
+def _message(target: pygame.Surface, theme: Theme, rect: pygame.Rect, message: str, alert: bool) -> None:
+    theme.box(target, rect, look.PANEL, GLASS)
+    colour = look.ALERT if alert else look.TEXT
+    inner = rect.width - theme.px(20)
+    for number, text in enumerate(theme.wrap(message, "body", inner, 3)):
+        y = rect.y + theme.px(6) + number * theme.line_height("body")
+        theme.text(target, text, (rect.centerx, y), "body", colour, "middle")
+
+
+def _message_size(theme: Theme, message: str, room: int) -> tuple[int, int]:
+    lines = theme.wrap(message, "body", room - theme.px(20), 3)
+    width = max(theme.measure(line, "body")[0] for line in lines) + theme.px(20)
+    return width, len(lines) * theme.line_height("body") + theme.px(12)
 
 
 def _message_rect(theme: Theme, shown: Shown, pad: pygame.Rect | None, gap: int) -> pygame.Rect:
     room = (pad.left if pad else theme.width) - 2 * gap
-    lines = theme.wrap(shown.message, "body", room - theme.px(20), 3)
-    width = max(theme.measure(line, "body")[0] for line in lines) + theme.px(20)
-    height = len(lines) * theme.line_height("body") + theme.px(12)
+    width, height = _message_size(theme, shown.message, room)
     left = min((theme.width - width) // 2, gap + room - width)
     return pygame.Rect(max(gap, left), theme.height - gap - height, width, height)
 

@@ -48,6 +48,7 @@ class Painter:
         if flow.box:
             screens.dim(surface)
             textbox.draw(surface, theme, flow.box, self._holding(hub))
+            hud.draw_banner(surface, theme, flow.message.text, flow.message.alert)
 
     def hud(self, hub: Hub, now: float) -> hud.Shown:
         """What is shown over the frame while playing."""
@@ -85,8 +86,10 @@ class Painter:
             case Screen.REWIND if status.spec:
                 seconds = status.spec.frames_per_chunk / status.spec.fps
                 rewind_screen.draw(surface, theme, flow.player.strip, flow.chosen_chunk, seconds, self._holding(hub))
+                hud.draw_banner(surface, theme, flow.message.text, flow.message.alert)
             case Screen.CONTROLS:
                 screens.draw_controls(surface, theme, legend(self._controls, self._profile(hub)), self._holding(hub))
+                hud.draw_banner(surface, theme, flow.message.text, flow.message.alert)
             case Screen.SETTINGS | Screen.PAUSE:
                 heading = "Settings" if flow.screen is Screen.SETTINGS else "Paused"
                 note = flow.message.text or self._note()

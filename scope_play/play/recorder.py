@@ -25,7 +25,7 @@ import numpy as np
 
 from scope_play.actions import ROW_WIDTH, write_actions
 from scope_play.errors import ScopeError
-from scope_play.play.clip import BEFORE, FIRST, PARTIAL, START, VIDEO, frame_hash, write_png
+from scope_play.play.clip import BEFORE, FIRST, PARTIAL, START, VIDEO, frame_hash
 from scope_play.play.journal import (
     JOURNAL,
     ChunkLine,
@@ -283,9 +283,9 @@ def _create_folder(root: Path, header: ClipHeader, first_frame: np.ndarray, befo
     making, folder = root / f".{name}", root / f"{name}{PARTIAL}"
     try:
         making.mkdir(parents=True)
-        write_png(making / FIRST, first_frame)
+        _write_png(making / FIRST, first_frame)
         if before is not None:
-            write_png(making / START, before.start_image)
+            _write_png(making / START, before.start_image)
             write_actions(making / BEFORE, before.rows)
         head = head_line(header, frame_hash(first_frame), _summary(header, before))
         (making / JOURNAL).write_bytes(head)
@@ -296,6 +296,13 @@ def _create_folder(root: Path, header: ClipHeader, first_frame: np.ndarray, befo
         raise ScopeError(
             f"No recording can be written to {root} ({why}); choose another folder with --record."
         ) from error
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    """Without waiting for the disk: the player would feel it. The folder gets its name when all of it is written."""
+    from PIL import Image
+
+    Image.fromarray(image).save(path, compress_level=1)
 
 
 def _summary(header: ClipHeader, before: PlayedBefore | None) -> Before | None:

@@ -218,6 +218,8 @@ def dim(target: pygame.Surface) -> None:
 
 def cover(target: pygame.Surface, picture: np.ndarray, area: pygame.Rect) -> None:
     """Fill `area` with the middle of `picture`, uint8 (H, W, 3)."""
+    if area.width < 1 or area.height < 1:
+        return
     height, width = picture.shape[:2]
     if width * area.height > height * area.width:
         keep = max(1, round(height * area.width / area.height))

@@ -110,6 +110,8 @@ class Theme:
         self, target: pygame.Surface, rect: pygame.Rect, colour: Colour, alpha: int = 255, radius: float = 4.0
     ) -> None:
         """A filled rectangle with round corners, see-through if `alpha` is below 255."""
+        if rect.width < 1 or rect.height < 1:
+            return
         corner = self.px(radius)
         if alpha == 255:
             pygame.draw.rect(target, colour, rect, border_radius=corner)

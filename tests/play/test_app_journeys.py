@@ -468,12 +468,26 @@ def test_a_picture_that_vanished_is_refused_by_the_world(start: Callable[..., Dr
     assert driver.app.engine.status.phase is Phase.READY
 
 
-def test_a_prompt_for_a_model_without_text_is_refused(start: Callable[..., Driver]) -> None:
-    driver = start({"nano": FakeWorld(FakeSpec(has_text=False))}, prompt="a red room")
+def test_a_prompt_for_a_model_without_text_is_told_and_left_out(
+    start: Callable[..., Driver], capsys: pytest.CaptureFixture[str]
+) -> None:
+    wordless = FakeWorld(FakeSpec(name="nano", has_text=False))
+    driver = start({"nano": wordless, "large": FakeWorld()}, prompt="a red room")
     driver.until(lambda: driver.app.flow.own_picture is not None)
-    driver.choose("play")
-    driver.until(lambda: "takes no prompt" in driver.app.flow.message.text)
-    assert driver.screen is Screen.START
+    assert driver.app.flow.message.text == "Nano takes no prompt; it is played without one."
+    assert "nano takes no prompt" in capsys.readouterr().err
+    driver.play(1)
+    assert driver.app.player.prompt is None
+    assert "takes no prompt" in driver.app.flow.message.text
+    driver.key(pygame.K_ESCAPE)
+    driver.choose("leave")
+    for _ in range(9):
+        if driver.focus == "model":
+            break
+        driver.key(pygame.K_DOWN)
+    driver.key(pygame.K_RIGHT)
+    driver.play(1)
+    assert driver.app.player.prompt == "a red room"
 
 
 def test_the_controls_page_opens_and_closes_from_start_and_pause(start: Callable[..., Driver]) -> None:
