@@ -1,8 +1,8 @@
 """`scope-play bench stream`: cached streaming, from the parts of a chunk to whether ten thousand of them stay flat.
 
-The session is played through the public API with random actions. Beside it, in turns and on the same weights: a pass of
-the plain DiT and of its fused form against a full window, and the pass that streaming without caches would run, over
-window and chunk together.
+The session is played through the public API with random actions. Beside it, in turns and on the same weights: a chunk
+of the fused form against a full window, with either way to commit, one of the plain DiT, and the passes that streaming
+without caches would run, over window and chunk together.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,33 +46,34 @@ class Played:
 
 @dataclass(frozen=True)
 class Compared:
-    """Median milliseconds of one pass in turns, and what once per chunk comes on top of the cached ones."""
+    """Median milliseconds of one chunk, in turns: its plan, its passes, and what writes it into the caches.
 
+    beside, alone: the fused form, committing beside the next chunk (None where that cannot be) and in a pass of its
+    own. plain: the DiT, as the world commits. uncached: as many passes over window and chunk as there are steps.
+    `plays_beside` is what the world does.
+    """
+
+    beside_ms: float | None
+    alone_ms: float
     plain_ms: float
-    fused_ms: float
-    plain_plan_ms: float
-    fused_plan_ms: float
     uncached_ms: float
-    steps: int
+    plays_beside: bool
+
+    @property
+    def played_ms(self) -> float:
+        return self.beside_ms if self.plays_beside and self.beside_ms is not None else self.alone_ms
 
     @property
     def fused_to_plain(self) -> float:
-        """Cost of a chunk, its plan and commit included: fused form over DiT."""
-        return self._chunk(self.fused_ms, self.fused_plan_ms) / self._chunk(self.plain_ms, self.plain_plan_ms)
+        return self.played_ms / self.plain_ms
 
     @property
     def cached_to_uncached(self) -> float:
-        """Cost of a chunk: the fused form with plan and commit, over as many uncached passes as there are steps."""
-        return self._chunk(self.fused_ms, self.fused_plan_ms) / (self.steps * self.uncached_ms)
-
-    def _chunk(self, one_pass: float, plan: float) -> float:
-        return plan + (self.steps + 1) * one_pass
+        return self.played_ms / self.uncached_ms
 
 
 def tiny_world(**stream: Any) -> World:
     """A world with random weights, small enough for ten thousand chunks."""
-    from dataclasses import replace
-
     import torch
 
     from scope_play.loading import build_world, untrained_nano_config
@@ -128,23 +129,26 @@ def play(world: World, chunks: int) -> Played:
 
 
 def compare(world: World, repeats: int) -> Compared:
-    """The plain step, the fused step and the uncached pass, on this world's weights and at its window."""
+    """A chunk of the plain, the fused and the uncached stream, on this world's weights and at its window."""
     import torch
 
     from scope_play.bench.timing import time_calls
     from scope_play.model.action import ActionWindows
-    from scope_play.model.cache import CacheConfig, StreamCache
     from scope_play.model.fused import FusedDiT
     from scope_play.model.layout import bidirectional, block_causal
+    from scope_play.sampling.stepping import network_for_session
+    from scope_play.sampling.streaming import CachedStream, commits_beside
 
-    plain, stream, spec = world.network, world.stream_config, world.spec
+    plain, spec = world.network, world.spec
+    stream = replace(world.stream_config, guidance=1.0, action_guidance=1.0)
     fused = world.streaming_network
     if not isinstance(fused, FusedDiT):
         raise ScopeError("bench stream measures caches, and this model streams without; choose mode cached")
-    config, codec, device, dtype = plain.config, world.codec.config, world.device, world.dtype
-    grid = spec.height // codec.spatial_stride, spec.width // codec.spatial_stride
+    config, device, dtype = plain.config, world.device, world.dtype
     chunk, everything = stream.chunk, stream.window + stream.chunk
-    latents = torch.randn(1, codec.latent_channels, everything, *grid, device=device, dtype=dtype)
+    with torch.inference_mode():
+        first = world.codec.encoder().push(torch.zeros(1, 3, 1, spec.height, spec.width, device=device, dtype=dtype))
+    latents = torch.randn_like(first.expand(-1, -1, everything, -1, -1))
     action = config.action
     windows = ActionWindows(None, None)
     if action is not None:
@@ -153,43 +157,42 @@ def compare(world: World, repeats: int) -> Compared:
     text = None
     if config.text_dim is not None:
         text = plain.text_keys(torch.randn(1, 512, config.text_dim, device=device, dtype=dtype))
-    times = torch.full((1, 1), 500.0, device=device, dtype=dtype)
     new = latents[:, :, -chunk:]
     of_chunk = ActionWindows(*(None if x is None else x[:, -chunk:] for x in windows[:2]))
     functions: dict[str, Callable[[], object]] = {}
 
-    def add(name: str, network: Any) -> None:
-        cache = StreamCache(
-            config,
-            CacheConfig(stream.window, chunk, stream.sink),
-            batch=1,
-            tokens=plain.tokens_per_frame(*grid),
-            device=device,
-            dtype=dtype,
-        )
-        time = network.embed_time(times, chunk)
-        for _ in range(-(-(stream.window + stream.sink) // chunk)):
-            network.step(new, time, cache, of_chunk, text_cache=text)
-            cache.commit()
-        plan = network.plan_chunk(new, cache, of_chunk)
-        functions[name] = lambda: network.step(new, time, cache, plan, text_cache=text)
-        functions[f"{name} plan"] = lambda: network.plan_chunk(new, cache, of_chunk)
+    def add(name: str, network: Any, beside: bool) -> None:
+        session = CachedStream(network, stream, first, beside=beside)
+        session.set_text(text, text)
+
+        def one_chunk() -> None:
+            session.denoise(new, of_chunk)
+            session.commit()
+
+        for _ in range(2 + (stream.window + stream.sink) // chunk):
+            one_chunk()
+        functions[name] = one_chunk
 
     layout = block_causal(everything, chunk=chunk) if config.causal else bidirectional(everything)
     layout = layout.to(device)
     index = (torch.arange(everything, device=device) >= stream.window).long()
     both = torch.tensor([[0.0, 500.0]], device=device, dtype=dtype)
-    functions["uncached"] = lambda: plain(
-        latents, both, timestep_index=index, layout=layout, windows=windows, text_cache=text
-    )
+
+    def uncached() -> None:
+        for _ in range(stream.steps):
+            plain(latents, both, timestep_index=index, layout=layout, windows=windows, text_cache=text)
+
+    functions["uncached"] = uncached
+    room, tokens = stream.room(config.causal), plain.tokens_per_frame(*first.shape[-2:])
+    plays_beside = commits_beside(stream, config.causal, tokens)
     with torch.inference_mode():
-        add("plain", plain)
-        add("fused", fused)
+        add("plain", plain, plays_beside)
+        add("alone", network_for_session(fused), False)
+        if room <= stream.window and stream.cache == "full":
+            add("beside", network_for_session(fused), True)
         seconds = time_calls(functions, device, repeats, graphed=False)
     median = {name: 1000 * statistics.median(taken) for name, taken in seconds.items()}
-    return Compared(
-        median["plain"], median["fused"], median["plain plan"], median["fused plan"], median["uncached"], stream.steps
-    )
+    return Compared(median.get("beside"), median["alone"], median["plain"], median["uncached"], plays_beside)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -236,20 +239,20 @@ def report(console: Any, world: World, played: Played, compared: Compared) -> No
     spec = world.spec
     console.print(
         f"{spec.name}, {spec.height}x{spec.width}, {spec.precision} on {spec.device}, kernels {world.kernels}, "
-        f"{spec.steps} steps + commit, window {spec.window}, caches and decoder {played.cache_mb:.1f} MB"
+        f"{spec.steps} steps, window {spec.window}, caches and decoder {played.cache_mb:.1f} MB"
     )
     parts = Table("ms", "p50", "p95", "p99")
     rows = {"a denoising pass": played.pass_ms, "commit": played.commit_ms, "decode": played.decode_ms}
     for name, spread in (rows | {"a chunk": played.chunk_ms}).items():
         parts.add_row(name, *(f"{spread[share]:.2f}" for share in ("p50", "p95", "p99")))
     console.print(parts)
+    beside = "cannot be" if compared.beside_ms is None else f"{compared.beside_ms:.2f} ms"
     console.print(
-        f"one pass, in turns: fused {compared.fused_ms:.2f} ms, DiT {compared.plain_ms:.2f} ms, "
+        f"one chunk, in turns: committed beside the next {beside}, in a pass of its own {compared.alone_ms:.2f} ms "
+        f"(played: {'beside' if compared.plays_beside else 'its own'}), DiT {compared.plain_ms:.2f} ms, "
         f"uncached over window and chunk {compared.uncached_ms:.2f} ms"
     )
-    console.print(
-        f"one chunk: fused / DiT {compared.fused_to_plain:.3f}, cached / uncached {compared.cached_to_uncached:.3f}"
-    )
+    console.print(f"fused / DiT {compared.fused_to_plain:.3f}, cached / uncached {compared.cached_to_uncached:.3f}")
     course = Table("chunks", "resident MB", "ms a chunk")
     for mark in played.marks:
         course.add_row(str(mark.chunks), f"{mark.resident_mb:.1f}", f"{mark.chunk_ms:.2f}")

@@ -212,9 +212,14 @@ class CachedState:
 
 
 class CachedStream:
-    """Streams against key and value caches."""
+    """Streams against key and value caches.
 
-    def __init__(self, network: StreamingNetwork, config: StreamConfig, first: Tensor) -> None:
+    `beside` says whether chunks are committed beside the next one; None leaves it to `commits_beside`.
+    """
+
+    def __init__(
+        self, network: StreamingNetwork, config: StreamConfig, first: Tensor, *, beside: bool | None = None
+    ) -> None:
         batch, _, _, height, width = first.shape
         self.network = network
         self.config = config
@@ -229,7 +234,7 @@ class CachedStream:
         causal, tokens = network.config.causal, network.tokens_per_frame(height, width)
         self.cache = StreamCache(
             network.config,
-            replace(config.memory(causal), joined=commits_beside(config, causal, tokens)),
+            replace(config.memory(causal), joined=commits_beside(config, causal, tokens) if beside is None else beside),
             batch=batch * self.guided.count,
             tokens=tokens,
             device=first.device,

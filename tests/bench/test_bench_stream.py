@@ -21,10 +21,11 @@ def test_stream_reports_parts_ratios_and_flatness(tmp_path: Path) -> None:
     assert found["compared"]["fused_to_plain"] > 0
 
 
-def test_a_chunk_is_its_plan_its_passes_and_its_commit() -> None:
-    compared = Compared(plain_ms=10, fused_ms=8, plain_plan_ms=3, fused_plan_ms=1, uncached_ms=50, steps=2)
-    assert compared.fused_to_plain == pytest.approx((1 + 3 * 8) / (3 + 3 * 10))
-    assert compared.cached_to_uncached == pytest.approx((1 + 3 * 8) / (2 * 50))
+def test_ratios_are_of_what_is_played() -> None:
+    times = {"beside_ms": 5.0, "alone_ms": 8.0, "plain_ms": 10.0, "uncached_ms": 20.0}
+    assert Compared(**times, plays_beside=True).cached_to_uncached == 0.25
+    assert Compared(**times, plays_beside=False).cached_to_uncached == 0.4
+    assert Compared(**times, plays_beside=False).fused_to_plain == 0.8
 
 
 @pytest.mark.parametrize(

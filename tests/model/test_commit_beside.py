@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from unittest.mock import patch
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -95,15 +93,14 @@ def test_equals_a_commit_of_its_own(
     assert (alone - beside).abs().max() <= LIMIT
 
 
-def played(network: DiT, form: str, config: StreamConfig, few_tokens: int, clip: Clip) -> list[Tensor]:
+def played(network: DiT, form: str, config: StreamConfig, beside: bool, clip: Clip) -> list[Tensor]:
     """The clip's noise through a stream, with a new prompt half way and three chunks made again after a restore."""
     made_form: StreamingNetwork = network if form == "dit" else FusedDiT(network, TWINS)
     if form == "graphed":
         made_form = GraphedDiT(FusedDiT(network, TWINS), run_again)
     count, made, kept = clip.latents.shape[2], [], None
-    with patch.object(streaming, "FEW_TOKENS", few_tokens), torch.inference_mode():
-        stream = CachedStream(made_form, config, clip.latents[:, :, :1])
-        assert stream.cache.config.joined == bool(few_tokens)
+    with torch.inference_mode():
+        stream = CachedStream(made_form, config, clip.latents[:, :, :1], beside=beside)
         starts = list(range(1, count - config.chunk + 1, config.chunk))
         rows = [window_rows(values, count, ActionConfig()) for values in (clip.sticks, clip.buttons)]
         for turn, start in enumerate([*starts, *starts[-3:]]):
@@ -134,7 +131,7 @@ def played(network: DiT, form: str, config: StreamConfig, few_tokens: int, clip:
 )
 def test_a_stream_gives_the_same_chunks(form: str, config: StreamConfig, changes: dict[str, object]) -> None:
     network, clip = lively(DiT(tiny_config(**changes))), Clip(2, 13)
-    alone, beside = played(network, "dit", config, 0, clip), played(network, form, config, 64, clip)
+    alone, beside = played(network, "dit", config, False, clip), played(network, form, config, True, clip)
     for a, b in zip(alone, beside, strict=True):
         assert (a - b).abs().max() <= LIMIT * max(1.0, float(a.abs().max()))
     assert all(torch.equal(a, b) for a, b in zip(beside[-6:-3], beside[-3:], strict=True))

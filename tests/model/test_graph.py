@@ -16,7 +16,6 @@ from scope_play.model.config import ActionConfig
 from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 from scope_play.model.graph import GraphedDiT, Replay, run_again
-from scope_play.sampling import streaming
 from scope_play.sampling.streaming import CachedStream, StreamConfig, StreamingNetwork
 
 
@@ -37,9 +36,15 @@ class Counting:
         return replay
 
 
-def play(network: StreamingNetwork, config: StreamConfig, clip: Clip, text: Callable[[int], list | None]) -> Tensor:
+def play(
+    network: StreamingNetwork,
+    config: StreamConfig,
+    clip: Clip,
+    text: Callable[[int], list | None],
+    beside: bool | None = None,
+) -> Tensor:
     """The clip's noise through a stream, with a change of prompt half way and a step back near the end."""
-    stream = CachedStream(network, config, clip.latents[:, :, :1])
+    stream = CachedStream(network, config, clip.latents[:, :, :1], beside=beside)
     count = clip.latents.shape[2]
     rows = [window_rows(values, count, ActionConfig()) for values in (clip.sticks, clip.buttons)]
     made, kept = [], None
@@ -75,20 +80,17 @@ def test_buffers_change_nothing(causal: bool, text_dim: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("few_tokens", "runs"),
+    ("beside", "runs"),
     [
         # Nothing before the start image, then 1, 2 and 3 latents: two denoising passes and a commit each.
-        (0, [1, 3, 3, 24]),
+        (False, [1, 3, 3, 24]),
         # Commit and first denoising pass, and the second one, by turns; one commit of its own, for the new prompt.
-        (64, [1, 1, 1, 1, 1, 10, 6]),
+        (True, [1, 1, 1, 1, 1, 10, 6]),
     ],
 )
-def test_one_recording_per_fill_and_then_one_for_ever(
-    few_tokens: int, runs: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streaming, "FEW_TOKENS", few_tokens)
+def test_one_recording_per_fill_and_then_one_for_ever(beside: bool, runs: list[int]) -> None:
     fused = FusedDiT(lively(DiT(tiny_config(layers=1))), torch_kernels("a test"))
     record = Counting()
     with torch.inference_mode():
-        play(GraphedDiT(fused, record), StreamConfig(steps=2, window=3), Clip(1, 9), lambda index: None)
+        play(GraphedDiT(fused, record), StreamConfig(steps=2, window=3), Clip(1, 9), lambda index: None, beside)
     assert list(record.runs.values()) == runs
