@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--fullscreen", action="store_true", default=None)
     add("--window-size", metavar="WxH", help="for example 1280x720")
     add("--demo", action="store_true", help="plays by itself")
-    add("--seconds", type=float, help="leave after so long")
+    add("--seconds", type=float, help="leave after so long; with --demo counted from the first moment of the game")
     add("--controls", action="store_true", help="print what every control does and the file that changes it, and leave")
     add("--headless", action="store_true", help="no window: play --actions into --out")
     add("--actions", type=Path, metavar="PARQUET", help="with --headless: what to do")
@@ -158,7 +158,7 @@ def load_settings(args: argparse.Namespace, settings: Settings, model: str) -> d
     return {name: getattr(args, name) for name in names if model == settings.model or name == "steps"}
 
 
-def open_world(model: str, steps: int | None = None, **load: str | None) -> World:
+def open_world(model: str, steps: int | None = None, **load: Any) -> World:
     """Called in the engine's thread: torch is imported there, so that the window is there at once.
 
     One core is left to the window and the video encoder unless OMP_NUM_THREADS says otherwise: a model that takes

@@ -46,8 +46,12 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True)
 class Options:
-    """How the app was started. `autoplay` goes straight into the game; with `record` recording begins with play;
-    `seconds`: leave by itself after so long; `gamepad`: a backend for this run, instead of the settings'."""
+    """How the app was started.
+
+    `autoplay` goes straight into the game; with `record` recording begins with play; `seconds`: leave by itself after
+    so long, with `autoplay` counted from the game's first moment; `gamepad`: a backend for this run, instead of the
+    settings'.
+    """
 
     models: tuple[str, ...] = ("nano",)
     model: str = "nano"
@@ -123,7 +127,8 @@ class App:
         self._steered_on = Screen.START
         self.painter = Painter(self.flow, self._controls)
         self.drawn_at = 0.0
-        self._ends_at = None if options.seconds is None else clock() + options.seconds
+        self._code = 0
+        self._ends_at = None if options.seconds is None or options.autoplay else clock() + options.seconds
         for complaint in options.complaints:
             self.flow.complain(complaint, clock())
         self._libraries = threading.Thread(target=tape.load_libraries, name="libraries", daemon=True)
@@ -131,7 +136,7 @@ class App:
         self.flow.load()
 
     def run(self) -> int:
-        """Until the player leaves. Returns the exit code."""
+        """Until the player leaves. Returns the exit code: 1 if the game that was to play by itself never began."""
         try:
             while not self.flow.over:
                 self.step()
@@ -139,8 +144,8 @@ class App:
         finally:
             self.close()
         if self.engine.thread.is_alive() or self._libraries.is_alive():
-            _end_now()
-        return 0
+            _end_now(self._code)
+        return self._code
 
     def step(self) -> None:
         """One turn of the loop: events, the frame that is due, drawing."""
@@ -157,7 +162,7 @@ class App:
         if flow.message.text and now >= flow.message.until:
             flow.message = replace(flow.message, text="")
             flow.changed = True
-        if self._ends_at is not None and now >= self._ends_at:
+        if self._time_is_up(now):
             flow.over = True
         busy = self.engine.status.phase in (Phase.LOADING, Phase.WARMING, Phase.REWINDING)
         if (shot and flow.screen is Screen.PLAY) or flow.changed or (busy and now - self.drawn_at >= BUSY_EVERY):
@@ -207,6 +212,16 @@ class App:
     def _steers(self, typing: bool) -> bool:
         """Whether the device in use moves through menus: not keys that are writing, nor a script that plays."""
         return not typing and self.hub.device.backend != "scripted"
+
+    def _time_is_up(self, now: float) -> bool:
+        if self.options.seconds is None:
+            return False
+        if self._ends_at is None and self.flow.screen is Screen.PLAY:
+            self._ends_at = now + self.options.seconds
+        if self._ends_at is None and self.flow.failed:
+            self._code = 1
+            return True
+        return self._ends_at is not None and now >= self._ends_at
 
     def _playing(self, item: object) -> None:
         button = getattr(item, "button", "") if getattr(item, "pressed", False) else ""
@@ -298,11 +313,11 @@ class App:
             self.player.presented(shot, began, self.drawn_at)
 
 
-def _end_now() -> None:
-    """End the program with code 0, whatever other threads are doing.
+def _end_now(code: int) -> None:
+    """End the program, whatever other threads are doing.
 
     A model cannot be stopped while it is being loaded, and its libraries abort a program that ends around them.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)

@@ -56,7 +56,8 @@ class Message:
 
 @dataclass
 class Flow:
-    """`changed` is set whenever the screen has to be drawn again; `over` when the player wants to leave the app.
+    """`changed` is set whenever the screen has to be drawn again; `over` when the player wants to leave the app;
+    `failed` once a model could not be loaded or has stopped.
 
     `report` gets every sentence that says something went wrong (the app prints it on stderr).
     """
@@ -79,6 +80,7 @@ class Flow:
     own_picture: np.ndarray | None = None
     changed: bool = True
     over: bool = False
+    failed: bool = False
     _came_from: Screen = Screen.START
     _going_back: bool = False
     _opening: bool = False
@@ -219,6 +221,7 @@ class Flow:
             case Failed(text):
                 self._going_back = self._opening = self._interrupted = False
                 self.autoplay = False
+                self.failed = True
                 self._to(Screen.START)
                 self.complain(text, now)
             case Refused(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,27 @@ def test_demo_ends_by_itself_and_leaves_a_clip(run: Callable[..., int], tmp_path
     assert run("play", "--demo", "--seconds", 1.5, "--record", tmp_path / "clips") == 0
     (clip,) = (tmp_path / "clips").iterdir()
     assert len(read_clip(clip).rows) > 4
+
+
+def test_the_seconds_of_a_demo_are_those_of_the_game(
+    run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*_: object, **load: object) -> FakeWorld:
+        time.sleep(0.8)
+        return FakeWorld()
+
+    monkeypatch.setattr("scope_play.commands.play.open_world", slowly)
+    assert run("play", "--demo", "--seconds", 0.5, "--record", tmp_path / "clips") == 0
+    (clip,) = (tmp_path / "clips").iterdir()
+    assert len(read_clip(clip).rows) > 4
+
+
+def test_a_demo_that_cannot_begin_ends_with_a_sentence_and_code_1(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("play", "--demo", "--seconds", 600, "--image", tmp_path / "gone.png") == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "gone.png" in line
 
 
 def test_a_typo_in_the_settings_is_told_and_the_file_left_alone(
