@@ -30,7 +30,17 @@ SHARED_LIMIT = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448
 COUNTS = {"valid_count", "pixels", "tokens", "rows"}
 """Integer arguments that need not be multiples of 16; the others are strides, and are."""
 
-POINTERS = {"cos_ptr": "*fp32", "sin_ptr": "*fp32", "valid_ptr": "*i32", "data_ptr": "*i8", "weight_scale_ptr": "*fp32"}
+POINTERS = {
+    "cos_ptr": "*fp32",
+    "sin_ptr": "*fp32",
+    "valid_ptr": "*i32",
+    "data_ptr": "*i8",
+    "weight_scale_ptr": "*fp32",
+    "past_k_ptr": "*u8",
+    "past_v_ptr": "*u8",
+    "past_k_scale_ptr": "*fp32",
+    "past_v_scale_ptr": "*fp32",
+}
 """Types of the pointers that are not the model's."""
 
 WIDE_COPY = "cp.async.cg"
@@ -93,6 +103,9 @@ def cases() -> list[Case]:
             found.append(Case(f"{what}, {name}", kernel, launch, dtype))
 
         add("pixel_attention", pixel_attention.pixel_attention_kernel, pixel_attention.plan(shape))
+        if name != "nano 8x48":
+            eight = pixel_attention.plan(shape, rounded=True)
+            add("pixel_attention fp8 cache", pixel_attention.pixel_attention_kernel, eight)
         if shape.latents > 1 or name == "nano 8x48":
             continue  # nothing else depends on the length of a chunk, or on this padded head size, in a new way
         add("button_attention", button_attention.button_attention_kernel, button_attention.plan(shape))

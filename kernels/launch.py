@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scope_play.kernels.fp8 import Remembered
 from scope_play.kernels.shapes import ChunkShape, Rotation, Valid
 
 
@@ -64,6 +65,15 @@ def slot_strides(k_cache: Tensor, v_cache: Tensor) -> tuple[int, int]:
             f"caches must be alike and dense inside a slot, got strides {k_cache.stride()} and {v_cache.stride()}"
         )
     return k_cache.stride(0), k_cache.stride(1)
+
+
+def rounded_arguments(remembered: Remembered) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], tuple[int, int]]:
+    """(bits of keys and values, their scales), (batch, slot) strides of the bits. All must be contiguous."""
+    (keys, key_scale), (values, value_scale) = remembered
+    if not all(x.is_contiguous() for x in (keys, values, key_scale, value_scale)):
+        raise ValueError("what is remembered in 8 bits must be contiguous")
+    bits = keys.view(torch.uint8), values.view(torch.uint8)
+    return (*bits, key_scale, value_scale), (keys.stride(0), keys.stride(1))
 
 
 def angle_table(rotation: Rotation, rows: int, head_dim: int) -> Rotation:

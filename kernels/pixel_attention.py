@@ -10,7 +10,8 @@ an H200's 132 multiprocessors, all resident at once. Slots stream through shared
 `STAGES` deep: 4 KB x 2 in flight for each of nine programs exceeds the 23 KB a multiprocessor needs to cover 700 ns at
 4.3 TB/s. RMSNorm spans all heads, so each program reads the whole query and key row for its mean square; the other two
 programs of the pixel find it in L2. The chunk's own keys and values stay in registers, so caching them is optional and
-costs no read.
+costs no read. Slots remembered in 8 bits are read as such, which halves the traffic, and widened in registers; their
+scales act once a head, on the score and on the weight.
 """
 
 from __future__ import annotations
@@ -22,18 +23,30 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from scope_play.kernels.fp8 import Remembered
 from scope_play.kernels.launch import (
     Launch,
     angle_table,
     ceil_power_of_2,
     head_tile,
     refuse_grad,
+    rounded_arguments,
     slot_strides,
     token_rows,
     valid_arguments,
 )
 from scope_play.kernels.shapes import ChunkShape, Rotation, Valid, chunk_shape
-from scope_play.kernels.triton_primitives import INTERPRET, attend, rotate_pairs, round_to, rows_rstd, scale_by_weight
+from scope_play.kernels.triton_primitives import (
+    E4M3_TO_HALF,
+    INTERPRET,
+    attend,
+    attend_rounded,
+    rotate_pairs,
+    round_to,
+    rows_rstd,
+    scale_by_weight,
+    widen_e4m3,
+)
 from scope_play.kernels.tuning import Cut
 
 DEFAULT_CUT = Cut()
@@ -50,6 +63,10 @@ def pixel_attention_kernel(
     sin_ptr,
     k_cache_ptr,
     v_cache_ptr,
+    past_k_ptr,
+    past_v_ptr,
+    past_k_scale_ptr,
+    past_v_scale_ptr,
     out_ptr,
     valid_ptr,
     valid_count,
@@ -59,6 +76,8 @@ def pixel_attention_kernel(
     v_row,
     cache_batch: tl.int64,
     cache_slot: tl.int64,
+    cache_past_batch: tl.int64,
+    cache_past_slot: tl.int64,
     eps,
     scale,
     N: tl.constexpr,
@@ -70,6 +89,7 @@ def pixel_attention_kernel(
     BLOCK_C: tl.constexpr,
     STAGES: tl.constexpr,
     WRITE: tl.constexpr,
+    ROUNDED: tl.constexpr,
     VALID_ON_DEVICE: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
@@ -121,18 +141,38 @@ def pixel_attention_kernel(
         top, total, mixed = attend(q, new_k, new_v, top, total, mixed)
 
     valid = tl.load(valid_ptr) if VALID_ON_DEVICE else valid_count
-    context = cache + column[None, :, :]
-    for slot in tl.range(N, valid, num_stages=STAGES):
-        at = context + slot * cache_slot
-        old_k = tl.load(k_cache_ptr + at, mask=in_row[None, :, :], other=0.0).to(tl.float32)
-        old_v = tl.load(v_cache_ptr + at, mask=in_row[None, :, :], other=0.0).to(tl.float32)
-        top, total, mixed = attend(q, old_k, old_v, top, total, mixed)
+    if ROUNDED:
+        past = batch * cache_past_batch + pixel * C
+        heads = (head < HEADS)[None, :]
+        for slot in tl.range(0, valid - N, num_stages=STAGES):
+            at = past + slot * cache_past_slot
+            scale_at = at // D + head[None, :]
+            at += column[None, :, :]
+            old_k = widen_e4m3(tl.load(past_k_ptr + at, mask=in_row[None, :, :], other=0))
+            old_v = widen_e4m3(tl.load(past_v_ptr + at, mask=in_row[None, :, :], other=0))
+            k_scale = tl.load(past_k_scale_ptr + scale_at, mask=heads, other=0.0) * E4M3_TO_HALF
+            v_scale = tl.load(past_v_scale_ptr + scale_at, mask=heads, other=0.0) * E4M3_TO_HALF
+            top, total, mixed = attend_rounded(q, old_k, old_v, k_scale, v_scale, top, total, mixed)
+    else:
+        context = cache + column[None, :, :]
+        for slot in tl.range(N, valid, num_stages=STAGES):
+            at = context + slot * cache_slot
+            old_k = tl.load(k_cache_ptr + at, mask=in_row[None, :, :], other=0.0).to(tl.float32)
+            old_v = tl.load(v_cache_ptr + at, mask=in_row[None, :, :], other=0.0).to(tl.float32)
+            top, total, mixed = attend(q, old_k, old_v, top, total, mixed)
 
     mixed = round_to(mixed / total[:, :, None], DTYPE, INTERPRET)
     tl.store(out_ptr + row[:, None, None] * C + column[None, :, :], mixed.to(DTYPE), mask=chunk_mask)
 
 
-def plan(shape: ChunkShape, *, write: bool = True, valid_on_device: bool = True, cut: Cut = DEFAULT_CUT) -> Launch:
+def plan(
+    shape: ChunkShape,
+    *,
+    write: bool = True,
+    rounded: bool = False,
+    valid_on_device: bool = True,
+    cut: Cut = DEFAULT_CUT,
+) -> Launch:
     heads, padded, warps = head_tile(shape, cut.tile)
     constants = {
         "N": shape.latents,
@@ -144,6 +184,7 @@ def plan(shape: ChunkShape, *, write: bool = True, valid_on_device: bool = True,
         "BLOCK_C": ceil_power_of_2(shape.width),
         "STAGES": cut.stages,
         "WRITE": write,
+        "ROUNDED": rounded,
         "VALID_ON_DEVICE": valid_on_device,
         "INTERPRET": INTERPRET,
     }
@@ -161,18 +202,23 @@ def pixel_attention(
     v_cache: Tensor,
     valid: Valid,
     *,
+    remembered: Remembered | None = None,
     eps: float = 1e-6,
     write: bool = True,
     cut: Cut = DEFAULT_CUT,
 ) -> Tensor:
     """See the twin in `pixel_attention_torch`, which this equals. No host synchronisation; no gradients."""
     refuse_grad(q, k, v, q_weight, k_weight)
-    shape = chunk_shape(q, k_cache, valid)
+    shape = chunk_shape(q, k_cache, valid, remembered)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     (q, q_row), (k, k_row), (v, v_row) = token_rows(q), token_rows(k), token_rows(v)
     cos, sin = angle_table(rotation, shape.latents, shape.head_dim)
     valid_tensor, valid_count, on_device = valid_arguments(valid, out)
-    launch = plan(shape, write=write, valid_on_device=on_device, cut=cut)
+    launch = plan(shape, write=write, rounded=remembered is not None, valid_on_device=on_device, cut=cut)
+    past: tuple[Tensor, ...] = (k_cache, v_cache, k_cache, v_cache)
+    past_strides = 0, 0
+    if remembered is not None:
+        past, past_strides = rounded_arguments(remembered)
     pixel_attention_kernel[launch.grid](
         q,
         k,
@@ -183,6 +229,7 @@ def pixel_attention(
         sin,
         k_cache,
         v_cache,
+        *past,
         out,
         valid_tensor,
         valid_count,
@@ -191,6 +238,7 @@ def pixel_attention(
         k_row,
         v_row,
         *slot_strides(k_cache, v_cache),
+        *past_strides,
         eps,
         shape.head_dim**-0.5 / math.log(2),
         **launch.constants,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from scope_play.kernels.fp8 import Remembered, widen
 from scope_play.kernels.shapes import Rotation, Valid, chunk_shape
 from scope_play.kernels.torch_primitives import attend_slots, rms_norm, rotate
 
@@ -19,6 +21,7 @@ def pixel_attention(
     v_cache: Tensor,
     valid: Valid,
     *,
+    remembered: Remembered | None = None,
     eps: float = 1e-6,
     write: bool = True,
     bias: Tensor | None = None,
@@ -29,10 +32,20 @@ def pixel_attention(
     caches (B, slots, S, heads, D) with the chunk's own slots first. Queries see the chunk and slots n .. valid - 1;
     their keys are expected normalised and rotated. Slots 0 .. n - 1 receive the chunk's keys (normalised, rotated) and
     values; with write=False what they hold afterwards is unspecified. Returns (B, n, S, C).
+
+    `bias` (n, valid) on the scores, which the Triton kernel does not know: who sees whom, for slots held in full.
+    With `remembered` the caches hold the chunk's own slots alone, and slot n + j is slot j of `remembered`.
     """
-    shape = chunk_shape(q, k_cache, valid)
+    shape = chunk_shape(q, k_cache, valid, remembered)
     heads = (shape.heads, shape.head_dim)
     queries = rotate(rms_norm(q, q_weight, eps).unflatten(-1, heads), rotation)
     k_cache[:, : shape.latents] = rotate(rms_norm(k, k_weight, eps).unflatten(-1, heads), rotation)
     v_cache[:, : shape.latents] = v.unflatten(-1, heads)
-    return attend_slots(queries, k_cache, v_cache, valid, bias)
+    if remembered is None:
+        return attend_slots(queries, k_cache, v_cache, valid, bias)
+    # In float32, as the fused kernel does: 8-bit numbers times their scales lie between those of bfloat16.
+    keys, values = (
+        torch.cat([own[:, : shape.latents].float(), widen(past, torch.float32)], 1)
+        for own, past in zip((k_cache, v_cache), remembered, strict=True)
+    )
+    return attend_slots(queries.float(), keys, values, valid).to(q.dtype)

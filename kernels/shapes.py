@@ -6,6 +6,8 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
+from scope_play.kernels.fp8 import Remembered
+
 Rotation: TypeAlias = tuple[Tensor, Tensor]
 """cos and sin, float32, (1, n, S or 1, 1, head_dim / 2): the rotary angles of the chunk's tokens."""
 
@@ -28,8 +30,13 @@ class ChunkShape(NamedTuple):
         return self.heads * self.head_dim
 
 
-def chunk_shape(x: Tensor, cache: Tensor, valid: Valid | None = None) -> ChunkShape:
-    """Sizes of x (B, n, S, C) over cache (B, slots, S or 1, heads, D). Raises ValueError when they do not fit."""
+def chunk_shape(
+    x: Tensor, cache: Tensor, valid: Valid | None = None, remembered: Remembered | None = None
+) -> ChunkShape:
+    """Sizes of x (B, n, S, C) over cache (B, slots, S or 1, heads, D). Raises ValueError when they do not fit.
+
+    With `remembered` the cache's own slots are the chunk's, and those follow.
+    """
     if x.dim() != 4 or cache.dim() != 5:
         raise ValueError(
             "expected a chunk (B, n, S, C) and a cache (B, slots, S, heads, D), "
@@ -40,6 +47,11 @@ def chunk_shape(x: Tensor, cache: Tensor, valid: Valid | None = None) -> ChunkSh
         raise ValueError(f"chunk {tuple(x.shape)} does not belong to cache {tuple(cache.shape)}")
     if shape.latents > shape.slots:
         raise ValueError(f"chunk of {shape.latents} latents does not fit the cache's {shape.slots} slots")
+    if remembered is not None:
+        past = remembered.keys.data.shape
+        if past != (shape.batch, past[1], shape.tokens, shape.heads, shape.head_dim):
+            raise ValueError(f"chunk {tuple(x.shape)} does not belong to what is remembered, {tuple(past)}")
+        shape = shape._replace(slots=shape.latents + past[1])
     if isinstance(valid, int) and not shape.latents <= valid <= shape.slots:
         raise ValueError(
             f"valid is {valid}, but must lie between the chunk's {shape.latents} and the {shape.slots} slots"

@@ -51,6 +51,31 @@ def rotate_pairs(x, cos, sin, A: tl.constexpr, B: tl.constexpr, D: tl.constexpr)
     return tl.reshape(tl.join(even * cos - odd * sin, even * sin + odd * cos), (A, B, D))
 
 
+E4M3_TO_HALF = tl.constexpr(256.0)
+"""What `widen_e4m3` leaves out: the difference between the exponents' offsets of e4m3 and float16 is 8."""
+
+
+@triton.jit
+def widen_e4m3(bits):
+    """The bits of finite e4m3 numbers (uint8) -> float32 of a 256th of their value, exactly, on any GPU.
+
+    Sign, exponent and fraction lie in float16 as they do in e4m3; subnormal numbers stay subnormal.
+    """
+    bits = bits.to(tl.uint16)
+    half = ((bits & 0x80) << 8) | ((bits & 0x7F) << 7)
+    return half.to(tl.float16, bitcast=True).to(tl.float32)
+
+
+@triton.jit
+def attend_rounded(q, k, v, k_scale, v_scale, top, total, mixed):
+    """As `attend` for a key and value whose heads have scales (1, heads)."""
+    score = tl.sum(q * k, axis=2) * k_scale
+    new_top = tl.maximum(top, score)
+    decay = tl.exp2(top - new_top)
+    weight = tl.exp2(score - new_top)
+    return new_top, total * decay + weight, mixed * decay[:, :, None] + (weight * v_scale)[:, :, None] * v
+
+
 @triton.jit
 def attend(q, k, v, top, total, mixed):
     """One key and value for all queries: a step of the online softmax.

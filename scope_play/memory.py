@@ -70,7 +70,7 @@ def cache_bytes(config: DiTConfig, cache: CacheConfig, tokens: int, dtype: torch
     full = slot_bytes(config, tokens, dtype)
     remembered = slot_bytes_fp8(config, tokens, dtype) if cache.numbers == "fp8" else full
     # Sinks are turned for each chunk, from keys that are kept as they were made.
-    return full * cache.chunk + remembered * (cache.sink + cache.window) + full // 2 * cache.sink
+    return full * cache.tail + remembered * (cache.sink + cache.window) + full // 2 * cache.sink
 
 
 def text_key_bytes(config: DiTConfig, prompt_tokens: int, dtype: torch.dtype) -> int:
@@ -233,7 +233,7 @@ class StreamNeed:
     def on_device(self, cache: CacheConfig) -> int:
         """Peak with caches of this size; a sink is kept twice in its keys."""
         kept, eight = cache.sink + cache.window, cache.numbers == "fp8"
-        held = self.per_latent * (cache.chunk + cache.sink / 2) + kept * (
+        held = self.per_latent * (cache.tail + cache.sink / 2) + kept * (
             self.per_latent_fp8 + self.widened if eight else self.per_latent
         )
         return int(MARGIN * (self.weights + self.working + held))

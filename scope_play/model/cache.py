@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
+from scope_play.kernels.fp8 import Remembered
 from scope_play.model.config import DiTConfig
 from scope_play.model.layers import Rotation, rotate
 from scope_play.model.layout import FrameLayout, commit_beside
@@ -43,6 +44,8 @@ class CacheConfig:
     def __post_init__(self) -> None:
         if self.numbers not in NUMBERS:
             raise ScopeError(f"cache {self.numbers!r} is not known; use one of {', '.join(NUMBERS)}")
+        if self.joined and self.numbers != "full":
+            raise ScopeError(f"a cache in {self.numbers} has no room for joined passes; commit chunks on their own")
         for name, least in (("window", 1), ("chunk", 1), ("sink", 0)):
             if getattr(self, name) < least:
                 raise ScopeError(f"cache {name} is {getattr(self, name)}, but must be at least {least}")
@@ -65,6 +68,8 @@ class KVMemory:
         self.keys = torch.zeros(batch, config.slots, tokens, heads, head_dim, device=device, dtype=dtype)
         self.values = torch.zeros_like(self.keys)
         self.sink_keys = torch.zeros_like(self.keys[:, : config.sink])
+        self.remembered: Remembered | None = None
+        """The slots behind the tail where they are in 8 bits, and not part of `keys` and `values`."""
         self.filled = 0
 
     def append(self, k: Tensor, v: Tensor, behind: int = 0) -> tuple[Tensor, Tensor]:
@@ -73,9 +78,14 @@ class KVMemory:
         `behind` slots of the tail stand after theirs.
         """
         end = self.config.tail - behind
-        start, stop = end - k.shape[1], self.config.tail + self.filled
+        start = end - k.shape[1]
         self.keys[:, start:end] = k
         self.values[:, start:end] = v
+        return self.visible(k.shape[1], behind)
+
+    def visible(self, latents: int, behind: int = 0) -> tuple[Tensor, Tensor]:
+        """Keys and values of the `latents` in flight, of the `behind` slots after them, and of what is remembered."""
+        start, stop = self.config.tail - behind - latents, self.config.tail + self.filled
         return self.keys[:, start:stop], self.values[:, start:stop]
 
     def commit(self, source: list[int], target: list[int], to_sink: list[int], filled: int) -> None:
@@ -97,6 +107,13 @@ class KVMemory:
 
     def tensors(self) -> Iterator[Tensor]:
         yield from (self.keys, self.values, self.sink_keys)
+
+
+def memory_kind(config: CacheConfig) -> type[KVMemory]:
+    """What keeps the keys and values of all tokens."""
+    from scope_play.model.cache8 import Fp8Memory
+
+    return Fp8Memory if config.numbers == "fp8" else KVMemory
 
 
 @dataclass
@@ -154,12 +171,16 @@ class StreamCache:
         """The latent committed last, (B, C, 1, h, w)."""
         device = torch.device(device)
 
-        def memory(width: int) -> KVMemory:
-            return KVMemory(config, (batch, width, network.heads, network.head_dim), device, dtype)
+        def memory(kind: type[KVMemory], width: int) -> KVMemory:
+            return kind(config, (batch, width, network.heads, network.head_dim), device, dtype)
 
-        acts = network.action is not None
+        rows, acts = memory_kind(config), network.action is not None
         self.layers = [
-            LayerMemory(memory(tokens), memory(tokens) if acts else None, memory(1) if acts else None)
+            LayerMemory(
+                memory(rows, tokens),
+                memory(rows, tokens) if acts else None,
+                memory(KVMemory, 1) if acts else None,  # so few that they stay in full
+            )
             for _ in range(network.layers)
         ]
 

@@ -116,12 +116,13 @@ class FusedVideoAttention(nn.Module):
     def forward(self, x: Tensor, plan: StepPlan, memory: KVMemory) -> Tensor:
         """(B, n, S, C) -> (B, n, S, C)."""
         q, k, v = self.qkv(x).chunk(3, -1)
-        keys, values, valid = Slots.of(memory, x.shape[1], plan.behind)
+        tail = Slots.of(memory, x.shape[1], plan.behind)
         weights = self.norm_q.weight, self.norm_k.weight
-        made = self.kernels.norm_rope(q, k, v, *weights, plan.video, keys, values, eps=self.norm_q.eps)
+        made = self.kernels.norm_rope(q, k, v, *weights, plan.video, tail.keys, tail.values, eps=self.norm_q.eps)
         queries = cast(Tensor, made)  # None only where no queries go in
         attend = self.attention.call if plan.beside is None else partial(sdpa, bias=plan.beside.video)
-        out = attend(queries.flatten(1, 2), keys[:, :valid].flatten(1, 2), values[:, :valid].flatten(1, 2))
+        keys, values = memory.visible(x.shape[1], plan.behind)
+        out = attend(queries.flatten(1, 2), keys.flatten(1, 2), values.flatten(1, 2))
         return self.o(out.flatten(2).view(x.shape))
 
 
@@ -139,7 +140,7 @@ class FusedPixelAttention(nn.Module):
         q, k, v = self.qkv(x).chunk(3, -1)
         weights = self.norm_q.weight, self.norm_k.weight
         slots = Slots.of(memory, x.shape[1], plan.behind)
-        attend = self.kernels.pixel_attention
+        attend = partial(self.kernels.pixel_attention, remembered=memory.remembered)
         if plan.beside is not None:  # the kernels know no mask
             attend = partial(pixel_attention, bias=plan.beside.pixels)
         return self.o(attend(q, k, v, *weights, plan.pixels, *slots, eps=self.norm_q.eps))

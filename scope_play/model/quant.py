@@ -19,18 +19,11 @@ from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
 from scope_play.kernels import select_int8_linear
+from scope_play.kernels.fp8 import round_rows
 
 PRECISIONS = ("bf16", "fp8", "int8")
 KEPT = ("mouse_mlp.0", "keyboard_embed.")
 FP8_CAPABILITY = (8, 9)
-FP8_MAX = torch.finfo(torch.float8_e4m3fn).max
-
-
-def to_fp8(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x (rows, columns) -> float8_e4m3fn of the same shape, and float32 scales (rows, 1) that undo it."""
-    wide = x.float()
-    scale = (wide.abs().amax(-1, keepdim=True) / FP8_MAX).clamp_min(torch.finfo(torch.float32).tiny)
-    return (wide / scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn), scale
 
 
 def to_int8(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,7 +70,7 @@ def fp8_linear(linear: nn.Linear) -> QuantLinear:
         product = _fp8_scaled_inside
     else:
         product = _fp8_scaled_after
-    return QuantLinear(linear, to_fp8(weight), product)
+    return QuantLinear(linear, round_rows(weight), product)
 
 
 def int8_linear(linear: nn.Linear) -> QuantLinear:
@@ -86,14 +79,14 @@ def int8_linear(linear: nn.Linear) -> QuantLinear:
 
 
 def _fp8_reference(x: Tensor, data: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-    rows, row_scale = to_fp8(x)
+    rows, row_scale = round_rows(x)
     product = rows.float() @ data.float().T * row_scale * scale.flatten()
     return (product if bias is None else product + bias.float()).to(x.dtype)
 
 
 def _fp8_scaled_inside(x: Tensor, data: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     """Both scales inside the matrix product: Hopper and newer. Such products only come out in bfloat16."""
-    rows, row_scale = to_fp8(x.flatten(0, -2))
+    rows, row_scale = round_rows(x.flatten(0, -2))
     narrow = None if bias is None else bias.to(torch.bfloat16)
     out = torch._scaled_mm(rows, data.T, row_scale, scale.T, bias=narrow, out_dtype=torch.bfloat16, use_fast_accum=True)
     return out.to(x.dtype).unflatten(0, x.shape[:-1])
@@ -101,7 +94,7 @@ def _fp8_scaled_inside(x: Tensor, data: Tensor, scale: Tensor, bias: Tensor | No
 
 def _fp8_scaled_after(x: Tensor, data: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     """Both scales on the result: Ada, whose matrix products take one scale for a whole matrix."""
-    rows, row_scale = to_fp8(x.flatten(0, -2))
+    rows, row_scale = round_rows(x.flatten(0, -2))
     one = row_scale.new_ones(())
     out = torch._scaled_mm(rows, data.T, one, one, out_dtype=torch.float32, use_fast_accum=True)
     out = out * row_scale * scale.T

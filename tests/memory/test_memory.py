@@ -66,10 +66,11 @@ def test_the_released_weights_are_as_large_as_their_manifests_say(scope: ClipNee
 def test_counts_equal_what_is_allocated() -> None:
     network = DiT(SMALL)
     assert module_bytes(lambda: DiT(SMALL), torch.float32) == sum(p.nbytes for p in network.parameters())
-    layout = CacheConfig(window=5, chunk=2, sink=1)
-    cache = StreamCache(SMALL, layout, batch=1, tokens=6, dtype=torch.float32)
-    held = sum(tensor.nbytes for memory in cache.memories() for tensor in memory.tensors())
-    assert cache_bytes(SMALL, layout, 6, torch.float32) == held
+    of_2 = CacheConfig(window=5, chunk=2, sink=1)
+    for layout in (of_2, replace(of_2, numbers="fp8"), replace(of_2, joined=True)):
+        cache = StreamCache(SMALL, layout, batch=1, tokens=6, dtype=torch.float32)
+        held = sum(tensor.nbytes for memory in cache.memories() for tensor in memory.tensors())
+        assert cache_bytes(SMALL, layout, 6, torch.float32) == held
     text = network.text_keys(torch.randn(1, 7, 8))
     assert text_key_bytes(SMALL, 7, torch.float32) == sum(kv.keys.nbytes + kv.values.nbytes for kv in text)
 

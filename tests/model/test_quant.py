@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
+from scope_play.kernels.fp8 import round_rows
 from scope_play.model import quant
 from scope_play.model.config import ActionConfig, DiTConfig
 from scope_play.model.dit import DiT
@@ -18,7 +19,6 @@ from scope_play.model.quant import (
     fp8_linear,
     int8_linear,
     quantise_blocks,
-    to_fp8,
     to_int8,
     trace_blocks,
 )
@@ -59,7 +59,7 @@ def test_rounding_is_within_half_a_step(rows: int, columns: int, exponent: int, 
     largest = x.abs().amax(-1, keepdim=True)
     data, scale = to_int8(x)
     assert ((data.float() * scale - x).abs() <= largest / 127 * 0.5001).all()
-    data, scale = to_fp8(x)
+    data, scale = round_rows(x)
     # e4m3: four significant bits, and a floor 2^-9 steps below 448 where numbers are subnormal.
     assert ((data.float() * scale - x).abs() <= x.abs() / 16 + largest / 448 * 2.0**-10).all()
 
@@ -146,7 +146,7 @@ def test_gpu_products_equal_the_reference(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch, "_scaled_mm", scaled_mm)
     torch.manual_seed(2)
     for bias in (None, torch.randn(32)):
-        x, (data, scale) = torch.randn(2, 5, 48), to_fp8(torch.randn(32, 48))
+        x, (data, scale) = torch.randn(2, 5, 48), round_rows(torch.randn(32, 48))
         want = quant._fp8_reference(x, data, scale, bias)
         torch.testing.assert_close(quant._fp8_scaled_after(x, data, scale, bias), want, atol=1e-4, rtol=1e-5)
         torch.testing.assert_close(quant._fp8_scaled_inside(x, data, scale, bias), want, atol=2e-2, rtol=1e-2)
