@@ -22,8 +22,7 @@ class CodecShape(Protocol):
     @property
     def latent_channels(self) -> int: ...
 
-    @property
-    def spatial_stride(self) -> int: ...
+    def latent_size(self, height: int, width: int) -> tuple[int, int]: ...
 
 
 class Codec(Protocol):

@@ -192,16 +192,11 @@ class SessionBatch:
 
     def _noise(self) -> Tensor:
         spec, codec = self.world.spec, self.world.codec.config
-        shape = (
-            codec.latent_channels,
-            1,
-            spec.height // codec.spatial_stride,
-            spec.width // codec.spatial_stride,
-        )
+        shape = (codec.latent_channels, 1, *codec.latent_size(spec.height, spec.width))
         first = 1 + self.index * spec.latents_per_chunk
         latents = range(first, first + spec.latents_per_chunk)
         noise = torch.stack([torch.cat([latent_noise(seed, i, shape) for i in latents], 1) for seed in self.seeds])
-        return noise.to(self.world.device, self.world.dtype)
+        return (noise * self.world.network.config.noise_scale).to(self.world.device, self.world.dtype)
 
     def _windows(self, rows: np.ndarray) -> ActionWindows:
         """Windows of the chunk's latents; the rows they reach back to are remembered, before the first it repeats."""

@@ -87,6 +87,8 @@ def write_native_folder(
 ) -> None:
     """Write a native folder with the weights stored as `dtype`; each file replaces an earlier one only when whole.
 
+    What a module names in an attribute `coarse` is stored in eight bits.
+
     Raises:
         ScopeError: a file cannot be written, or a weight is not finite.
     """
@@ -94,10 +96,12 @@ def write_native_folder(
     folder.mkdir(parents=True, exist_ok=True)
     states = {}
     for name, module in ((WORLD, world), (CODEC, codec)):
+        coarse = getattr(module, "coarse", ())
         states[name] = {
-            key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in module.state_dict().items()
+            key: tensor.detach().to("cpu", torch.float8_e4m3fn if key in coarse else dtype).contiguous()
+            for key, tensor in module.state_dict().items()
         }
-        broken = [key for key, tensor in states[name].items() if not tensor.isfinite().all()]
+        broken = [key for key, tensor in states[name].items() if not tensor.float().isfinite().all()]
         if broken:
             raise ScopeError(f"{name}: tensor {broken[0]!r} is not finite, so nothing was written; train it again.")
     for name, state in states.items():

@@ -24,7 +24,13 @@ from scope_play.errors import ScopeError
 
 WINDOW_BYTES = 64 * 2**20
 
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+}
 _WRAPPERS = ("state_dict", "module", "model_state")
 # All that unpickling and rebuilding tensors from arbitrary bytes was seen to raise.
 _PICKLE_FAULTS = (

@@ -53,14 +53,19 @@ def make_codec(name: str) -> Any:
     return PreviewCodec(small, TaehvDecoder()) if name == "taew2_2" else small
 
 
-def count_flops(name: str, size: tuple[int, int], dtype: torch.dtype) -> float:
-    """Operations of one later latent of `size`, on the meta device."""
+def latent_size(codec: Any, frame: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of latents of `frame`; nano's codec has a frame of its own and keeps to it."""
+    return codec.config.latent_size(*getattr(codec.config, "frame", frame))
+
+
+def count_flops(name: str, frame: tuple[int, int], dtype: torch.dtype) -> float:
+    """Operations of one later latent of `frame` (height, width), on the meta device."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
         codec = make_codec(name).to(dtype=dtype)
-        latent = torch.empty(1, codec.config.latent_channels, 1, *size, dtype=dtype)
+        latent = torch.empty(1, codec.config.latent_channels, 1, *latent_size(codec, frame), dtype=dtype)
         decoder = codec.decoder()
         decoder.push(latent)
         decoder.push(latent)
@@ -69,8 +74,8 @@ def count_flops(name: str, size: tuple[int, int], dtype: torch.dtype) -> float:
     return counter.get_total_flops()
 
 
-def measure(name: str, size: tuple[int, int], device: torch.device, dtype: torch.dtype, latents: int) -> Figures:
-    """Pushes a start latent and `latents` more of `size`, and two beforehand to warm up."""
+def measure(name: str, frame: tuple[int, int], device: torch.device, dtype: torch.dtype, latents: int) -> Figures:
+    """Pushes a start latent and `latents` more of `frame`, and two beforehand to warm up."""
     import torch
 
     from scope_play.bench.timing import median_and_p95, time_calls
@@ -78,7 +83,7 @@ def measure(name: str, size: tuple[int, int], device: torch.device, dtype: torch
     with device:
         codec = make_codec(name)
     codec = codec.to(device=device, dtype=dtype)
-    latent = torch.randn(1, codec.config.latent_channels, 1, *size, device=device, dtype=dtype)
+    latent = torch.randn(1, codec.config.latent_channels, 1, *latent_size(codec, frame), device=device, dtype=dtype)
 
     def push(decoder: Any) -> Callable[[], object]:
         return lambda: decoder.push(latent)
@@ -89,7 +94,7 @@ def measure(name: str, size: tuple[int, int], device: torch.device, dtype: torch
     first = time_calls({name: lambda: codec.decoder().push(latent)}, device, repeats=1, graphed=False)[name]
     times = time_calls({name: push(warm)}, device, repeats=latents, graphed=False)[name]
     median, p95 = median_and_p95(times)
-    flops = count_flops(name, size, dtype)
+    flops = count_flops(name, frame, dtype)
     return Figures(
         decoder=name,
         first_ms=first[0] * 1e3,
@@ -135,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     results = []
     with torch.inference_mode():
         for name in args.decoders or DECODERS:
-            found = measure(name, (height // 16, width // 16), device, dtype, args.latents)
+            found = measure(name, (height, width), device, dtype, args.latents)
             results.append(found)
             table.add_row(
                 name,

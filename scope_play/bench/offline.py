@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scope_play.errors import ScopeError
+from scope_play.model.config import SCOPE_5B, DiTConfig
 
 if TYPE_CHECKING:
     import torch
 
-    from scope_play.model.config import DiTConfig
     from scope_play.sampling.offline import GuidedVelocity
+
+
+SMALL = DiTConfig(dim=256, layers=8, heads=8, ffn_dim=1024, in_channels=64, out_channels=64, text_dim=None)
+MODELS = {"scope": (SCOPE_5B, (30, 52)), "small": (SMALL, (12, 20))}
+"""Network, and height and width of its latents. Nano streams and has no offline mode."""
 
 
 def velocity_of(
@@ -50,9 +55,8 @@ def count_flops(velocity: GuidedVelocity, latents: torch.Tensor, timestep: torch
 
 def configure(parser: argparse.ArgumentParser) -> None:
     from scope_play.bench.report import RESULTS
-    from scope_play.bench.roofline import LATENTS
 
-    parser.add_argument("--model", choices=LATENTS, help="sizes of (default: scope on a GPU, nano on a CPU)")
+    parser.add_argument("--model", choices=MODELS, help="sizes (default: scope on a GPU, small on a CPU)")
     parser.add_argument("--latents", type=int, default=21, help="latent frames of the clip (default 21: 81 frames)")
     parser.add_argument("--guidance", type=float, default=5.0, help="of the prompt; 1 saves a pass")
     parser.add_argument("--action-guidance", type=float, default=1.0, help="of the actions; 1 saves a pass")
@@ -68,18 +72,16 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from scope_play.bench.report import write_result
-    from scope_play.bench.roofline import LATENTS
     from scope_play.bench.timing import median_and_p95, pick_device, pick_dtype, time_calls
-    from scope_play.model.config import NANO, SCOPE_5B
 
     for name in ("latents", "steps", "repeats"):
         if getattr(args, name) < 1:
             raise ScopeError(f"--{name} is {getattr(args, name)}, but must be at least 1")
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
-    model = args.model or ("scope" if device.type == "cuda" else "nano")
-    config = {"scope": SCOPE_5B, "nano": NANO}[model]
-    shape = (1, config.in_channels, args.latents, *LATENTS[model])
+    model = args.model or ("scope" if device.type == "cuda" else "small")
+    config, size = MODELS[model]
+    shape = (1, config.in_channels, args.latents, *size)
     with torch.inference_mode():
         velocity = velocity_of(config, args.latents, args.guidance, args.action_guidance, device, dtype)
         latents, timestep = torch.randn(shape, device=device, dtype=dtype), torch.tensor(900.0)

@@ -19,8 +19,8 @@ from scope_play.model.config import NANO, SCOPE_5B, DiTConfig
 if TYPE_CHECKING:
     from rich.table import Table
 
-LATENTS = {"scope": (30, 52), "nano": (6, 10)}
-"""Latent height and width: 480x832 and 96x160 at 16 pixels a latent."""
+LATENTS = {"scope": (30, 52), "nano": (1, 1)}
+"""Latent height and width of 480x832 and 96x160 frames."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ def pass_costs(config: DiTConfig, work: Workload) -> list[Cost]:
         costs += _button_costs(
             linears("buttons: projections", square), attention("buttons: attention", visible, visible), config, work
         )
-    ends = config.in_channels * patch * dim + dim * patch * config.out_channels
+    inputs = config.in_channels * (2 if config.from_previous else 1)
+    ends = inputs * patch * dim + dim * patch * config.out_channels
     costs.append(Cost("patch embedding and head", 2 * rows * ends, ends * work.weight_bytes))
     return costs
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scope_play.world import World
 
 MARKS = 10
-SIZE_OF_TINY = (32, 48)
+SIZE_OF_TINY = (32, 64)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def tiny_world(**stream: Any) -> World:
     from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
     from scope_play.sampling.streaming import StreamConfig
 
-    codec = TinyVAEConfig(latent_channels=8, decoder_widths=(8, 8, 16), decoder_blocks=1)
+    codec = TinyVAEConfig(frame=SIZE_OF_TINY, patch_components=4, latent_channels=8, width=16, blocks=1)
     config = untrained_nano_config()
     shape = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=96, in_channels=8, out_channels=8)
     config = replace(config, world=shape, codec=codec, size=SIZE_OF_TINY, stream=StreamConfig(**stream))

@@ -39,11 +39,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--clips", type=Path, metavar="DIR", help="learn from recorded clip folders instead of the arena"
     )
     parser.add_argument(
+        "--bank", type=Path, metavar="DIR", help="play and encode games into this folder first, and learn from those"
+    )
+    parser.add_argument("--bank-games", type=int, default=600, help="games of 64 latents in it (default 600)")
+    parser.add_argument(
         "--size", type=int, nargs=2, default=(96, 160), metavar=("H", "W"), help="frame size (default 96 160)"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument(
-        "--precision", choices=("bf16", "fp32"), default="bf16", help="of the arithmetic; weights stay fp32"
+        "--precision",
+        choices=("auto", "bf16", "fp32"),
+        default="auto",
+        help="of the arithmetic; weights stay fp32; auto is bf16 where that is fast",
     )
     parser.add_argument(
         "--threads", type=int, default=1, help="CPU: micro-batches computed side by side, one core each"
@@ -65,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from scope_play.loading import pick_device
     from scope_play.train.build import Options, build
     from scope_play.train.common import Budget, Run
+    from scope_play.train.precision import fast_bf16
 
     device = pick_device(args.device)
     if device.type == "cpu" and args.threads > 1:
@@ -78,9 +86,11 @@ def run(args: argparse.Namespace) -> int:
         codec=args.codec,
         start=args.start,
         clips=args.clips,
+        bank=args.bank,
+        bank_games=args.bank_games,
         recipe=recipe,
         device=str(device),
-        bf16=args.precision == "bf16",
+        bf16=args.precision == "bf16" or (args.precision == "auto" and fast_bf16(device)),
         threads=args.threads,
         seed=args.seed,
         size=tuple(args.size),

@@ -14,13 +14,15 @@ class ActionConfig:
     """What an ActionModule reads: `axes` stick values and `buttons` button values in each video frame.
 
     A latent frame stands for `frames_per_latent` video frames and sees the `windows * frames_per_latent` action
-    rows before it (SPEC.md section 2).
+    rows before it (SPEC.md section 2). With `modulates` the rows also shift, scale and gate every block, as the
+    timestep does: a turn is a product of the stick and the picture, which a small network adds up slowly without.
     """
 
     axes: int = 4
     buttons: int = 6
     frames_per_latent: int = 4
     windows: int = 4
+    modulates: bool = False
 
     @property
     def window_rows(self) -> int:
@@ -36,7 +38,8 @@ class DiTConfig:
     what the head's output stands for: the velocity itself, or the clean latent from which the velocity follows. A
     token of nano carries as many noise numbers as its width, and would spend it on copying them into a velocity.
     `from_previous` joins each latent with the clean latent before it and makes the clean prediction a change from that
-    one, so that a world in which nothing happens is an output of zero.
+    one, so that a world in which nothing happens is an output of zero. `noise_scale` is the spread of the noise that
+    latents are denoised from, beside theirs of 1: a network of one step gets little from it but a disturbance.
     """
 
     dim: int = 3072
@@ -53,12 +56,15 @@ class DiTConfig:
     causal: bool = False
     prediction: str = "velocity"
     from_previous: bool = False
+    noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.prediction not in ("velocity", "clean"):
             raise ScopeError(f"prediction {self.prediction!r} is unknown; use 'velocity' or 'clean'")
         if self.from_previous and not (self.causal and self.prediction == "clean"):
             raise ScopeError("from_previous needs causal=true and prediction='clean'; change them or leave it out")
+        if not 0 <= self.noise_scale <= 1:
+            raise ScopeError(f"noise_scale is {self.noise_scale}, but must be in [0, 1]; change it")
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise ScopeError(f"dim {self.dim} does not split into {self.heads} heads of even size; change dim or heads")
         if self.patch[0] != 1:
@@ -120,13 +126,18 @@ class DiTConfig:
 
 SCOPE_5B = DiTConfig()
 NANO = DiTConfig(
-    dim=256,
-    layers=8,
-    heads=8,
+    dim=320,
+    layers=4,
+    heads=5,
     ffn_dim=1024,
-    in_channels=64,
-    out_channels=64,
+    in_channels=768,
+    out_channels=768,
     patch=(1, 1, 1),
     text_dim=None,
     causal=True,
+    prediction="clean",
+    from_previous=True,
+    noise_scale=0.1,
+    action=ActionConfig(modulates=True),
 )
+"""One token a latent: nano's codec makes one vector of four frames."""

@@ -96,6 +96,7 @@ class PassPlan(NamedTuple):
     token_mask: Tensor | None
     time: TimePlan
     conditions: list[ActionCondition | None]
+    modulation: Tensor | None = None
     clean: int = 0
 
 
@@ -202,6 +203,10 @@ class DiT(nn.Module):
         )
         self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.action_modulation = None
+        if config.action is not None and config.action.modulates:
+            rows = config.action.window_rows * (config.action.axes + config.action.buttons)
+            self.action_modulation = nn.Sequential(nn.Linear(rows, dim), nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = Head(config)
 
@@ -304,10 +309,11 @@ class DiT(nn.Module):
     ) -> Tensor:
         self.check_text(text)
         x = self.embed_latents(latents, previous)
+        modulation = time.modulation if plan.modulation is None else time.modulation + plan.modulation
         for index, block in enumerate(self.blocks):
             x = block(
                 x,
-                time.modulation,
+                modulation,
                 plan,
                 plan.conditions[index],
                 None if text is None else text[index],
@@ -408,7 +414,15 @@ class DiT(nn.Module):
         time = TimePlan(along_time, sink_time, layout.sink, layout.visible)
         modules = (cast(Block, block).action_attn for block in self.blocks)
         conditions = [None if module is None else module.condition(windows, along_time) for module in modules]
-        return PassPlan(rotation, sink_rotation, mask, time, conditions)
+        return PassPlan(rotation, sink_rotation, mask, time, conditions, self.modulate_by(windows))
+
+    def modulate_by(self, windows: ActionWindows) -> Tensor | None:
+        """What the rows add to the modulation of every block, (B, F, 6, C); None where they add nothing."""
+        if self.action_modulation is None or windows.sticks is None or windows.buttons is None:
+            return None
+        rows = torch.cat([windows.sticks.flatten(2), windows.buttons.flatten(2)], 2)
+        made = self.action_modulation(rows).unflatten(-1, (6, self.config.dim))
+        return made if windows.keep is None else windows.keep.to(made.dtype)[:, None, None, None] * made
 
     def grid(self, latents: Tensor) -> tuple[int, int]:
         """Rows and columns of tokens in each latent frame. Raises ScopeError when patches do not fit."""

@@ -98,7 +98,10 @@ class FusedDiT(nn.Module):
             scores = (torch.zeros_like(mask, dtype=latents.dtype).masked_fill(~mask, -torch.inf) for mask in masks)
             beside = Beside(clean, behind, *scores)
         rotation = video_rotation(layout.positions, *grid, head_dim)
-        return StepPlan(rotation, along_time, sticks, windows.buttons is not None, keep, beside)
+        modulation = self.network.modulate_by(windows)
+        if modulation is not None:
+            modulation = rearrange(modulation, "b n part c -> part b n 1 c")
+        return StepPlan(rotation, along_time, sticks, windows.buttons is not None, keep, beside, modulation)
 
     def step(
         self,
@@ -130,10 +133,11 @@ class FusedDiT(nn.Module):
         """The pass itself: nothing in it depends on values, and only the cache's tail changes."""
         self.network.check_text(text)
         x = self.network.embed_latents(latents, previous)
+        modulations = time.blocks if plan.modulation is None else time.blocks + plan.modulation
         for index, block in enumerate(self.blocks):
             x = block(
                 x,
-                time.blocks[index],
+                modulations[index],
                 plan,
                 None if plan.sticks is None else plan.sticks[index],
                 None if text is None else text[index],

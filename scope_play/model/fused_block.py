@@ -45,7 +45,8 @@ class StepPlan(NamedTuple):
 
     video, pixels: rotations of its tokens and of its latents. sticks: (layers, B, n, 1, C), the stick half of every
     mouse MLP's first layer, or None without sticks. buttons: whether the cache's tail holds keys of the buttons. keep:
-    (B, 1, 1, C) of 0 and 1, or None for all 1, as in ActionWindows. beside: None where all see all.
+    (B, 1, 1, C) of 0 and 1, or None for all 1, as in ActionWindows. beside: None where all see all. modulation:
+    (6, B, n, 1, C), what the actions add to that of every block, or None.
     """
 
     video: Rotation
@@ -54,6 +55,7 @@ class StepPlan(NamedTuple):
     buttons: bool
     keep: Tensor | None
     beside: Beside | None
+    modulation: Tensor | None = None
 
     @property
     def clean(self) -> int:

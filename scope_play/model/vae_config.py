@@ -62,6 +62,10 @@ class VAEConfig:
         """Pixels per latent cell along each axis: 2 from patchifying, 2 from each stage but the last."""
         return 2 ** len(self.dim_mult)
 
+    def latent_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the latents of height x width frames."""
+        return height // self.spatial_stride, width // self.spatial_stride
+
     @property
     def temporal_stride(self) -> int:
         """Video frames per latent frame, after the first."""

@@ -13,32 +13,20 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import DiTConfig
+from scope_play.model.config import NANO, DiTConfig
 from scope_play.model.dit import DiT
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
 from scope_play.model.vae import WanVAE
 from scope_play.model.vae_config import VAEConfig
 from scope_play.model.vae_network import VAENetwork
 from scope_play.train import checkpoint
-from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer, normalised
+from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
+from scope_play.train.bank import open_bank
 from scope_play.train.common import Trainer, part
 from scope_play.train.data import ArenaSource, ClipSource, FolderSource, clip_folders
 from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
 
-NANO_WORLD = DiTConfig(
-    dim=320,
-    layers=5,
-    heads=10,
-    ffn_dim=800,
-    in_channels=128,
-    out_channels=128,
-    patch=(1, 2, 2),
-    text_dim=None,
-    causal=True,
-    prediction="clean",
-    from_previous=True,
-)
 GPU_BATCH = 64
 """Clips a step on a GPU, in one piece; a CPU takes a few at a time."""
 KINDS = ("autoencoder", "world", "student")
@@ -46,12 +34,15 @@ KINDS = ("autoencoder", "world", "student")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about one training. `model` is a JSON file; `codec` and `start` are run folders."""
+    """What the command line says about one training. `model` is a JSON file; `codec` and `start` are run folders;
+    `bank` is a folder for `bank_games` encoded games, or None to draw clips as they are needed."""
 
     model: Path | None = None
     codec: Path | None = None
     start: Path | None = None
     clips: Path | None = None
+    bank: Path | None = None
+    bank_games: int = 600
     recipe: Mapping[str, Any] | None = None
     device: str = "cpu"
     bf16: bool = True
@@ -74,26 +65,33 @@ def build(kind: str, options: Options) -> Trainer[Any]:
     model = _read_json(options.model) if options.model else {}
     if kind == "autoencoder":
         config = _tiny_config(model)
-        autoencoder = AutoencoderTrainer(config, source, recipe=_recipe(AutoencoderRecipe, options), **shared)
+        start = None
         if options.start is not None:
-            autoencoder.model.load_state_dict(_average_of(options.start, "autoencoder"))
-        return autoencoder
-    codec = load_codec(options, model, source)
+            start = load_tiny(replace(options, codec=options.start)).state_dict()
+        return AutoencoderTrainer(config, source, recipe=_recipe(AutoencoderRecipe, options), start=start, **shared)
+    codec = load_codec(options, model)
     channels = codec.config.latent_channels
-    world = DiTConfig.from_json(model["world"], str(options.model)) if "world" in model else NANO_WORLD
+    world = DiTConfig.from_json(model["world"], str(options.model)) if "world" in model else NANO
     world = world if "world" in model else replace(world, in_channels=channels, out_channels=channels)
     if world.out_channels != channels:
         raise ScopeError(f"{options.model}: world.out_channels is {world.out_channels}, but the codec has {channels}")
     network = initialise(DiT(world), options.seed)
     if options.start is not None:
-        network.load_state_dict(_average_of(options.start, "world"))
+        # Starting from a network without this part goes on just where that one was: it is silent at first.
+        silent = {name: value for name, value in network.state_dict().items() if name.startswith("action_modulation.")}
+        network.load_state_dict(silent | _average_of(options.start, "world"))
     if options.compiled:
         for block in network.blocks:
             block.compile()
     scale = codec.latent_std if isinstance(codec, TinyVAE) else None
     trainer = StudentTrainer if kind == "student" else WorldTrainer
     recipe = _recipe(StudentRecipe if kind == "student" else WorldRecipe, options)
-    return trainer(network, codec, source, recipe=recipe, channel_scale=scale, **shared)
+    bank = None
+    if options.bank is not None:
+        if not isinstance(codec, TinyVAE):
+            raise ScopeError("--bank holds games of the arena, encoded by the small autoencoder; leave it out here")
+        bank = open_bank(options.bank, codec, options.bank_games, seed=options.seed, threads=options.threads)
+    return trainer(network, codec, source, recipe=recipe, channel_scale=scale, bank=bank, **shared)
 
 
 def clip_source(options: Options) -> ClipSource:
@@ -104,14 +102,14 @@ def clip_source(options: Options) -> ClipSource:
     return FolderSource(clip_folders(options.clips), seed=options.seed, height=height, width=width)
 
 
-def load_codec(options: Options, model: Mapping[str, Any], source: ClipSource) -> TinyVAE | WanVAE:
+def load_codec(options: Options, model: Mapping[str, Any]) -> TinyVAE | WanVAE:
     """The frozen codec: from a run of `train autoencoder`, from a model folder, or, for SCOPE, the Wan2.2 VAE."""
     if "wan_codec" in model:
         return _wan_codec(model["wan_codec"], options)
-    return load_tiny(options, source)
+    return load_tiny(options)
 
 
-def load_tiny(options: Options, source: ClipSource) -> TinyVAE:
+def load_tiny(options: Options) -> TinyVAE:
     """The small autoencoder of a run of `train autoencoder` or of a model folder, frozen."""
     if options.codec is None:
         raise ScopeError("world training needs a codec; give --codec with the --out folder of train autoencoder")
@@ -125,7 +123,7 @@ def load_tiny(options: Options, source: ClipSource) -> TinyVAE:
     _, tensors, values = checkpoint.load(options.codec)
     tiny = TinyVAE(TinyVAEConfig(**values["model"])).to(options.device)
     tiny.load_state_dict(part(tensors, "model") | part(tensors, "average"))
-    return normalised(tiny.eval(), source).requires_grad_(False)
+    return tiny.eval().requires_grad_(False)
 
 
 def _wan_codec(sizes: Mapping[str, Any], options: Options) -> WanVAE:
@@ -162,7 +160,8 @@ def _tiny_config(model: Mapping[str, Any]) -> TinyVAEConfig:
 
 
 def _recipe(kind: type[Any], options: Options) -> Any:
-    large = {} if torch.device(options.device).type == "cpu" else {"clips": GPU_BATCH, "micro_batch": GPU_BATCH}
+    batch = "chunks" if kind is AutoencoderRecipe else "clips"
+    large = {} if torch.device(options.device).type == "cpu" else {batch: GPU_BATCH, "micro_batch": GPU_BATCH}
     changes = {**large, **(options.recipe or {})}
     try:
         if "optimiser" in changes:

@@ -19,6 +19,11 @@ from scope_play.actions import FRAMES_PER_LATENT, ROW_WIDTH
 from scope_play.errors import ScopeError
 from scope_play.train.common import generator, seed_of
 
+GAME = 80
+"""Frames of the games that single chunks are drawn from."""
+STILL = 0.08
+"""Share of single chunks that show one frame four times."""
+
 
 @dataclass(frozen=True)
 class Clips:
@@ -33,11 +38,28 @@ class Clips:
 
     def video(self, device: torch.device | str = "cpu") -> Tensor:
         """(B, 3, T, H, W) in [-1, 1]."""
-        pixels = torch.from_numpy(np.ascontiguousarray(self.frames)).to(device)
-        return pixels.permute(0, 4, 1, 2, 3).float().mul_(2 / 255).sub_(1)
+        return _video(self.frames, device)
 
 
-class ClipSource(Protocol):
+@dataclass(frozen=True)
+class Chunks:
+    """Single chunks: frames uint8 (N, 4, H, W, 3), masks bool (N, 4, H, W) or None."""
+
+    frames: np.ndarray
+    masks: np.ndarray | None = None
+
+    def video(self, device: torch.device | str = "cpu") -> Tensor:
+        """(N, 3, 4, H, W) in [-1, 1]."""
+        return _video(self.frames, device)
+
+
+class ChunkSource(Protocol):
+    """Chunks by step, for autoencoders; a few of them show one frame four times, as the first latent does."""
+
+    def chunks(self, count: int, purpose: str, step: int) -> Chunks: ...
+
+
+class ClipSource(ChunkSource, Protocol):
     """Clips by step. `purpose` separates independent draws: training, validation, student."""
 
     @property
@@ -71,6 +93,20 @@ class ArenaSource:
         )
         return Clips(clip.frames, clip.rows, clip.masks)
 
+    def chunks(self, count: int, purpose: str, step: int) -> Chunks:
+        """Each from a moment of a game of its own: only its frames are drawn, the game before them is not."""
+        from scope_play.arena.behaviour import sample_states
+        from scope_play.arena.config import ArenaConfig
+        from scope_play.arena.render import Renderer
+
+        seed = seed_of(self.seed, f"chunks/{purpose}", step) % 2**62
+        draw = np.random.default_rng(seed)
+        states, _ = sample_states(count, GAME, seed)
+        moment, stride = draw.integers(0, GAME - 4, count), np.where(draw.random(count) < STILL, 0, 1)
+        renderer = Renderer(ArenaConfig(), self.height, self.width, self.threads)
+        drawn = [renderer.render(states[moment + stride * k, np.arange(count)]) for k in range(4)]
+        return Chunks(np.stack([frames for frames, _ in drawn], 1), np.stack([masks for _, masks in drawn], 1))
+
 
 class FolderSource:
     """Recorded clip folders (video.mp4, actions_raw.parquet, metadata.json): random stretches of them.
@@ -101,6 +137,11 @@ class FolderSource:
             frames.append(clip.frames[0, begin : begin + count])
             rows.append(clip.rows[0, begin : begin + count])
         return Clips(np.stack(frames), np.stack(rows))
+
+    def chunks(self, count: int, purpose: str, step: int) -> Chunks:
+        frames = self.clips(count, 2, purpose, step).frames
+        still = np.random.default_rng(seed_of(self.seed, f"stills/{purpose}", step)).random(count) < STILL
+        return Chunks(np.where(still[:, None, None, None, None], frames[:, :1], frames[:, 1:]))
 
     def _read(self, folder: Path) -> Clips:
         if folder not in self._cache:
@@ -160,6 +201,11 @@ def _checked(folder: Path) -> Path:
     if fps != 20:
         raise ScopeError(f"{folder / 'metadata.json'} says fps {fps} where 20 is needed; resample the clip")
     return folder
+
+
+def _video(frames: np.ndarray, device: torch.device | str) -> Tensor:
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+    return pixels.permute(0, 4, 1, 2, 3).float().mul_(2 / 255).sub_(1)
 
 
 def split_rows(rows: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

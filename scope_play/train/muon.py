@@ -14,12 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scope_play.train.precision import fast_bf16
+
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """`lr` is the change of a weight per step in units of 0.2 (Muon) or of about 1 (AdamW, times `adam_scale`)."""
+    """`lr` is the change of a weight per step in units of 0.2 (Muon) or of about 1 (AdamW, times `adam_scale`).
+
+    Without `muon` AdamW takes the matrices too: orthogonalising them costs a CPU as much as a batch does.
+    """
 
     lr: float = 2e-3
     adam_scale: float = 0.5
@@ -29,15 +34,19 @@ class OptimiserConfig:
     warmup: int = 50
     max_norm: float = 1.0
     newton_schulz_steps: int = 5
+    muon: bool = True
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """(N, rows, columns) -> the same with singular values near 1 (between about 0.7 and 1.2); bfloat16 suffices."""
+    """(N, rows, columns) -> the same with singular values near 1 (between about 0.7 and 1.2).
+
+    bfloat16 suffices, where it is fast.
+    """
     a, b, c = _QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
-    x = x.to(torch.bfloat16)
+    x = x.to(torch.bfloat16 if fast_bf16(x.device) else torch.float32)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -53,7 +62,7 @@ class MuonAdamW:
     ) -> None:
         self.config = config
         self.parameters = dict(parameters)
-        self._matrices = set(matrix_names)
+        self._matrices = set(matrix_names) if config.muon else set()
         unknown = self._matrices - set(self.parameters)
         if unknown:
             raise ValueError(f"not among the parameters: {sorted(unknown)[0]}")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from scope_play.train.build import Options, build, clip_source, load_tiny
+from scope_play.train.build import Options, build, load_tiny
 from scope_play.train.common import Budget, Run
 from scope_play.train.export import export_native
 
@@ -54,7 +54,7 @@ def train_nano(
         minutes_gone = (time.monotonic() - begun) / 60
         loop.fit(_part_of(budget, SHARES[stage] / left, minutes_gone, SHARES[stage] / total))
         if stage != "autoencoder":
-            export_native(home[stage], load_tiny(settings, clip_source(settings)), out / "weights", size=options.size)
+            export_native(home[stage], load_tiny(settings), out / "weights", size=options.size)
 
 
 def _part_of(budget: Budget, of_time_left: float, minutes_gone: float, of_steps: float) -> Budget:

@@ -46,7 +46,7 @@ def rollout(
     for index in range(latents):
         windows = ActionWindows(stick_windows[:, index : index + 1], button_windows[:, index : index + 1])
         if index > 0:
-            noise = noise_like((batch, channels, 1, height, width), draw, first.device)
+            noise = noise_like((batch, channels, 1, height, width), draw, first.device) * model.config.noise_scale
             made.append(_denoise(model, noise, cache, windows, sigmas)[:, :, 0])
         model.step(made[-1][:, :, None], zero, cache, windows)
         cache.commit()

@@ -78,7 +78,7 @@ class StudentTrainer(WorldTrainer):
         targets, guess = truth[:, :, segment.targets], played[:, :, segment.targets]
         context = self._noised(played[:, :, segment.contexts], recipe.own_noise, draw)
         sigma = self._visited((len(truth), targets.shape[2]), draw)
-        noise = noise_like(targets.shape, draw, self._device)
+        noise = noise_like(targets.shape, draw, self._device) * self.model.config.noise_scale
         mix = sigma[:, None, :, None, None]
         noisy = (1 - mix) * guess + mix * noise
         velocity = (noisy - targets) / mix

@@ -64,7 +64,7 @@ def _next(trainer: WorldTrainer, model: DiT, clips: LatentClips, truth: Tensor) 
 
     segment = whole(LATENTS)
     targets = clips.latents[:, :, segment.targets]
-    noise = noise_like(targets.shape, generator(0, "validation/next", 0), targets.device)
+    noise = noise_like(targets.shape, generator(0, "validation/next", 0), targets.device) * model.config.noise_scale
     sigma = torch.ones(len(noise), noise.shape[2], device=noise.device)
     example = Example(clips, segment, clips.latents[:, :, segment.contexts], noise, sigma, noise)
     predicted = noise - trainer.velocity(example, model)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from scope_play.model.dit import DiT
+from scope_play.train.bank import LatentBank
 from scope_play.train.common import Average, generator, part
 from scope_play.train.data import ClipSource, split_rows
 from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices
@@ -98,13 +99,14 @@ class WorldTrainer:
         *,
         recipe: WorldRecipe = WorldRecipe(),
         channel_scale: Tensor | None = None,
+        bank: LatentBank | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
         bf16: bool = False,
         threads: int = 1,
     ) -> None:
         self.model, self.codec = model.to(device), codec
-        self.recipe, self._source, self._seed = recipe, source, seed
+        self.recipe, self._source, self._seed, self._bank = recipe, source, seed, bank
         self._device, self._bf16 = torch.device(device), bf16
         self._parameters = dict(model.named_parameters())
         self._optimiser = MuonAdamW(self._parameters, hidden_matrices(model, ("blocks.",)), recipe.optimiser)
@@ -121,6 +123,9 @@ class WorldTrainer:
         return self.encode(self.recipe.clips, self.recipe.latents, self.kind, step)
 
     def encode(self, batch: int, latents: int, purpose: str, step: int) -> LatentClips:
+        if self._bank is not None and purpose == self.kind:
+            encoded, rows = self._bank.clips(batch, latents, purpose, step)
+            return LatentClips(encoded.to(self._device), *split_rows(rows.numpy(), self._device))
         clips = self._source.clips(batch, latents, purpose, step)
         buttons, sticks = split_rows(clips.rows, self._device)
         return LatentClips(encode_video(self.codec, clips.video(self._device)), buttons, sticks)
@@ -143,7 +148,7 @@ class WorldTrainer:
             context = self._with_own(clips, segment, context, draw)
         context = self._noised(context, recipe.context_noise, draw)
         sigma = self._sigmas((batch, targets.shape[2]), draw)
-        noise = noise_like(targets.shape, draw, device)
+        noise = noise_like(targets.shape, draw, device) * self.model.config.noise_scale
         mix = sigma[:, None, :, None, None]
         keep = (torch.rand(batch, generator=draw) >= recipe.action_dropout).float().to(device)
         return Example(clips, segment, context, (1 - mix) * targets + mix * noise, sigma, noise - targets, keep)
@@ -165,7 +170,7 @@ class WorldTrainer:
     def _with_own(self, clips: LatentClips, segment: Segment, context: Tensor, draw: torch.Generator) -> Tensor:
         """Context in which a random share of latents after the first is what the model predicts for them."""
         targets = clips.latents[:, :, segment.targets]
-        noise = noise_like(targets.shape, draw, self._device)
+        noise = noise_like(targets.shape, draw, self._device) * self.model.config.noise_scale
         sigma = torch.ones(len(noise), noise.shape[2], device=self._device)
         predicted = noise - self.velocity(Example(clips, segment, context, noise, sigma, noise))
         chosen = torch.rand(len(noise), 1, noise.shape[2] - 1, 1, 1, generator=draw) < self.recipe.own_context
@@ -241,6 +246,7 @@ def encode_video(codec: Codec, video: Tensor) -> Tensor:
 
 _SILENT = re.compile(
     r"(attn\.o|keyboard_o_proj|ffn\.2|head\.head)\.(weight|bias)$|^head\.modulation$|^time_projection\.1\.bias$"
+    r"|^action_modulation\.2\."
 )
 
 

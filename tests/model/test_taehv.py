@@ -7,7 +7,9 @@ from torch import Tensor
 
 from scope_play.errors import ScopeError
 from scope_play.model.taehv import MemoryBlock, PreviewCodec, TaehvDecoder, TaehvStream
-from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
+from scope_play.model.vae import WanVAE
+from scope_play.model.vae_config import VAEConfig
+from scope_play.model.vae_network import VAENetwork
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_latents_of_another_model_are_refused(network: TaehvDecoder) -> None:
 
 
 def test_preview_codec_keeps_the_encoder(network: TaehvDecoder) -> None:
-    full = TinyVAE(TinyVAEConfig(latent_channels=48))
+    full = WanVAE(VAENetwork(VAEConfig(dim=8, dec_dim=8)))
     codec = PreviewCodec(full, network)
     latent = codec.encoder().push(torch.zeros(1, 3, 1, 32, 32))
     assert codec.config is full.config

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scope_play.train.common import seed_of
-from scope_play.train.data import Clips, frames_of
+from scope_play.train.data import Chunks, Clips, frames_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Waves:
         masks = np.zeros((batch, frames, self.height, self.width), bool)
         masks[..., -8:, :8] = True
         return Clips(pixels.astype(np.uint8), rows, masks)
+
+    def chunks(self, count: int, purpose: str, step: int) -> Chunks:
+        clips = self.clips(count, 2, purpose, step)
+        assert clips.masks is not None
+        return Chunks(clips.frames[:, 1:], clips.masks[:, 1:])
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from test_train_data import make_clip
 from scope_play import cli
 from scope_play.model.config import ActionConfig, DiTConfig
 from scope_play.train import checkpoint
-from scope_play.train.build import Options, clip_source, load_tiny
+from scope_play.train.build import Options, load_tiny
 from scope_play.train.export import export_native
 
 TINY_WORLD = DiTConfig(
@@ -23,13 +23,13 @@ TINY_WORLD = DiTConfig(
     ffn_dim=32,
     in_channels=4,
     out_channels=4,
-    patch=(1, 2, 2),
+    patch=(1, 1, 1),
     text_dim=None,
     causal=True,
     prediction="clean",
     from_previous=True,
 )
-TINY_CODEC = {"latent_channels": 4, "decoder_widths": [8, 8, 8], "decoder_blocks": 1}
+TINY_CODEC = {"frame": [32, 64], "patch_components": 6, "latent_channels": 4, "width": 16, "blocks": 1}
 SCOPE_LIKE = DiTConfig(
     dim=32, layers=1, heads=2, ffn_dim=32, in_channels=4, out_channels=4, text_dim=None, action=ActionConfig()
 )
@@ -79,7 +79,7 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
     out = tmp_path / "nano"
     words = ["train", "nano", "--model", sizes, "--size", 32, 64, "--steps", 6, "--no-sheets"]
     small = {"clips": 2, "micro_batch": 1}
-    codec = {**small, "pca_clips": 4, "pca_chunks": 20}
+    codec = {"chunks": 2, "micro_batch": 1, "fit_batches": 2, "fit_chunks": 10}
     recipe = json.dumps({"autoencoder": codec, "world": small, "student": {**small, "latents": 6, "longest": 6}})
     assert scope_play(*words, "--out", out, "--recipe", recipe) == 0
     assert {child.name for child in out.iterdir()} == {"autoencoder", "world", "student", "weights"}
@@ -98,10 +98,10 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
 def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, sizes: Path) -> None:
     run = tmp_path / "ae"
     words = ["train", "autoencoder", "--model", sizes, "--size", 32, 64, "--steps", 0, "--no-sheets"]
-    words += ["--recipe", '{"pca_clips": 4, "pca_chunks": 20}']
+    words += ["--recipe", '{"fit_batches": 2, "fit_chunks": 10}']
     assert scope_play(*words, "--out", run) == 0
     options = Options(codec=run, size=(32, 64))
-    codec = load_tiny(options, clip_source(options))
+    codec = load_tiny(options)
     from scope_play.errors import ScopeError
 
     with pytest.raises(ScopeError, match="not of a world"):

@@ -21,7 +21,7 @@ from scope_play.train.muon import OptimiserConfig
 from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
 
-CODEC = TinyVAEConfig(latent_channels=4, decoder_widths=(8, 8, 8), decoder_blocks=1)
+CODEC = TinyVAEConfig(frame=(32, 32), patch_components=24, latent_channels=4, width=16, blocks=1)
 WORLD = DiTConfig(
     dim=32,
     layers=2,
@@ -33,9 +33,12 @@ WORLD = DiTConfig(
     text_dim=None,
     causal=True,
     prediction="clean",
+    noise_scale=0.5,
 )
 FAST = OptimiserConfig(lr=5e-3, warmup=3)
-AUTOENCODER_RECIPE = AutoencoderRecipe(clips=2, latents=3, micro_batch=2, pca_clips=8, average=0.9, optimiser=FAST)
+AUTOENCODER_RECIPE = AutoencoderRecipe(
+    chunks=6, micro_batch=3, fit_batches=2, fit_chunks=20, latent_noise=0.1, average=0.9, optimiser=FAST
+)
 WORLD_RECIPE = WorldRecipe(clips=4, latents=6, window=3, own_context_after=3, optimiser=FAST)
 STUDENT_RECIPE = StudentRecipe(
     clips=4,
@@ -55,10 +58,14 @@ def make(kind: str, waves: Any, **settings: Any) -> Trainer[Any]:
     if kind == "autoencoder":
         return AutoencoderTrainer(CODEC, waves, recipe=AUTOENCODER_RECIPE, **settings)
     torch.manual_seed(0)
-    codec = TinyVAE(CODEC).eval().requires_grad_(False)
+    codec = fitted(waves)
     trainer = WorldTrainer if kind == "world" else StudentTrainer
     recipe = WORLD_RECIPE if kind == "world" else STUDENT_RECIPE
     return trainer(initialise(DiT(WORLD), 0), codec, waves, recipe=recipe, **settings)  # type: ignore[arg-type]
+
+
+def fitted(waves: Any) -> TinyVAE:
+    return AutoencoderTrainer(CODEC, waves, recipe=AUTOENCODER_RECIPE).averaged().requires_grad_(False)
 
 
 def train(

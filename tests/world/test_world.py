@@ -16,13 +16,16 @@ from scope_play.model.tiny_vae import TinyVAE
 from scope_play.sampling.streaming import StreamConfig
 from scope_play.world import World
 
-SIZE = (32, 48)
+SIZE = (32, 64)
 
 
 def small_config(**stream: int) -> NativeConfig:
     config = untrained_nano_config()
-    network = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=64)
-    return replace(config, world=network, size=SIZE, stream=StreamConfig(**({"window": 4, "steps": 2} | stream)))
+    network = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=64, in_channels=16, out_channels=16)
+    codec = replace(config.codec, frame=SIZE, patch_components=8, latent_channels=16, width=16, blocks=1)
+    return replace(
+        config, world=network, codec=codec, size=SIZE, stream=StreamConfig(**({"window": 4, "steps": 2} | stream))
+    )
 
 
 def small_world(**stream: int) -> World:
