@@ -198,32 +198,45 @@ def compare(world: World, repeats: int) -> Compared:
 def configure(parser: argparse.ArgumentParser) -> None:
     from scope_play.bench.report import RESULTS
 
-    parser.add_argument("--model", default="nano", help="nano, tiny (small and random) or a folder (default: nano)")
+    parser.add_argument(
+        "--model",
+        default="nano",
+        help="nano, tiny (small and random), scope-random (SCOPE's size, for a GPU), small-random or a folder "
+        "(default: nano)",
+    )
     parser.add_argument("--chunks", type=int, default=40, help="length of the session (default %(default)s)")
     parser.add_argument("--window", type=int, help="latents remembered (default: the model's own)")
+    parser.add_argument("--chunk", type=int, help="latents denoised at once (default: the model's own)")
     parser.add_argument("--steps", type=int, help="denoising passes for a chunk (default: the model's own)")
     parser.add_argument("--repeats", type=int, default=40, help="of each compared pass (default %(default)s)")
     parser.add_argument("--device", help="cuda or cpu (default: the GPU if there is one)")
     parser.add_argument("--precision", help="as in play (default: the model's own)")
+    parser.add_argument("--cache", choices=("full", "fp8"), help="as in play")
+    parser.add_argument("--decoder", choices=("full", "tiny"), help="as in play")
     parser.add_argument("--json", type=Path, nargs="?", const=RESULTS, help="also write stream.json, to this folder")
 
 
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from scope_play.bench.random_world import SHAPES, random_world
     from scope_play.bench.report import write_result
     from scope_play.world import World
 
     for name in ("chunks", "repeats"):
         if getattr(args, name) < 1:
             raise ScopeError(f"--{name} is {getattr(args, name)}, but must be at least 1")
-    changes = {name: value for name in ("window", "steps") if (value := getattr(args, name)) is not None}
+    names = ("window", "steps", "chunk", "cache")
+    changes = {name: value for name in names if (value := getattr(args, name)) is not None}
+    place = {"device": args.device, "precision": args.precision}
     if args.model == "tiny":
-        if args.precision or args.device not in (None, "cpu"):
-            raise ScopeError("--model tiny runs on the CPU in fp32; leave --device and --precision out")
+        if args.precision or args.decoder or args.device not in (None, "cpu"):
+            raise ScopeError("--model tiny runs on the CPU in fp32; leave --device, --precision and --decoder out")
         world = tiny_world(**changes)
+    elif args.model in SHAPES:
+        world = random_world(args.model, **place, decoder=args.decoder or "full", overrides=changes)
     else:
-        world = World.load(args.model, device=args.device, precision=args.precision, **changes)
+        world = World.load(args.model, **place, decoder=args.decoder, **changes)
     compared, played = compare(world, args.repeats), play(world, args.chunks)
     report(Console(), world, played, compared)
     if args.json is not None:

@@ -13,7 +13,11 @@ BENCHES: dict[str, str] = {
     "soak": "hours of the demo: memory, delay and chunk time by the minute, the recording checked",
     "kernels": "fused kernels against their PyTorch twins",
     "decode": "the latent decoders",
-    "offline": "the 81-frame mode",
+    "offline": "the 81-frame mode: one solver step",
+    "clip": "the 81-frame mode: a whole clip, and its memory",
+    "precision": "what 8-bit weights and caches change in each block",
+    "profile": "streaming, operation by operation",
+    "gpu": "everything that waits for a GPU, one part after another",
     "roofline": "the floor that arithmetic and bandwidth set, for a GPU you name",
 }
 

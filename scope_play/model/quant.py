@@ -215,5 +215,16 @@ def block_errors(network: nn.Module, original: list[BlockTrace], run: Callable[[
     return errors
 
 
+def cache_errors(network: nn.Module, original: list[BlockTrace], run: Callable[[], object]) -> list[BlockError]:
+    """As `block_errors` for a `run` whose caches differ: a block's memory is the last of its arguments."""
+    errors = []
+    blocks = network.get_submodule("blocks").children()
+    for block, before, after in zip(blocks, original, trace_blocks(network, run), strict=True):
+        with torch.no_grad():
+            alone = block(*before.args[:-1], after.args[-1], **before.kwargs)
+        errors.append(BlockError(_relative(alone, before.output), _relative(after.output, before.output)))
+    return errors
+
+
 def _relative(got: Tensor, want: Tensor) -> float:
     return float((got.double() - want.double()).norm() / want.double().norm())
