@@ -109,6 +109,7 @@ class Recorder:
         self._video_frames_encoded = 0
         self._kept_up = (time.perf_counter(), 0.0)  # when the encoder was last abreast, and its writing time then
         self._video_problem: str | None = None
+        self._broken: str | None = None  # why nothing more can be written; `_stopped` once it is known what is left
         self._stopped: str | None = None
         self._reason: str | None = None
         self._result: Path | None = None
@@ -147,7 +148,7 @@ class Recorder:
             t_sampled, t_shown: seconds, one number or one a frame: when each row was read and each frame shown.
             prompt_id: the header's, or one announced by `mark`.
         """
-        if self._stopped is not None or self._reason is not None:
+        if self._broken is not None or self._reason is not None:
             return
         n = self._header.frames_per_chunk
         if frames.shape != (n, *self._first_frame.shape) or frames.dtype != np.uint8 or rows.shape != (n, ROW_WIDTH):
@@ -175,7 +176,7 @@ class Recorder:
         `{"event": "rewind", "to_chunk": k}` says that the session was set back to where it had made k chunks, and
         `{"event": "prompt", "id": i, "text": s}` that `prompt_id` i means the prompt s; any other event is kept as is.
         """
-        if self._stopped is not None or self._reason is not None:
+        if self._broken is not None or self._reason is not None:
             return
         kind = event.get("event")
         if kind == "rewind":
@@ -244,7 +245,7 @@ class Recorder:
                 raise self._video.sink.error
         except OSError as error:
             what = "disk full" if error.errno in FULL_DISK else "the recording cannot be written"
-            self._stopped = f"{what}: {error.strerror}"
+            self._broken = f"{what}: {error.strerror}"
 
     def _write_item(self, item: bytes | _QueuedChunk) -> None:
         if isinstance(item, bytes):
@@ -267,11 +268,12 @@ class Recorder:
         self._video_frames_encoded += 1
 
     def _finish(self) -> None:
-        reason = self._reason if self._stopped is None else self._stopped
         try:
-            self._result = finish(self.path, Ending(reason or "")).path
+            self._result = finish(self.path, Ending(self._broken or self._reason or "")).path
+            if self._broken is not None:
+                self._stopped = f"{self._broken}; the recording ends here, in {self._result}"
         except ScopeError as error:
-            problem = self._stopped or str(error).rstrip(".")
+            problem = self._broken or str(error).rstrip(".")
             self._stopped = (
                 f"{problem}; free some space and run `scope-play recover {self.path}` to keep what was recorded"
             )
@@ -293,9 +295,7 @@ def _create_folder(root: Path, header: ClipHeader, first_frame: np.ndarray, befo
     except (OSError, ScopeError) as error:
         shutil.rmtree(making, ignore_errors=True)
         why = error.strerror if isinstance(error, OSError) else error
-        raise ScopeError(
-            f"No recording can be written to {root} ({why}); choose another folder with --record."
-        ) from error
+        raise ScopeError(f"No recording can be written to {root} ({why}); choose another folder.") from error
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -176,6 +178,32 @@ def test_a_file_dropped_in_the_game_is_answered(driver: Driver, tmp_path: Path) 
     driver.turns()
     assert "start screen" in driver.app.flow.message.text
     assert driver.screen is Screen.PLAY
+
+
+@pytest.mark.skipif(
+    getattr(os, "geteuid", lambda: 1)() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root"
+)
+def test_a_disk_that_fills_up_is_told_with_the_mend_and_play_goes_on(
+    driver: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("this container may not mount")
+    try:
+        driver.app.flow.record_dir = disk
+        driver.play(1)
+        driver.key(pygame.K_F9)
+        driver.until(lambda: driver.app.player.recording is None)
+        assert "scope-play recover" in driver.app.flow.message.text
+        (told,) = capsys.readouterr().err.strip().splitlines()
+        assert told.startswith("scope-play: disk full: No space left on device; free some space and run")
+        so_far = driver.app.player.chunk
+        driver.until(lambda: driver.app.player.chunk >= so_far + 3)
+        assert driver.screen is Screen.PLAY
+    finally:
+        driver.app.close()
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 QUIT_WHILE_LOADING = """
