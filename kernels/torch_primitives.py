@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from scope_play.kernels.shapes import Rotation, Valid
@@ -12,14 +11,17 @@ from scope_play.kernels.shapes import Rotation, Valid
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMSNorm over the last axis in float32, cast back before the weight is applied (SPEC.md section 3)."""
-    wide = x.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
+    return F.rms_norm(x.float(), x.shape[-1:], eps=eps).to(x.dtype) * weight
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Rotates adjacent pairs of the last axis of x (B, n, S, heads, D), in float32."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    pairs = x.float().unflatten(-1, (-1, 2))
     cos, sin = rotation
+    if x.device.type == "cpu":
+        # One pass instead of six. Elsewhere it is written out, since torch.compile cannot fuse complex numbers.
+        return torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin)).flatten(-2).to(x.dtype)
+    even, odd = pairs.unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).to(x.dtype)
 
 
@@ -38,12 +40,11 @@ def attend_slots(q: Tensor, k_cache: Tensor, v_cache: Tensor, valid: Valid, bias
         mask = (torch.arange(k_cache.shape[1], device=q.device) < valid)[None, :]
         used = mask[0, :, None, None, None]
         k, v = torch.where(used, k_cache, 0), torch.where(used, v_cache, 0)
-    if k_cache.shape[2] == 1 and tokens > 1:
-        q = rearrange(q, "b n s heads d -> b heads (n s) d")
-        k, v = (rearrange(x, "b slots 1 heads d -> b heads slots d") for x in (k, v))
-        back = "b heads (n s) d -> b n s (heads d)"
-    else:
-        q, k, v = (rearrange(x, "b n s heads d -> (b s) heads n d") for x in (q, k, v))
-        back = "(b s) heads n d -> b n s (heads d)"
+    if k_cache.shape[2] == 1:
+        q, k, v = q.flatten(1, 2).transpose(1, 2), k[:, :, 0].transpose(1, 2), v[:, :, 0].transpose(1, 2)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return out.transpose(1, 2).reshape(batch, latents, tokens, -1)
+    # Views and flatten rather than einops, whose bookkeeping costs as much as the products of a small network.
+    q, k, v = (x.permute(0, 2, 3, 1, 4).flatten(0, 1) for x in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return rearrange(out, back, b=batch, n=latents, s=tokens)
+    return out.unflatten(0, (batch, tokens)).permute(0, 3, 1, 2, 4).flatten(3)

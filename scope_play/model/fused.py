@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from scope_play.kernels import Kernels
 from scope_play.kernels.attention import Attention, sdpa
+from scope_play.kernels.torch_primitives import rms_norm, rotate
 from scope_play.model.action import ActionWindows
 from scope_play.model.cache import StreamCache
 from scope_play.model.dit import Block, DiT, TextKV
-from scope_play.model.fused_block import Beside, FusedBlock, StepPlan
-from scope_play.model.layers import frames_to_tokens, pixel_rotation, video_rotation
+from scope_play.model.fused_block import Beside, FusedBlock, StepPlan, lay_out_for_few_rows
+from scope_play.model.layers import Rotation, frames_to_tokens, pixel_rotation, video_rotation
 
 
 class StepTime(NamedTuple):
@@ -32,12 +33,14 @@ class StepTime(NamedTuple):
 class FusedDiT(nn.Module):
     """Streams like the DiT it is made from, which keeps working and shares its weights.
 
-    For inference: that DiT's query, key and value weights become views that no optimiser knows.
+    For inference: that DiT's weights are laid out anew, and those of queries, keys and values become views that no
+    optimiser knows.
     """
 
     modulation: Tensor
     stick_weight: Tensor | None
     stick_bias: Tensor | None
+    button_norm: Tensor | None
 
     def __init__(self, network: DiT, kernels: Kernels, attention: Attention | None = None) -> None:
         """`attention` computes the big attention over all visible tokens; by default PyTorch's own."""
@@ -46,14 +49,18 @@ class FusedDiT(nn.Module):
         self.kernels = kernels
         self.config = network.config
         self.attention = attention or Attention("sdpa", sdpa)
+        lay_out_for_few_rows(network)
         sources = [cast(Block, block) for block in network.blocks]
         self.blocks = nn.ModuleList(FusedBlock(block, kernels, self.attention) for block in sources)
         self.register_buffer("modulation", torch.stack([block.modulation.detach()[0] for block in sources]))
         # The stick halves of all mouse MLPs' first layers, one below the other: one product for a chunk.
-        firsts = [cast(nn.Linear, block.action_attn.mouse_mlp[0]) for block in sources if block.action_attn is not None]
+        modules = [block.action_attn for block in sources if block.action_attn is not None]
+        firsts = [cast(nn.Linear, module.mouse_mlp[0]) for module in modules]
         halves = [(first.weight.detach()[:, self.config.dim :], first.bias.detach()) for first in firsts]
         self.register_buffer("stick_weight", torch.cat([weight for weight, _ in halves]) if halves else None)
         self.register_buffer("stick_bias", torch.cat([bias for _, bias in halves]) if halves else None)
+        norms = [module.key_attn_k_norm.weight.detach()[None, None, None] for module in modules]
+        self.register_buffer("button_norm", torch.stack(norms) if norms else None)
 
     def tokens_per_frame(self, height: int, width: int) -> int:
         return self.network.tokens_per_frame(height, width)
@@ -85,10 +92,7 @@ class FusedDiT(nn.Module):
             made = F.linear(flat, self.stick_weight, self.stick_bias)
             sticks = rearrange(made, "b n 1 (layers c) -> layers b n 1 c", c=self.config.dim)
         if windows.buttons is not None:
-            for block, memory in zip(self.blocks, cache.layers, strict=True):
-                action = cast(FusedBlock, block).action_attn
-                if action is not None and memory.buttons is not None:
-                    action.write_buttons(windows.buttons, along_time, memory.buttons, behind)
+            self._write_buttons(windows.buttons, along_time, cache, behind)
         if windows.keep is not None:
             keep = windows.keep.to(latents.dtype)[:, None, None, None].repeat(1, 1, 1, self.config.dim)
         beside = None
@@ -102,6 +106,19 @@ class FusedDiT(nn.Module):
         if modulation is not None:
             modulation = rearrange(modulation, "b n part c -> part b n 1 c")
         return StepPlan(rotation, along_time, sticks, windows.buttons is not None, keep, beside, modulation)
+
+    def _write_buttons(self, buttons: Tensor, rotation: Rotation, cache: StreamCache, behind: int) -> None:
+        """Keys and values of buttons (B, n, rows, buttons) into the chunk's slots, where every pass finds them."""
+        actions = [cast(FusedBlock, block).action_attn for block in self.blocks]
+        if self.button_norm is None:
+            return
+        made = torch.stack([action.read_buttons(buttons) for action in actions if action is not None])
+        raw, v = made.chunk(2, -1)
+        heads = (self.config.heads, self.config.head_dim)
+        k = rotate(rms_norm(raw, self.button_norm, self.config.eps).unflatten(-1, heads), rotation)
+        for layer, keys, values in zip(cache.layers, k, v.unflatten(-1, heads), strict=True):
+            if layer.buttons is not None:
+                layer.buttons.append(keys, values, behind)
 
     def step(
         self,

@@ -89,7 +89,7 @@ def test_weights_are_held_once_and_the_network_still_works() -> None:
     with torch.no_grad():
         before = stream(network, Clip(1, 4), CacheConfig(4))
         made = fused(network)
-        assert torch.equal(before, stream(network, Clip(1, 4), CacheConfig(4)))
+        assert (before - stream(network, Clip(1, 4), CacheConfig(4))).abs().max() <= LIMIT
     joined, source = made.blocks[0].self_attn.qkv.weight, network.blocks[0].self_attn
     for part in (source.q, source.k, source.v):
         assert part.weight.untyped_storage().data_ptr() == joined.untyped_storage().data_ptr()
