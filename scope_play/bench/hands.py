@@ -19,6 +19,9 @@ from scope_play.play.scripted import TICK, ScriptedPad
 
 PRESS_EVERY = (0.25, 0.6)
 PRESS_SECONDS = 0.08
+LOOKS = 2
+"""The first may have been under way when the button went down."""
+
 COLUMNS = {"a": "south", "x": "west", "y": "north", "right_stick": "right_thumb"}
 """Which action each button of the pad is, by the default map. Triggers travel, so they have no one moment."""
 
@@ -34,7 +37,9 @@ class Press:
 class Hand(threading.Thread):
     """Does what `moves` says: each item is a wait in seconds, and what to do with the pad after it.
 
-    `presses` fills with what was pressed, the time taken just before SDL was told; take from its left.
+    `presses` fills with what was pressed, the time taken just before SDL was told; take from its left. A button is
+    held until the app has surely looked at the pad, which it says by calling `looked`: a real pad's reports wait in
+    the system, but of a virtual one SDL keeps only the newest.
     """
 
     def __init__(
@@ -49,6 +54,12 @@ class Hand(threading.Thread):
         self._moves = moves
         self._clock = clock
         self._stop_asked = threading.Event()
+        self._looks = 0
+        self._pressed_at_look: dict[str, int] = {}
+
+    def looked(self) -> None:
+        """The app has read its events once more."""
+        self._looks += 1
 
     def run(self) -> None:
         for seconds, events in self._moves:
@@ -67,12 +78,20 @@ class Hand(threading.Thread):
             case RawButton(_, _, control, pressed):
                 if pressed and control in COLUMNS:
                     self.presses.append(Press(self._clock(), COLUMNS[control]))
+                if pressed:
+                    self._pressed_at_look[control] = self._looks
+                else:
+                    self._wait_for_looks(self._pressed_at_look.get(control, 0) + LOOKS)
                 self._pad.set_button(control, pressed)
             case RawTrigger(_, _, control, value):
                 self._pad.set_axis(control, value)
             case RawStick(_, _, control, x, y):
                 self._pad.set_axis(f"{control}_x", x)
                 self._pad.set_axis(f"{control}_y", y)
+
+    def _wait_for_looks(self, looks: int) -> None:
+        while self._looks < looks and not self._stop_asked.wait(TICK / 4):
+            pass
 
 
 def jumping(seed: int = 0) -> Iterator[tuple[float, list[RawEvent]]]:

@@ -111,7 +111,7 @@ def measure(app: App, pad: VirtualPad, seconds: float, window: str, mode: str) -
     before, began = cpu_seconds(app), app.clock()
     hand.start()
     try:
-        play_until(app, began + seconds, seen)
+        play_until(app, began + seconds, seen, hand.looked)
     finally:
         hand.stop()
     lasted = app.clock() - began

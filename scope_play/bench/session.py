@@ -58,12 +58,15 @@ def turn(app: App, seen: Callable[[Shot, float], None]) -> None:
     app.rest()
 
 
-def play_until(app: App, end: float, seen: Callable[[Shot, float], None]) -> None:
-    """Turns of the loop until the clock shows `end`. Raises ScopeError if play ends before that."""
+def play_until(
+    app: App, end: float, seen: Callable[[Shot, float], None], looked: Callable[[], None] = lambda: None
+) -> None:
+    """Turns of the loop until the clock shows `end`, `looked()` after each. Raises ScopeError if play ends before."""
     from scope_play.play.flow import Screen
 
     while app.clock() < end:
         turn(app, seen)
+        looked()
         if app.flow.over or app.flow.screen is not Screen.PLAY:
             raise ScopeError(f"play ended on the {app.flow.screen.value} screen: {app.flow.message.text or 'quit'}")
 

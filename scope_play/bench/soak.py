@@ -148,7 +148,7 @@ def soak(app: App, pad: VirtualPad, seconds: float, every: float, seed: int) -> 
     try:
         while last < began + seconds:
             before = cpu_seconds(app)
-            play_until(app, min(last + every, began + seconds), seen)
+            play_until(app, min(last + every, began + seconds), seen, hand.looked)
             now = app.clock()
             share = shares(before, cpu_seconds(app), now - last)
             status = app.player.recording.status if app.player.recording else None

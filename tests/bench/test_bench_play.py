@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from fake_world import FakeWorld
 
 from scope_play.actions import BUTTONS, ROW_WIDTH
-from scope_play.bench.hands import Press
+from scope_play.bench.hands import Hand, Press, jumping
 from scope_play.bench.presses import LOST_AFTER, Answers
 from scope_play.bench.soak import Line, check_clip, memory_slope
+from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.cli import main
 from scope_play.play.clip import ACTIONS, read_clip
 
@@ -113,6 +117,30 @@ def test_a_press_no_row_shows_is_lost_and_a_row_without_press_invented() -> None
     answers.frame(pressed(1), 0, 2.0)
     assert answers.invented == 1
     assert answers.first == []
+
+
+def test_a_hand_holds_a_button_until_the_app_has_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pad:
+        def __init__(self) -> None:
+            self.states: SimpleQueue[bool] = SimpleQueue()
+
+        def set_button(self, button: str, pressed: bool) -> None:
+            self.states.put(pressed)
+
+    monkeypatch.setattr("scope_play.bench.hands.PRESS_EVERY", (0.0, 0.0))
+    monkeypatch.setattr("scope_play.bench.hands.PRESS_SECONDS", 0.0)
+    pad = Pad()
+    hand = Hand(cast(VirtualPad, pad), islice(jumping(), 2))
+    hand.start()
+    assert pad.states.get(timeout=10)
+    hand.looked()
+    hand.join(0.05)
+    assert hand.is_alive()
+    assert pad.states.empty()
+    hand.looked()
+    assert pad.states.get(timeout=10) is False
+    hand.join(10)
+    assert [press.column for press in hand.presses] == ["south"]
 
 
 def line(minute: float, rss: float) -> Line:
