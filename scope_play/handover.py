@@ -16,7 +16,10 @@ Decode = Callable[[Tensor], Tensor]
 
 
 class Handover(Protocol):
-    """Used in this order for every chunk: `begin`, `decode`, `take`. What lies between the last two may overlap."""
+    """Used in this order for every chunk: `begin`, `decode`, `take`. What lies between the last two may overlap.
+
+    `remember` comes after `decode`, before or after `take`.
+    """
 
     def begin(self) -> None:
         """The chunk's clock starts."""
@@ -26,6 +29,21 @@ class Handover(Protocol):
 
     def take(self) -> tuple[np.ndarray, dict[str, float]]:
         """uint8 frames (B, n, H, W, 3), and the seconds of "denoise" and "decode"."""
+
+    def remember(self, commit: Callable[[], None], timings: dict[str, float]) -> None:
+        """Begin `commit`; its seconds come into `timings` as "commit", at the latest with `finish` or the next `take`.
+
+        The host need not wait: what it does next runs beside.
+        """
+
+    def finish(self) -> None:
+        """Wait until the last `commit` is through."""
+
+
+def to_device(x: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """x from the host, on `device` in `dtype`, without waiting for what `device` is still doing."""
+    x = x.to(dtype)
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 def make_handover(device: torch.device) -> Handover:
@@ -54,17 +72,28 @@ class HostHandover:
         made, self.made = self.made, None
         return made
 
+    def remember(self, commit: Callable[[], None], timings: dict[str, float]) -> None:
+        began = time.perf_counter()
+        commit()
+        timings["commit"] = time.perf_counter() - began
+
+    def finish(self) -> None:
+        pass
+
 
 class CudaHandover:
     """Decodes on a stream of its own and copies into pinned memory; the host waits once, in `take`.
 
-    The commit may run beside it. Nothing of it has been run on a GPU yet.
+    The commit may run beside it, and the host draws the next noise meanwhile. Nothing of it has been run on a GPU yet.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.side = torch.cuda.Stream(device)
         self.began, self.denoised, self.decoded = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+        self.committing, self.committed = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.untimed: dict[str, float] | None = None
+        """The timings of the last commit, until its seconds are known."""
         self.pinned: Tensor | None = None
         self.latents: Tensor | None = None
 
@@ -88,8 +117,26 @@ class CudaHandover:
             raise RuntimeError("take() without a decode() before it")
         self.decoded.synchronize()
         self.latents = None
+        if self.committed.query():
+            self._time_commit()
         timings = {
             "denoise": self.began.elapsed_time(self.denoised) / 1000,
             "decode": self.denoised.elapsed_time(self.decoded) / 1000,
         }
         return self.pinned.numpy().copy(), timings
+
+    def remember(self, commit: Callable[[], None], timings: dict[str, float]) -> None:
+        main = torch.cuda.current_stream(self.device)
+        self.committing.record(main)
+        commit()
+        self.committed.record(main)
+        self.untimed = timings
+
+    def finish(self) -> None:
+        self.committed.synchronize()
+        self._time_commit()
+
+    def _time_commit(self) -> None:
+        if self.untimed is not None:
+            self.untimed["commit"] = self.committing.elapsed_time(self.committed) / 1000
+            self.untimed = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,7 +14,7 @@ from torch import Tensor
 from scope_play.actions import AXES, BUTTONS, FRAMES_PER_LATENT, ROW_WIDTH, WINDOW_ROWS
 from scope_play.codec import CodecStream
 from scope_play.errors import ScopeError
-from scope_play.handover import make_handover
+from scope_play.handover import make_handover, to_device
 from scope_play.images import Image
 from scope_play.model.action import ActionWindows
 from scope_play.sampling.stepping import network_for_session
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
 class Chunk:
     """What one step made: uint8 frames (n, H, W, 3), its number from 0, and seconds by stage.
 
-    `timings` has "denoise" and "decode", and "commit" once the chunk has been written to the caches.
+    `timings` has "denoise" and "decode", and "commit" once the chunk has been written to the caches; if that was
+    deferred, and on a GPU, from the next step on.
     """
 
     frames: np.ndarray
@@ -85,6 +85,8 @@ class SessionBatch:
         self._rows = np.zeros((len(seeds), 0, ROW_WIDTH), np.float32)
         self._uncommitted: dict[str, float] | None = None
         """The timings of a chunk whose latents are not in the caches yet."""
+        self._drawn: tuple[int, Tensor] | None = None
+        """A chunk's number and the noise it starts from."""
         self._handover = make_handover(world.device)
         self._closed = False
         self._decoder, self._stream = self._open()
@@ -103,7 +105,9 @@ class SessionBatch:
             self._set_text(self._pending_prompt)
             self.prompt, self._pending_prompt = self._pending_prompt, None
         self._handover.begin()
-        noise, windows = self._noise(), self._windows(rows)
+        drawn = self._drawn
+        noise = drawn[1] if drawn is not None and drawn[0] == self.index else self._draw()
+        windows = self._windows(rows)
         latents = self._stream.denoise(noise, windows)
         with torch.inference_mode():
             self._handover.decode(latents.to(self.world.dtype), lambda x: self._decoder.push(x).float())
@@ -114,17 +118,17 @@ class SessionBatch:
             self.settle()
         frames, seconds = self._handover.take()
         timings.update(seconds)
+        if not defer_commit:
+            self._handover.finish()
         return Chunk(frames, self.index - 1, timings)
 
     def settle(self) -> None:
-        """Finish a deferred commit; without one, do nothing."""
+        """Begin a deferred commit, and draw the next chunk's noise beside it; without one, do nothing."""
         if self._uncommitted is None:
             return
-        began = time.perf_counter()
-        self._stream.commit()
-        self._synchronize()
-        self._uncommitted["commit"] = time.perf_counter() - began
+        self._handover.remember(self._stream.commit, self._uncommitted)
         self._uncommitted = None
+        self._drawn = self.index, self._draw()
 
     def stream(self, rows: Iterable[np.ndarray]) -> Iterator[Chunk]:
         """Step through an iterable of single rows (B, 10); rows that do not fill a last chunk are left unused."""
@@ -190,13 +194,14 @@ class SessionBatch:
             return None
         return [kv.expand(len(self.seeds)) for kv in text]
 
-    def _noise(self) -> Tensor:
+    def _draw(self) -> Tensor:
+        """The noise of the next chunk, a function of the seeds and its number alone."""
         spec, codec = self.world.spec, self.world.codec.config
         shape = (codec.latent_channels, 1, *codec.latent_size(spec.height, spec.width))
         first = 1 + self.index * spec.latents_per_chunk
         latents = range(first, first + spec.latents_per_chunk)
         noise = torch.stack([torch.cat([latent_noise(seed, i, shape) for i in latents], 1) for seed in self.seeds])
-        return (noise * self.world.network.config.noise_scale).to(self.world.device, self.world.dtype)
+        return to_device(noise * self.world.network.config.noise_scale, self.world.device, self.world.dtype)
 
     def _windows(self, rows: np.ndarray) -> ActionWindows:
         """Windows of the chunk's latents; the rows they reach back to are remembered, before the first it repeats."""
@@ -205,12 +210,8 @@ class SessionBatch:
         self._rows = joined[:, -WINDOW_ROWS:]
         ends = FRAMES_PER_LATENT * (1 + np.arange(self.world.spec.latents_per_chunk))
         cut = joined[:, ends[:, None] + np.arange(WINDOW_ROWS)]
-        values = torch.from_numpy(cut).to(self.world.device, self.world.dtype)
+        values = to_device(torch.from_numpy(cut), self.world.device, self.world.dtype)
         return ActionWindows(sticks=values[..., len(BUTTONS) :], buttons=values[..., : len(BUTTONS)])
-
-    def _synchronize(self) -> None:
-        if self.world.device.type == "cuda":
-            torch.cuda.synchronize(self.world.device)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -268,7 +269,7 @@ class Session:
         return Chunk(chunk.frames[0], chunk.index, chunk.timings)
 
     def settle(self) -> None:
-        """Finish a deferred commit; its time appears in the chunk's timings."""
+        """Begin a deferred commit; its time appears in the chunk's timings."""
         self._batch.settle()
 
     def stream(self, rows: Iterable[np.ndarray]) -> Iterator[Chunk]:

@@ -350,7 +350,7 @@ class DiT(nn.Module):
             return
         head_dim, device = self.config.head_dim, next(cache.memories()).keys.device
         for beyond in (0, clean) if clean else (0,):
-            shift = torch.tensor([cache.sink_shift(beyond)], device=device)
+            shift = torch.full((1,), cache.sink_shift(beyond), device=device)  # filled there, not copied
             # Turning by a time shift alone: the rotation of position `shift` at row 0 and column 0.
             turns = video_rotation(shift, 1, 1, head_dim), pixel_rotation(shift, head_dim)
             cache.turn_sinks(*turns, behind=cache.behind(beyond))

@@ -13,7 +13,7 @@ from scope_play.errors import ScopeError
 from scope_play.loading import NativeConfig, build_world, parse_native_config, to_native_json, untrained_nano_config
 from scope_play.model.dit import DiT
 from scope_play.model.tiny_vae import TinyVAE
-from scope_play.sampling.streaming import StreamConfig
+from scope_play.sampling.streaming import StreamConfig, latent_noise
 from scope_play.world import World
 
 SIZE = (32, 64)
@@ -84,6 +84,29 @@ def test_deferring_the_commit_changes_nothing(world: World) -> None:
             session.settle()
             assert made.timings["commit"] > 0
     assert same(frames, run(world, rows))
+
+
+def test_the_next_noise_is_drawn_beside_the_commit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the actions and the picture there is nothing to draw, also after going back."""
+    drawn: list[int] = []
+
+    def draw(seed: int, index: int, shape: tuple[int, ...]) -> torch.Tensor:
+        drawn.append(index)
+        return latent_noise(seed, index, shape)
+
+    monkeypatch.setattr("scope_play.session.latent_noise", draw)
+    rows = rows_for(3)
+    with world.start() as session:
+        session.step(rows[0], defer_commit=True)
+        assert drawn == [1]
+        session.settle()
+        kept = session.snapshot()
+        assert drawn == [1, 2]
+        made = session.step(rows[1], defer_commit=True).frames
+        assert drawn == [1, 2]
+        session.step(rows[2])
+        session.restore(kept)
+        assert np.array_equal(session.step(rows[1]).frames, made)
 
 
 def test_snapshot_twenty_chunks_restore_the_same_twenty(world: World) -> None:
