@@ -1,8 +1,8 @@
 """Nano's autoencoder: principal components first and for good, then the decoder's correction.
 
-Before the first step both linear maps are fitted to chunks drawn for it. Then the correction learns to draw the true
-frames from what the inverse map makes of them. The loss is absolute error (sharp), squared error (PSNR) and the error of
-horizontal and vertical differences (edges), with weapon and HUD weighted up: they are few pixels and what a player
+Before the first step both linear maps are fitted to chunks drawn for it. Then the correction learns to draw the
+true frames from what the inverse map makes of them. The loss is absolute error (sharp), squared error (PSNR) and
+that of neighbours' differences (edges), with weapon and HUD weighted up: they are few pixels and what a player
 looks at. The decoder sees slightly wrong latents, because a world model's are never exact.
 """
 

@@ -101,12 +101,13 @@ def test_threads_do_not_change_the_numbers(kind: str, waves: Any, tmp_path: Path
 
 
 def test_autoencoder_beats_its_linear_start(waves: Any, tmp_path: Path) -> None:
-    trainer = make("autoencoder", waves)
-    assert isinstance(trainer, AutoencoderTrainer)
+    lossy = replace(CODEC, latent_channels=2)  # of a wave's six numbers: the others follow from these, not linearly
+    recipe = replace(AUTOENCODER_RECIPE, optimiser=OptimiserConfig(lr=1e-3, adam_scale=1.0, warmup=3))
+    trainer = AutoencoderTrainer(lossy, waves, recipe=recipe)
     before = trainer.validate()[0]["psnr"]
-    train(trainer, tmp_path, 60)
+    train(trainer, tmp_path, 80)
     after, sheet = trainer.validate()
-    assert after["psnr"] > before + 0.3
+    assert after["psnr"] > before + 0.15
     assert sheet.ndim == 3
 
 
