@@ -7,13 +7,14 @@ may begin at any latent: it then starts from the still there, as a session start
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from scope_play.actions import FRAMES_PER_LATENT
@@ -63,9 +64,10 @@ def open_bank(
 ) -> LatentBank:
     """The bank in `folder`, made or extended with `codec` until it has at least `games` games.
 
-    Raises ScopeError for a shard that is damaged or was made with latents of another shape.
+    Raises ScopeError for a shard that is damaged or was encoded by another codec.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    maker = fingerprint(codec)
     wanted = [folder / f"games-{number:04d}.safetensors" for number in range(-(-games // SHARD))]
     missing = [(number, path) for number, path in enumerate(wanted) if not path.is_file()]
 
@@ -73,13 +75,21 @@ def open_bank(
         torch.set_num_threads(1)
         number, path = item
         with replacing(path) as beside:
-            save_file(encode_games(codec, seed_of(seed, "bank", number)), beside)
+            save_file(encode_games(codec, seed_of(seed, "bank", number)), beside, metadata={"codec": maker})
         report(f"bank: {path.name} of {len(wanted)}")
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(make, missing))
-    shards = [_read(path, codec.config.latent_channels) for path in wanted]
-    return LatentBank(shards, seed)
+    return LatentBank([_read(path, maker) for path in wanted], seed)
+
+
+def fingerprint(codec: TinyVAE) -> str:
+    """Tells codecs apart that encode differently; their decoders do not count."""
+    maps = (codec.patch_map, codec.patch_mean, codec.place_weight, codec.picture_map, codec.picture_mean)
+    digest = hashlib.sha256()
+    for tensor in (*maps, codec.latent_std):
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @torch.inference_mode()
@@ -88,23 +98,25 @@ def encode_games(codec: TinyVAE, seed: int) -> dict[str, Tensor]:
     from scope_play.arena.behaviour import sample_clip
 
     height, width = codec.config.frame
+    device = codec.picture_mean.device
     parts: dict[str, list[Tensor]] = {"latents": [], "stills": [], "rows": []}
     for game in range(SHARD):
         clip = sample_clip(1, frames_of(LATENTS), (seed + game) % 2**62, height=height, width=width, threads=1)
-        video = Clips(clip.frames, clip.rows).video()
+        video = Clips(clip.frames, clip.rows).video(device)
         chunks = video_to_chunks(video)[0]
-        parts["latents"].append(codec.encode_chunk(chunks).half())
-        parts["stills"].append(codec.encode_chunk(chunks[:, :, -1:].expand(-1, -1, 4, -1, -1)).half())
+        parts["latents"].append(codec.encode_chunk(chunks).half().cpu())
+        parts["stills"].append(codec.encode_chunk(chunks[:, :, -1:].expand(-1, -1, 4, -1, -1)).half().cpu())
         parts["rows"].append(torch.from_numpy(clip.rows[0, :-1]).half())
     return {name: torch.stack(tensors).contiguous() for name, tensors in parts.items()}
 
 
-def _read(path: Path, channels: int) -> dict[str, Tensor]:
+def _read(path: Path, maker: str) -> dict[str, Tensor]:
     try:
-        shard = load_file(path)
+        with safe_open(path, "pt") as shard:
+            found = (shard.metadata() or {}).get("codec")
+            tensors = {name: shard.get_tensor(name) for name in ("latents", "stills", "rows")}
     except (OSError, SafetensorError) as error:
         raise ScopeError(f"{path} is damaged ({error}); remove it, and it is made again") from error
-    found = shard["latents"].shape[2]
-    if found != channels:
-        raise ScopeError(f"{path} holds latents of {found} channels, the codec makes {channels}; use another --bank")
-    return shard
+    if found != maker:
+        raise ScopeError(f"{path} was encoded by codec {found}, not by {maker}; give another --bank")
+    return tensors

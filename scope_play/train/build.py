@@ -90,7 +90,8 @@ def build(kind: str, options: Options) -> Trainer[Any]:
     if options.bank is not None:
         if not isinstance(codec, TinyVAE):
             raise ScopeError("--bank holds games of the arena, encoded by the small autoencoder; leave it out here")
-        bank = open_bank(options.bank, codec, options.bank_games, seed=options.seed, threads=options.threads)
+        threads = options.threads if torch.device(options.device).type == "cpu" else os.cpu_count() or 1
+        bank = open_bank(options.bank, codec, options.bank_games, seed=options.seed, threads=threads)
     return trainer(network, codec, source, recipe=recipe, channel_scale=scale, bank=bank, **shared)
 
 

@@ -11,7 +11,7 @@ from scope_play.arena.behaviour import sample_clip
 from scope_play.errors import ScopeError
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
 from scope_play.train import bank
-from scope_play.train.bank import LatentBank, encode_games, open_bank
+from scope_play.train.bank import LatentBank, encode_games, fingerprint, open_bank
 from scope_play.train.common import seed_of
 from scope_play.train.data import Clips
 
@@ -74,9 +74,11 @@ def test_a_bank_is_made_once_and_extended(codec: TinyVAE, tmp_path: Path) -> Non
 
 def test_damaged_and_foreign_shards_are_named(codec: TinyVAE, tmp_path: Path) -> None:
     open_bank(tmp_path, codec, 1, seed=0, report=lambda text: None)
-    other = TinyVAE(TinyVAEConfig(frame=(32, 64), patch_components=6, latent_channels=4, width=16, blocks=1))
-    with pytest.raises(ScopeError, match=r"games-0000.safetensors holds latents of 8 channels"):
+    other = TinyVAE(CONFIG).eval()  # the same sizes, other maps
+    with pytest.raises(ScopeError, match=rf"games-0000.safetensors was encoded by codec {fingerprint(codec)}, not by"):
         open_bank(tmp_path, other, 1, seed=0)
+    torch.nn.init.ones_(codec.correction.write.weight)  # a better decoder is no other encoder
+    open_bank(tmp_path, codec, 1, seed=0, report=lambda text: pytest.fail("made again"))
     (tmp_path / "games-0000.safetensors").write_bytes(b"nothing")
     with pytest.raises(ScopeError, match=r"games-0000.safetensors is damaged"):
         open_bank(tmp_path, codec, 1, seed=0)
