@@ -51,7 +51,7 @@ def measure(
         stream_blocks(network, device)
     vae = random_codec(shape.vae, dtype, device, "full")
     clip = ClipShape(frames, *shape.size)
-    contexts = (random_context(shape.network, dtype, seed).to(device) for seed in (0, 1))
+    positive, negative = (random_context(shape.network, dtype, seed).to(device) for seed in (0, 1))
     rows = torch.zeros(1, clip.frames, 6, device=device, dtype=dtype), torch.zeros(1, clip.frames, 4).to(device, dtype)
     marks: dict[str, list[float]] = {"steps": [], "decode": []}
 
@@ -66,7 +66,7 @@ def measure(
     generate_clip(
         network,
         vae,  # type: ignore[arg-type]
-        Conditions(*contexts, *rows),
+        Conditions(positive, negative, *rows),
         np.full((*shape.size, 3), 128, np.uint8),
         clip,
         Sampling(steps=steps, guidance=guidance),

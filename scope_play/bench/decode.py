@@ -25,7 +25,10 @@ BUDGET_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Figures:
-    """One decoder. `first` is the start image's latent, which makes one frame; the others make four."""
+    """One decoder. `first` is the start image's latent, which makes one frame; the others make four.
+
+    `floor` is the share of the GPU's matrix rate that it reaches; None where that is not known.
+    """
 
     decoder: str
     first_ms: float
@@ -34,6 +37,7 @@ class Figures:
     share_of_budget: float
     tflop: float
     teraflops: float
+    floor: float | None
     memory_mb: float
 
 
@@ -78,6 +82,7 @@ def measure(name: str, frame: tuple[int, int], device: torch.device, dtype: torc
     """Pushes a start latent and `latents` more of `frame`, and two beforehand to warm up."""
     import torch
 
+    from scope_play.bench.kernels import matrix_share
     from scope_play.bench.timing import median_and_p95, time_calls
 
     with device:
@@ -103,6 +108,7 @@ def measure(name: str, frame: tuple[int, int], device: torch.device, dtype: torc
         share_of_budget=median / BUDGET_SECONDS,
         tflop=flops / 1e12,
         teraflops=flops / median / 1e12,
+        floor=matrix_share(flops / median / 1e12, device),
         memory_mb=warm.nbytes / 1e6,
     )
 
@@ -135,7 +141,8 @@ def run(args: argparse.Namespace) -> int:
     dtype = pick_dtype(args.dtype, device)
     height, width = parse_size(args.size or ("480x832" if device.type == "cuda" else "96x160"))
     table = Table(
-        Column("decoder", no_wrap=True), "ms a latent (p95)", "first", "of 200 ms", "TFLOP", "TFLOP/s", "MB kept"
+        Column("decoder", no_wrap=True),
+        *("ms a latent (p95)", "first", "of 200 ms", "TFLOP", "TFLOP/s", "floor", "MB kept"),
     )
     results = []
     with torch.inference_mode():
@@ -149,6 +156,7 @@ def run(args: argparse.Namespace) -> int:
                 f"{found.share_of_budget:.0%}",
                 f"{found.tflop:.3g}",
                 f"{found.teraflops:.3g}",
+                "" if found.floor is None else f"{found.floor:.0%}",
                 f"{found.memory_mb:.1f}",
             )
     console = Console()

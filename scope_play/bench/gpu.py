@@ -70,10 +70,8 @@ def parts(on: str, folder: Path, checkout: Path | None) -> list[Part]:
             why = f"the reference's vectors in {precision}"
             command(f"verify {precision}", why, "verify", "--device", on, "--precision", precision, "--failures")
     for offload in ("none", "blocks"):
-        small = () if gpu else ("--frames", "5", "--steps", "2")
-        bench(
-            f"clip {offload}", f"a whole clip, offload {offload}", "clip", "--offload", offload, "--device", on, *small
-        )
+        few = () if gpu else ("--frames", "5", "--steps", "2")
+        bench(f"clip {offload}", f"a whole clip, offload {offload}", "clip", "--offload", offload, "--device", on, *few)
     if checkout is not None:
         tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", str(checkout / "tests" / "kernels"))
         found.append(Part("kernel tests", "the kernels against their twins", tests))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SHAPES = {"scope": (390, 24, 128), "nano": (60, 8, 32)}
 """Tokens of a latent frame, heads, head size."""
+FP8_CASE = "pixel_attention, fp8 cache"
 CACHE_ESCAPE = 256e6
 """Bytes of inputs that no GPU's L2 holds."""
 
@@ -80,6 +81,8 @@ class Inputs:
     def __init__(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
         import torch
 
+        from scope_play.kernels.fp8 import Remembered, round_rows
+
         def normal(*size: int) -> Tensor:
             return torch.randn(size, device=device, dtype=dtype)
 
@@ -90,6 +93,8 @@ class Inputs:
         self.q_weight, self.k_weight = normal(width), normal(width)
         self.keys, self.values = (normal(*slots, tokens, shape.heads, shape.head_dim) for _ in "kv")
         self.button_keys, self.button_values = (normal(*slots, 1, shape.heads, shape.head_dim) for _ in "kv")
+        past = (keys[:, n:] for keys in (self.keys, self.values))
+        self.remembered = Remembered(*(round_rows(x) for x in past))
         self.shift, self.scale, self.gate = (normal(1, n, 1, width) for _ in "abc")
         angles = torch.randn(1, n, tokens, 1, shape.head_dim // 2, device=device)
         self.video_rotation = angles.cos(), angles.sin()
@@ -106,12 +111,19 @@ def cases(shape: Shape, inputs: list[Inputs], fused: Kernels | None, twins: Kern
     history = 2 * shape.context * shape.tokens * shape.width
     half = shape.latents * shape.tokens * shape.head_dim * 4  # float32 cos and sin, in bytes
 
-    def case(name: str, call: Callable[[Any, Inputs], object], elements: float, flops: float, more: float = 0) -> Case:
+    def case(
+        name: str,
+        call: Callable[[Any, Inputs], object],
+        elements: float,
+        flops: float,
+        more: float = 0,
+        kernel: str | None = None,
+    ) -> Case:
         def take_turns(operation: Any) -> Callable[[], object]:
             turn = itertools.cycle(inputs)
             return lambda: call(operation, next(turn))
 
-        run = {source: take_turns(getattr(kernels, name)) for source, kernels in sources.items()}
+        run = {source: take_turns(getattr(kernels, kernel or name)) for source, kernels in sources.items()}
         return Case(name, run, elements * element + more, flops)
 
     return [
@@ -120,6 +132,17 @@ def cases(shape: Shape, inputs: list[Inputs], fused: Kernels | None, twins: Kern
             lambda f, i: f(i.q, i.k, i.v, i.q_weight, i.k_weight, i.pixel_rotation, i.keys, i.values, i.valid),
             history + 6 * shape.row,
             4 * shape.row * visible,
+        ),
+        case(
+            FP8_CASE,
+            lambda f, i: f(
+                *(i.q, i.k, i.v, i.q_weight, i.k_weight, i.pixel_rotation, i.keys, i.values, i.valid),
+                remembered=i.remembered,
+            ),
+            6 * shape.row,
+            4 * shape.row * visible,
+            history * (1 + 4 / shape.head_dim),
+            "pixel_attention",
         ),
         case(
             "button_attention",
@@ -165,6 +188,12 @@ def known_gpu(device: torch.device) -> Gpu | None:
     return next((gpu for key, gpu in GPUS.items() if key in name), None)
 
 
+def matrix_share(teraflops: float, device: torch.device) -> float | None:
+    """The share of the dense bf16 matrix rate that `teraflops` are; None where that rate is not known."""
+    gpu = known_gpu(device)
+    return None if gpu is None else teraflops / gpu.tflops
+
+
 def tune(
     shape: Shape, inputs: list[Inputs], device: torch.device, dtype: torch.dtype, repeats: int, console: Console
 ) -> None:
@@ -174,11 +203,12 @@ def tune(
     from scope_play.kernels.tuning import TUNED, Cut, fastest, save_table, table_path
 
     found = {}
-    for position, name in enumerate(TUNED):
+    for name in TUNED:
 
-        def seconds(cut: Cut, position: int = position) -> float:
+        def seconds(cut: Cut, name: str = name) -> float:
             fused = triton_kernels("tuning", cut, cut)
-            case = cases(shape, inputs, fused, torch_kernels("tuning"), dtype.itemsize)[position]
+            made = cases(shape, inputs, fused, torch_kernels("tuning"), dtype.itemsize)
+            case = next(case for case in made if case.name == name)
             times = time_calls({"triton": case.run["triton"]}, device, repeats, calls=len(inputs))
             return median_and_p95(times["triton"])[0]
 

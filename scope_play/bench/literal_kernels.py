@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
+from scope_play.kernels.fp8 import Remembered, widen
 from scope_play.kernels.shapes import Rotation
 
 
@@ -42,10 +43,16 @@ def pixel_attention(
     v_cache: Tensor,
     valid: int,
     *,
+    remembered: Remembered | None = None,
     eps: float = 1e-6,
 ) -> Tensor:
-    batch, _, tokens, _ = q.shape
+    batch, latents, tokens, _ = q.shape
     heads = k_cache.shape[3:]
+    if remembered is not None:  # 8 bits without a kernel that reads them: all is widened first
+        widened = (widen(past, q.dtype) for past in remembered)
+        k_cache, v_cache = (
+            torch.cat([own[:, :latents], past], dim=1) for own, past in zip((k_cache, v_cache), widened, strict=True)
+        )
     queries = rotate(rms_norm(q, q_weight, eps).unflatten(-1, heads), rotation)
     keys = _append(k_cache, valid, rotate(rms_norm(k, k_weight, eps).unflatten(-1, heads), rotation))
     values = _append(v_cache, valid, v.unflatten(-1, heads))

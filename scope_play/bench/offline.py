@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from rich.console import Console
 
+    from scope_play.bench.kernels import matrix_share
     from scope_play.bench.report import write_result
     from scope_play.bench.timing import median_and_p95, pick_device, pick_dtype, time_calls
 
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         flops = count_flops(velocity, latents, timestep)
         times = time_calls({"step": lambda: velocity(latents, timestep)}, device, args.repeats, graphed=False)["step"]
     median, p95 = median_and_p95(times)
+    share = matrix_share(flops / median / 1e12, device)
     numbers = {
         "model": model,
         "config": asdict(config),
@@ -96,13 +98,15 @@ def run(args: argparse.Namespace) -> int:
         "step_seconds_p95": p95,
         "tflop": flops / 1e12,
         "teraflops": flops / median / 1e12,
+        "floor": share,
         "clip_seconds": args.steps * median,
     }
+    beside = "" if share is None else f" ({share:.0%} of the matrix rate)"
     console = Console()
     console.print(f"{model}, {args.latents} latents of {shape[3]}x{shape[4]}, {dtype}, {device}, random weights")
     console.print(
-        f"one step {median:.3f} s (p95 {p95:.3f}), {flops / 1e12:.3g} TFLOP at {flops / median / 1e12:.3g} TFLOP/s; "
-        f"{args.steps} steps {args.steps * median:.1f} s without the decoder"
+        f"one step {median:.3f} s (p95 {p95:.3f}), {flops / 1e12:.3g} TFLOP at {flops / median / 1e12:.3g} TFLOP/s"
+        f"{beside}; {args.steps} steps {args.steps * median:.1f} s without the decoder"
     )
     if args.json is not None:
         console.print(f"written to {write_result('offline', numbers, args.json)}")

@@ -26,7 +26,8 @@ class Fp8Memory(KVMemory):
         self.values = torch.zeros_like(self.keys)
         self.sink_keys = torch.zeros(batch, config.sink, tokens, heads, head_dim, device=device, dtype=dtype)
         slots = (batch, config.sink + config.window, tokens, heads)
-        self.remembered = Remembered(_empty(slots, head_dim, device), _empty(slots, head_dim, device))
+        self.past = Remembered(_empty(slots, head_dim, device), _empty(slots, head_dim, device))
+        self.remembered = self.past
         self.filled = 0
 
     def visible(self, latents: int, behind: int = 0) -> tuple[Tensor, Tensor]:
@@ -36,10 +37,10 @@ class Fp8Memory(KVMemory):
             seen = Rounded(past.data[:, : self.filled], past.scale[:, : self.filled])
             return torch.cat([own[:, start:], widen(seen, own.dtype)], 1)
 
-        return join(self.keys, self.remembered.keys), join(self.values, self.remembered.values)
+        return join(self.keys, self.past.keys), join(self.values, self.past.values)
 
     def commit(self, source: list[int], target: list[int], to_sink: list[int], filled: int) -> None:
-        for own, past in zip((self.keys, self.values), self.remembered, strict=True):
+        for own, past in zip((self.keys, self.values), self.past, strict=True):
             for tail, slot in zip(source, target, strict=True):
                 _put(past, slice(slot - self.config.tail, slot - self.config.tail + 1), own[:, tail : tail + 1])
         for tail, slot in zip(source, to_sink, strict=False):
@@ -48,10 +49,10 @@ class Fp8Memory(KVMemory):
 
     def turn_sink(self, rotation: Rotation, filled: int, behind: int) -> None:
         """As in KVMemory; `behind` is always 0, since what is in 8 bits is committed in a pass of its own."""
-        _put(self.remembered.keys, slice(filled), rotate(self.sink_keys[:, :filled], rotation))
+        _put(self.past.keys, slice(filled), rotate(self.sink_keys[:, :filled], rotation))
 
     def tensors(self) -> Iterator[Tensor]:
-        yield from (self.keys, self.values, self.sink_keys, *self.remembered.keys, *self.remembered.values)
+        yield from (self.keys, self.values, self.sink_keys, *self.past.keys, *self.past.values)
 
 
 def _empty(slots: tuple[int, ...], head_dim: int, device: torch.device) -> Rounded:

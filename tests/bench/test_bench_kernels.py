@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scope_play.bench import literal_kernels
-from scope_play.bench.kernels import Case, Inputs, Shape, lines
+from scope_play.bench.kernels import FP8_CASE, Case, Inputs, Shape, lines
 from scope_play.bench.roofline import Gpu
 from scope_play.bench.timing import median_and_p95, time_calls
 from scope_play.cli import main
@@ -34,6 +34,17 @@ def test_transcriptions_compute_what_the_twins_compute() -> None:
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
 
 
+def test_the_transcription_widens_8_bits_first() -> None:
+    torch.manual_seed(0)
+    i = Inputs(Shape(tokens=3, heads=2, head_dim=16, latents=2, context=3), torch.device("cpu"), torch.float32)
+    call = (i.q, i.k, i.v, i.q_weight, i.k_weight, i.pixel_rotation, i.keys, i.values, i.valid)
+    exact = torch_kernels("").pixel_attention(*call)
+    want = torch_kernels("").pixel_attention(*call, remembered=i.remembered)
+    got = literal_kernels.pixel_attention(*call, remembered=i.remembered)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+    assert (want - exact).abs().max() > 1e-3
+
+
 def test_rates_follow_from_counts_and_time() -> None:
     case = Case("k", {}, bytes=2e9, flops=4e12)
     (line,) = lines(case, {"triton": [1.0, 2.0, 3.0]}, Gpu(tflops=10, terabytes=0.002, source=""))
@@ -58,7 +69,7 @@ def test_command_reports_every_kernel(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["bench", "kernels", *options]) == 0
     assert "Triton is not timed" in capsys.readouterr().out
     result = json.loads((tmp_path / "kernels.json").read_text())
-    assert {line["kernel"] for line in result["lines"]} == set(KERNELS)
+    assert {line["kernel"] for line in result["lines"]} == {*KERNELS, FP8_CASE}
     assert {line["implementation"] for line in result["lines"]} == {"torch", "literal"}
     assert "kernels" in result["choice"]
 
