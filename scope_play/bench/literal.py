@@ -15,7 +15,7 @@ from torch import Tensor
 from scope_play.errors import ScopeError
 from scope_play.model.action import ActionModule
 from scope_play.model.dit import Block, DiT
-from scope_play.model.layers import Attention
+from scope_play.model.layers import Attention, RMSNorm
 
 TABLE_POSITIONS = 1024
 
@@ -70,6 +70,11 @@ def apply_rope(x: Tensor, freqs: Tensor, heads: int) -> Tensor:
     return torch.view_as_real(turned).flatten(2).to(x.dtype)
 
 
+def rms_norm(norm: RMSNorm, x: Tensor) -> Tensor:
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + norm.eps)).to(x.dtype) * norm.weight
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     q, k, v = (rearrange(t, "b s (heads d) -> b heads s d", heads=heads) for t in (q, k, v))
     return rearrange(F.scaled_dot_product_attention(q, k, v), "b heads s d -> b s (heads d)")
@@ -90,8 +95,8 @@ def literal_block(
     shift1, scale1, gate1, shift2, scale2, gate2 = (part.squeeze(2) for part in parts)
     eps, attn, cross = block.eps, block.self_attn, block.cross_attn
     y = F.layer_norm(x, x.shape[-1:], eps=eps) * (1 + scale1) + shift1
-    q = apply_rope(attn.norm_q(attn.q(y)), freqs, attn.heads)
-    k = apply_rope(attn.norm_k(attn.k(y)), freqs, attn.heads)
+    q = apply_rope(rms_norm(attn.norm_q, attn.q(y)), freqs, attn.heads)
+    k = apply_rope(rms_norm(attn.norm_k, attn.k(y)), freqs, attn.heads)
     x = x + gate1 * attn.o(attention(q, k, attn.v(y), attn.heads))
     x = x + literal_cross(cross, block.norm3(x), text)  # type: ignore[arg-type, misc]
     x = literal_action(block.action_attn, x, freqs_time, buttons, sticks, frames)  # type: ignore[arg-type]
@@ -100,7 +105,7 @@ def literal_block(
 
 
 def literal_cross(cross: Attention, x: Tensor, text: Tensor) -> Tensor:
-    q, k, v = cross.norm_q(cross.q(x)), cross.norm_k(cross.k(text)), cross.v(text)
+    q, k, v = rms_norm(cross.norm_q, cross.q(x)), rms_norm(cross.norm_k, cross.k(text)), cross.v(text)
     return cross.o(attention(q, k, v, cross.heads))
 
 
@@ -115,8 +120,8 @@ def literal_action(
     windows = repeat(windows, "b f rows axes -> (b s) f (rows axes)", s=tokens)
     mixed = module.mouse_mlp(torch.cat([hidden, windows], -1))
     attn = module.mouse_attn
-    q = apply_rope(attn.norm_q(attn.q(mixed)), freqs, heads)
-    k = apply_rope(attn.norm_k(attn.k(mixed)), freqs, heads)
+    q = apply_rope(rms_norm(attn.norm_q, attn.q(mixed)), freqs, heads)
+    k = apply_rope(rms_norm(attn.norm_k, attn.k(mixed)), freqs, heads)
     hidden = hidden + attn.o(attention(q, k, attn.v(mixed), heads))
 
     embedded = module.keyboard_embed(buttons)
@@ -124,9 +129,9 @@ def literal_action(
     windows = torch.stack([embedded[:, 4 * i : 4 * i + 16] for i in range(frames)], 1)
     windows = rearrange(windows, "b f rows width -> b f (rows width)")
     k, v = module.keyboard_kv_proj(windows).chunk(2, -1)
-    k = repeat(module.key_attn_k_norm(k), "b f c -> (b s) f c", s=tokens)
+    k = repeat(rms_norm(module.key_attn_k_norm, k), "b f c -> (b s) f c", s=tokens)
     v = repeat(v, "b f c -> (b s) f c", s=tokens)
-    q = apply_rope(module.key_attn_q_norm(module.keyboard_q_proj(hidden)), freqs, heads)
+    q = apply_rope(rms_norm(module.key_attn_q_norm, module.keyboard_q_proj(hidden)), freqs, heads)
     k = apply_rope(k, freqs, heads)
     hidden = hidden + module.keyboard_o_proj(attention(q, k, v, heads))
     return rearrange(hidden, "(b s) f c -> b (f s) c", s=tokens)
