@@ -14,6 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--latents", type=int, default=5, help="latent frames")
     parser.add_argument("--grid", default="15x26", help="tokens of a latent frame, rows x columns")
+    parser.add_argument("--prompt", type=int, default=100, help="tokens of the prompt, of 512 (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="also write bench/results/dit.json")
 
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from scope_play.bench.literal import freqs_1d, literal_action, literal_forward
     from scope_play.bench.measure import interleave, peak_live_bytes
     from scope_play.bench.report import write_result
+    from scope_play.kernels.text_attention import shorten
     from scope_play.model.action import ActionModule, ActionWindows, TimePlan, window_rows
     from scope_play.model.config import ActionConfig, DiTConfig
     from scope_play.model.dit import DiT
@@ -41,12 +43,13 @@ def run(args: argparse.Namespace) -> int:
     dit = DiT(config).eval().requires_grad_(False)
     latents = torch.randn(1, 48, frames, 2 * rows, 2 * columns)
     context = torch.randn(1, 512, 4096)
+    context[:, args.prompt :] = 0  # as the text encoder leaves the padding
     buttons = torch.randint(0, 2, (1, 4 * frames, 6)).float()
     sticks = torch.rand(1, 4 * frames, 4) * 2 - 1
     timestep = torch.tensor(900.0)
     times = torch.tensor([[0.0, 900.0]])
     index = (torch.arange(frames) > 0).long()
-    text = dit.text_keys(context)
+    text = dit.text_keys(*shorten(context))
 
     def ours() -> torch.Tensor:
         return dit(latents, times, timestep_index=index, text_cache=text, buttons=buttons, sticks=sticks)

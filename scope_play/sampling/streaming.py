@@ -29,7 +29,7 @@ from scope_play.sampling.guidance import guidance_branches, guide, keep_mask
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
 
 MODES = ("cached", "window")
-FEW_TOKENS = 64
+FEW_TOKENS = 32
 """In a chunk: twice as many cost a pass little more, since it waits for weights and launches rather than products."""
 
 
