@@ -81,9 +81,18 @@ def tiny_world(**stream: Any) -> World:
     from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
     from scope_play.sampling.streaming import StreamConfig
 
-    codec = TinyVAEConfig(frame=SIZE_OF_TINY, patch_components=4, latent_channels=8, width=16, blocks=1)
+    codec = TinyVAEConfig(
+        frame=SIZE_OF_TINY,
+        latent_channels=20,
+        patch_components=4,
+        picture_components=8,
+        renderer_width=32,
+        finder_width=32,
+        width=16,
+        blocks=1,
+    )
     config = untrained_nano_config()
-    shape = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=96, in_channels=8, out_channels=8)
+    shape = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=96, in_channels=20, out_channels=20)
     config = replace(config, world=shape, codec=codec, size=SIZE_OF_TINY, stream=StreamConfig(**stream))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

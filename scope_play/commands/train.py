@@ -39,10 +39,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--clips", type=Path, metavar="DIR", help="learn from recorded clip folders instead of the arena"
     )
     parser.add_argument(
-        "--bank", type=Path, metavar="DIR", help="play and encode games into this folder first, and learn from those"
-    )
-    parser.add_argument("--bank-games", type=int, default=600, help="games of 64 latents in it (default 600)")
-    parser.add_argument(
         "--size", type=int, nargs=2, default=(96, 160), metavar=("H", "W"), help="frame size (default 96 160)"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
@@ -86,8 +82,6 @@ def run(args: argparse.Namespace) -> int:
         codec=args.codec,
         start=args.start,
         clips=args.clips,
-        bank=args.bank,
-        bank_games=args.bank_games,
         recipe=recipe,
         device=str(device),
         bf16=args.precision == "bf16" or (args.precision == "auto" and fast_bf16(device)),

@@ -126,12 +126,12 @@ class DiTConfig:
 
 SCOPE_5B = DiTConfig()
 NANO = DiTConfig(
-    dim=320,
+    dim=256,
     layers=4,
-    heads=5,
+    heads=4,
     ffn_dim=1024,
-    in_channels=768,
-    out_channels=768,
+    in_channels=188,
+    out_channels=188,
     patch=(1, 1, 1),
     text_dim=None,
     causal=True,

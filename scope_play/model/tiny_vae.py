@@ -1,14 +1,15 @@
 """Nano's autoencoder: four frames to one vector and back, streaming, small enough for two CPU cores.
 
-A latent frame stands for four video frames and has no places: its channels are the strongest principal components of
-whole pictures, found in two stages (patches of 4 frames x 16 x 16 pixels, then all patches of a picture together) and
-never trained. Of one court, a few hundred of them hold nearly everything that a player sees, and what a walk or a turn
-does to them is smooth. Since they are known before any training, a world model and a decoder can be trained side by
-side, and a better decoder put under the same world later.
+A latent frame stands for four video frames and is a vector of features of them: where the player stands and looks, what
+the weapon does, which targets are down. What they are is the training's affair (`scope_play.train.states`); here they
+are numbers with a mean and a spread. Pictures are reached through the strongest principal components of whole frames,
+found in two stages (patches of 4 frames x 16 x 16 pixels, then all patches of a picture together):
 
-The decoder is the inverse map plus a convolutional network that sharpens what it draws (`Correction`): edges come out
-of so few components soft and ringing, and of flat surfaces with hard edges much can be drawn back. Its last layer
-starts at zero, so training begins at the best linear decoder.
+    encode  frames -> components -> `Finder` -> features
+    decode  features -> `Renderer` -> components -> frames -> `Correction` -> frames
+
+Of so few numbers nothing can be drawn but the world that the renderer has learned: an error in a latent moves the
+player a little instead of dissolving the picture. The price is that a start image is not kept but recognised.
 
 Neither half has a memory. The very first latent of a video is its first frame shown four times; decoding it gives that
 one frame.
@@ -31,17 +32,29 @@ FOLD = 4
 
 @dataclass(frozen=True)
 class TinyVAEConfig:
-    """Sizes of `TinyVAE`. `frame`: height and width that it is made for, in pixels; `patch_components` kept of each
-    patch, `latent_channels` of them all together; `width` and residual `blocks` of the correction."""
+    """Sizes of `TinyVAE`. `frame`: height and width that it is made for, in pixels. `latent_channels`: features of the
+    four frames, side by side, among which are `place` (x, y) and `heading` (sine, cosine). `patch_components` kept of
+    each patch, `picture_components` of them all together. Width and residual blocks of the renderer, the finder and
+    the correction."""
 
     frame: tuple[int, int] = (96, 160)
+    latent_channels: int = 188
     patch_components: int = 96
-    latent_channels: int = 768
+    picture_components: int = 768
+    renderer_width: int = 768
+    renderer_blocks: int = 3
+    finder_width: int = 512
+    finder_blocks: int = 2
     width: int = 64
     blocks: int = 3
+    place: tuple[int, int] = (0, 1)
+    heading: tuple[int, int] = (3, 4)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "frame", (int(self.frame[0]), int(self.frame[1])))
+        for name in ("frame", "place", "heading"):
+            object.__setattr__(self, name, tuple(int(number) for number in getattr(self, name)))
+        if self.latent_channels % 4 or self.features <= max(*self.place, *self.heading):
+            raise ValueError(f"latent_channels {self.latent_channels} are not four times enough features; change it")
         if self.frame[0] % PATCH or self.frame[1] % PATCH:
             raise ValueError(f"frame {self.frame} does not divide into patches of {PATCH} pixels; change frame")
 
@@ -49,6 +62,11 @@ class TinyVAEConfig:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches in a frame."""
         return self.frame[0] // PATCH, self.frame[1] // PATCH
+
+    @property
+    def features(self) -> int:
+        """Features of one frame."""
+        return self.latent_channels // 4
 
     @property
     def coefficients(self) -> int:
@@ -62,6 +80,68 @@ class TinyVAEConfig:
         return 1, 1
 
 
+class ResidualMLP(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(F.gelu(self.up(self.norm(x)), approximate="tanh"))
+
+
+def _mlps(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualMLP(width) for _ in range(count)))
+
+
+class Renderer(nn.Module):
+    """Features of four frames (B, C), as they are, -> picture components (B, n) at unit scale.
+
+    Place and heading of the last frame are given as waves of several lengths too: a picture changes with them faster
+    than a small network would by itself (Tancik et al. 2020, "Fourier features").
+    """
+
+    place_waves, heading_waves = 6, 8
+
+    def __init__(self, config: TinyVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.renderer_width
+        waves = 2 * 2 * self.place_waves + 2 * self.heading_waves
+        self.read = nn.Linear(config.latent_channels + waves, width)
+        self.blocks = _mlps(width, config.renderer_blocks)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.write = nn.Linear(width, config.picture_components)
+        nn.init.zeros_(self.write.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        last = features[:, -self.config.features :]
+        place = last[:, self.config.place, None] * self._lengths(self.place_waves, last) * (torch.pi / 2)
+        sine, cosine = last[:, self.config.heading].unbind(1)
+        heading = torch.atan2(sine, cosine)[:, None] * self._lengths(self.heading_waves, last)
+        waves = [place.sin().flatten(1), place.cos().flatten(1), heading.sin(), heading.cos()]
+        return self.write(self.norm(self.blocks(self.read(torch.cat([features, *waves], 1)))))
+
+    @staticmethod
+    def _lengths(count: int, like: Tensor) -> Tensor:
+        return torch.arange(1, count + 1, device=like.device, dtype=like.dtype)
+
+
+class Finder(nn.Module):
+    """Picture components (B, n) at unit scale -> latent (B, C): where this is, and what goes on."""
+
+    def __init__(self, config: TinyVAEConfig) -> None:
+        super().__init__()
+        self.read = nn.Linear(config.picture_components, config.finder_width)
+        self.blocks = _mlps(config.finder_width, config.finder_blocks)
+        self.norm = nn.LayerNorm(config.finder_width, elementwise_affine=False)
+        self.write = nn.Linear(config.finder_width, config.latent_channels)
+
+    def forward(self, components: Tensor) -> Tensor:
+        return self.write(self.norm(self.blocks(self.read(components))))
+
+
 class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -73,7 +153,7 @@ class ResidualBlock(nn.Module):
 
 
 class Correction(nn.Module):
-    """What the linear decoder misses: frames (B, 3, 4, H, W) as it drew them -> what to add, of the same shape."""
+    """What components leave soft: frames (B, 3, 4, H, W) as they draw them -> what to add, of the same shape."""
 
     def __init__(self, config: TinyVAEConfig) -> None:
         super().__init__()
@@ -82,7 +162,8 @@ class Correction(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.blocks)))
         self.write = nn.Conv2d(config.width, inside, 3, padding=1)
         nn.init.zeros_(self.write.weight)
-        nn.init.zeros_(self.write.bias)
+        if self.write.bias is not None:
+            nn.init.zeros_(self.write.bias)
 
     def forward(self, frames: Tensor) -> Tensor:
         cells = rearrange(frames, "b c t (h p) (w q) -> b (c t p q) h w", p=FOLD, q=FOLD)
@@ -93,31 +174,35 @@ class Correction(nn.Module):
 class TinyVAE(nn.Module):
     """The pair. `encode_chunk` and `decode_chunk` are the networks; `encoder()` and `decoder()` walk along a video."""
 
-    coarse = ("picture_map",)
-    """Tensors for which eight bits are enough on disk: their rounding is far below what the map itself cuts off."""
+    coarse = ("patch_map", "picture_map", "renderer.", "finder.")
+    """Beginnings of names of matrices for which eight bits are enough on disk."""
 
     def __init__(self, config: TinyVAEConfig = TinyVAEConfig()) -> None:
         super().__init__()
         self.config = config
-        numbers, kept, channels = 3 * 4 * PATCH**2, config.patch_components, config.latent_channels
+        numbers, kept, channels = 3 * 4 * PATCH**2, config.patch_components, config.picture_components
         self.patch_map: Tensor
         self.patch_mean: Tensor
         self.place_weight: Tensor
         self.picture_map: Tensor
         self.picture_mean: Tensor
-        self.latent_std: Tensor
+        self.picture_std: Tensor
+        self.feature_mean: Tensor
+        self.feature_std: Tensor
         self.register_buffer("patch_map", torch.randn(kept, numbers) / numbers**0.5)
         self.register_buffer("patch_mean", torch.zeros(numbers))
         self.register_buffer("place_weight", torch.ones(config.grid[0] * config.grid[1]))
         self.register_buffer("picture_map", torch.randn(channels, config.coefficients))
         self.register_buffer("picture_mean", torch.zeros(config.coefficients))
-        self.register_buffer("latent_std", torch.ones(channels))
+        self.register_buffer("picture_std", torch.ones(channels))
+        self.register_buffer("feature_mean", torch.zeros(config.latent_channels))
+        self.register_buffer("feature_std", torch.ones(config.latent_channels))
+        self.renderer = Renderer(config)
+        self.finder = Finder(config)
         self.correction = Correction(config)
         for module in self.correction.modules():
             if isinstance(module, nn.Conv2d):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
-        # The picture map is kept with entries near 1, where eight-bit floats are exact; its rows are no unit vectors.
-        self._row_norm = config.coefficients**0.5
 
     def patch_components(self, frames: Tensor) -> Tensor:
         """Frames (B, 3, 4, H, W) in [-1, 1] -> components of their patches (B, patches, components)."""
@@ -125,15 +210,19 @@ class TinyVAE(nn.Module):
             raise ValueError(f"frames must be (B, 3, 4, *{self.config.frame}), got {tuple(frames.shape)}")
         return F.linear(to_patches(frames) - self.patch_mean, self.patch_map)
 
-    def encode_patches(self, patches: Tensor) -> Tensor:
-        """Components of patches (B, patches, components) -> latent (B, C)."""
+    def picture_components(self, patches: Tensor) -> Tensor:
+        """Components of patches (B, patches, components) -> components of the picture (B, n), at unit scale."""
         weighted = (patches * self.place_weight[:, None]).flatten(1) - self.picture_mean
-        return F.linear(weighted, self.picture_map) / (self.latent_std * self._row_norm)
+        return F.linear(weighted, self.picture_map) / self.picture_std
 
-    def decode_patches(self, latent: Tensor) -> Tensor:
-        """Latent (B, C) -> components of patches (B, patches, components) by the inverse map alone."""
-        weighted = (latent * (self.latent_std / self._row_norm)) @ self.picture_map + self.picture_mean
+    def to_patches(self, components: Tensor) -> Tensor:
+        """Inverse of `picture_components`, as far as it has one."""
+        weighted = (components * self.picture_std) @ self.picture_map + self.picture_mean
         return weighted.unflatten(1, (len(self.place_weight), -1)) / self.place_weight[:, None]
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """Features (..., C) as they are -> latents (..., C), of mean 0 and spread 1."""
+        return (features - self.feature_mean) / self.feature_std
 
     def draw(self, patches: Tensor) -> Tensor:
         """Components of patches (B, patches, components) -> frames (B, 3, 4, H, W)."""
@@ -147,13 +236,14 @@ class TinyVAE(nn.Module):
 
     def encode_chunk(self, frames: Tensor) -> Tensor:
         """Frames (B, 3, 4, H, W) in [-1, 1] -> latent (B, C, 1, 1). Raises ValueError on others."""
-        return self.encode_patches(self.patch_components(frames))[:, :, None, None]
+        return self.finder(self.picture_components(self.patch_components(frames)))[:, :, None, None]
 
     def decode_chunk(self, latent: Tensor) -> Tensor:
         """Latent (B, C, 1, 1) -> frames (B, 3, 4, H, W), not clamped. Raises ValueError on others."""
         if latent.shape[1:] != (self.config.latent_channels, 1, 1):
             raise ValueError(f"latents must be (B, {self.config.latent_channels}, 1, 1), got {tuple(latent.shape)}")
-        return self.correct(self.draw(self.decode_patches(latent.flatten(1))))
+        components = self.renderer(latent.flatten(1) * self.feature_std + self.feature_mean)
+        return self.correct(self.draw(self.to_patches(components)))
 
     def encoder(self) -> EncoderStream:
         return EncoderStream(self)
@@ -186,10 +276,10 @@ class TinyVAE(nn.Module):
         how much squared errors of each place count."""
         self.place_weight.copy_(weight.sqrt())
         weighted = (patches * self.place_weight[:, None]).flatten(1)
-        components, mean, deviations = principal_components(weighted, self.config.latent_channels)
-        self.picture_map.copy_(components * self._row_norm)
+        components, mean, deviations = principal_components(weighted, self.config.picture_components)
+        self.picture_map.copy_(components)
         self.picture_mean.copy_(mean)
-        self.latent_std.copy_(deviations.clamp_min(1e-4))
+        self.picture_std.copy_(deviations.clamp_min(1e-4))
 
 
 class EncoderStream:

@@ -1,9 +1,10 @@
-"""Nano's autoencoder: principal components first and for good, then the decoder's correction.
+"""Nano's autoencoder: principal components by algebra, then three networks around them.
 
-Before the first step both linear maps are fitted to chunks drawn for it. Then the correction learns to draw the
-true frames from what the inverse map makes of them. The loss is absolute error (sharp), squared error (PSNR) and
-that of neighbours' differences (edges), with weapon and HUD weighted up: they are few pixels and what a player
-looks at. The decoder sees slightly wrong latents, because a world model's are never exact.
+First both linear maps are fitted to chunks drawn for it, and `samples` more chunks are kept as pairs of what the
+simulator knows (`train.states`) and what a picture's components are. The renderer learns the one from the other and the
+finder the other from the one, on hundreds of pairs a step: they cost a thousandth of drawing them. Every few steps some
+freshly drawn chunks teach the correction, which sharpens what the renderer draws. Weapon and HUD count more: they are
+few pixels and what a player looks at.
 """
 
 from __future__ import annotations
@@ -17,43 +18,56 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scope_play.errors import ScopeError
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig, to_patches
 from scope_play.train.common import Average, generator, part
 from scope_play.train.data import Chunks, ChunkSource
 from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices
 from scope_play.train.parallel import Gradients
 from scope_play.train.sheet import contact_sheet, to_uint8
+from scope_play.train.states import importance
 
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    """`fit_batches` batches of `fit_chunks` chunks fit the linear maps. `latent_noise` is the largest spread of the
-    noise on latents, which have one of 1; `mask_weight` what weapon and HUD count more, in pixels and, in the fit, in
-    patches full of them; `squared` and `edges` weigh terms of the loss beside the absolute error."""
+    """`fit_batches` batches of `fit_chunks` chunks fit the linear maps, then `samples` chunks are kept as pairs, and a
+    step learns from `pairs` of them. Every `correct_every`-th step draws `chunks` fresh ones. Noise is the largest
+    spread added to inputs of spread 1; `squared` and `edges` weigh terms of the correction's loss.
+    """
 
-    chunks: int = 32
-    micro_batch: int = 16
     fit_batches: int = 48
     fit_chunks: int = 250
+    samples: int = 150_000
+    pairs: int = 384
+    micro_batch: int = 384
+    correct_every: int = 4
+    chunks: int = 12
     mask_weight: float = 4.0
-    latent_noise: float = 0.2
+    feature_noise: float = 0.02
+    component_noise: float = 0.2
     squared: float = 2.0
     edges: float = 0.5
     average: float = 0.995
     optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=5e-3, adam_scale=0.3, weight_decay=0.0, warmup=20)
+        default_factory=lambda: OptimiserConfig(lr=1e-3, adam_scale=1.0, weight_decay=0.01, warmup=100, muon=False)
     )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Chunks (N, 3, 4, H, W), and the weight of each pixel (N, 1, 4, H, W)."""
+    """Pairs: latents (N, C) and picture components (N, n). Fresh chunks, perhaps none: latents (M, C), frames
+    (M, 3, 4, H, W) and the weight of each pixel (M, 1, 4, H, W)."""
 
-    chunk: Tensor
+    latents: Tensor
+    components: Tensor
+    fresh: Tensor
+    frames: Tensor
     weight: Tensor
 
     def split(self, size: int) -> list[Batch]:
-        return [Batch(*some) for some in zip(self.chunk.split(size), self.weight.split(size), strict=True)]
+        count = -(-len(self.latents) // size)
+        tensors = (self.latents, self.components, self.fresh, self.frames, self.weight)
+        return [Batch(*some) for some in zip(*(tensor.tensor_split(count) for tensor in tensors), strict=True)]
 
 
 class AutoencoderTrainer:
@@ -69,52 +83,75 @@ class AutoencoderTrainer:
         threads: int = 1,
         start: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`start` holds a model's weights to go on from; without it the linear maps are fitted first."""
+        """`start` holds a model's weights to go on from; without it the linear maps are fitted first.
+
+        Raises ScopeError when the source's chunks come without the simulator's features.
+        """
         torch.manual_seed(seed)
-        self.model = TinyVAE(config)
+        self.model = TinyVAE(config).to(device)
         self.recipe, self._source, self._seed, self._device = recipe, source, seed, torch.device(device)
         self._bf16 = bf16
         if start is None:
             self._fit()
         else:
             self.model.load_state_dict(start)
-        self.model.to(device)
+        self._latents, self._components = self._sample()
         self._parameters = dict(self.model.named_parameters())
         self._optimiser = MuonAdamW(
-            self._parameters, hidden_matrices(self.model, ("correction.blocks",)), recipe.optimiser
+            self._parameters, hidden_matrices(self.model, ("renderer.blocks", "finder.blocks")), recipe.optimiser
         )
         self._average = Average(self._parameters, recipe.average)
         self._gradients = Gradients(self._parameters, threads)
+        weight = torch.from_numpy(importance()).to(device)
+        self._importance = weight if len(weight) == config.latent_channels else torch.ones_like(self.model.feature_std)
 
     @torch.no_grad()
     def _fit(self) -> None:
-        recipe = self.recipe
+        recipe, model = self.recipe, self.model
         first = self._source.chunks(recipe.fit_chunks, "fit", 0)
-        shown, masked = to_patches(first.video()), self._masked(first)
-        draw = generator(self._seed, "fit", 0)
+        shown, masked = to_patches(first.video(self._device)), self._masked(first)
         flat, marked = shown.flatten(0, 1), masked.flatten() > 0.1
-        chosen = torch.randperm(len(flat), generator=draw)[:8000]
-        self.model.fit_patches(torch.cat([flat[chosen], flat[chosen][marked[chosen]]]))
-        components = [self.model.patch_components(first.video())]
-        for batch in range(1, recipe.fit_batches):
+        chosen = torch.randperm(len(flat), generator=generator(self._seed, "fit", 0))[:8000].to(self._device)
+        model.fit_patches(torch.cat([flat[chosen], flat[chosen][marked[chosen]]]))
+        components, features = [], []
+        for batch in range(recipe.fit_batches):
             drawn = self._source.chunks(recipe.fit_chunks, "fit", batch)
-            components.append(self.model.patch_components(drawn.video()))
-        self.model.fit_pictures(torch.cat(components), 1 + recipe.mask_weight * masked.mean(0))
+            components.append(model.patch_components(drawn.video(self._device)))
+            features.append(_features(drawn))
+        model.fit_pictures(torch.cat(components), 1 + recipe.mask_weight * masked.mean(0))
+        known = torch.cat(features)
+        model.feature_mean.copy_(known.mean(0))
+        model.feature_std.copy_(known.std(0).clamp_min(0.1))
+
+    @torch.no_grad()
+    def _sample(self) -> tuple[Tensor, Tensor]:
+        latents, components = [], []
+        for batch in range(-(-self.recipe.samples // 250)):
+            drawn = self._source.chunks(min(250, self.recipe.samples), "samples", batch)
+            patches = self.model.patch_components(drawn.video(self._device))
+            components.append(self.model.picture_components(patches).half())
+            latents.append(self.model.from_features(_features(drawn).to(self._device)))
+        return torch.cat(latents), torch.cat(components)
 
     def _masked(self, chunks: Chunks) -> Tensor:
         """(N, patches): the share of each patch that is weapon or HUD."""
         if chunks.masks is None:
-            return torch.zeros(len(chunks.frames), len(self.model.place_weight))
+            return torch.zeros(len(chunks.frames), len(self.model.place_weight), device=self._device)
         masks = torch.from_numpy(chunks.masks)[:, None].float().expand(-1, 3, -1, -1, -1)
-        return to_patches(masks).mean(-1)
+        return to_patches(masks).mean(-1).to(self._device)
 
     def batch(self, step: int) -> Batch:
-        drawn = self._source.chunks(self.recipe.chunks, "autoencoder", step)
-        chunk = drawn.video(self._device)
-        weight = torch.ones_like(chunk[:, :1])
+        recipe = self.recipe
+        draw = generator(self._seed, "pairs", step)
+        index = torch.randint(len(self._latents), (recipe.pairs,), generator=draw).to(self._device)
+        count = recipe.chunks if step % recipe.correct_every == 0 else 0
+        drawn = self._source.chunks(max(count, 1), "autoencoder", step if count else 0)
+        frames = drawn.video(self._device)[:count]
+        weight = torch.ones_like(frames[:, :1])
         if drawn.masks is not None:
-            weight += self.recipe.mask_weight * torch.from_numpy(drawn.masks)[:, None].to(weight)
-        return Batch(chunk, weight)
+            weight += recipe.mask_weight * torch.from_numpy(drawn.masks)[:count, None].to(weight)
+        fresh = self.model.from_features(_features(drawn)[:count].to(self._device))
+        return Batch(self._latents[index], self._components[index].float(), fresh, frames, weight)
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         parts = batch.split(self.recipe.micro_batch)
@@ -126,19 +163,36 @@ class AutoencoderTrainer:
 
     def _loss(self, job: tuple[Batch, torch.Generator]) -> tuple[Tensor, dict[str, Tensor]]:
         batch, draw = job
-        recipe = self.recipe
-        with torch.no_grad():
-            latent = self.model.encode_chunk(batch.chunk)[..., 0, 0]
-            level = recipe.latent_noise * torch.rand(len(latent), 1, generator=draw) ** 2
-            latent = latent + (level * torch.randn(latent.shape, generator=draw)).to(self._device)
-            drawn = self.model.draw(self.model.decode_patches(latent))
+        recipe, model = self.recipe, self.model
+        latents = batch.latents + recipe.feature_noise * self._noise(batch.latents.shape, draw)
+        level = recipe.component_noise * torch.rand(len(latents), 1, generator=draw).to(self._device)
+        components = batch.components + level * self._noise(batch.components.shape, draw)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            decoded = self.model.correct(drawn)
-        error = decoded.float() - batch.chunk
+            rendered = model.renderer(latents * model.feature_std + model.feature_mean).float()
+            found = model.finder(components).float()
+        # Squared errors of components weighted by their spread are squared errors of (weighted) pixels.
+        pixels = 3 * 4 * self.model.config.frame[0] * self.model.config.frame[1]
+        drawing = ((rendered - batch.components) * model.picture_std).square().sum(1).mean() / pixels
+        finding = (self._importance * (found - batch.latents).square()).mean()
+        metrics = {"drawing": drawing.detach(), "finding": finding.detach()}
+        loss = drawing + 0.1 * finding
+        if len(batch.frames):
+            loss = loss + self._sharpness(batch)
+        return loss, metrics
+
+    def _sharpness(self, batch: Batch) -> Tensor:
+        model = self.model
+        with torch.no_grad():
+            components = model.renderer(batch.fresh * model.feature_std + model.feature_mean)
+            soft = model.draw(model.to_patches(components))
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            error = model.correct(soft).float() - batch.frames
         squared = (batch.weight * error.square()).mean()
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        loss = (batch.weight * error.abs()).mean() + recipe.squared * squared + recipe.edges * edges
-        return loss, {"mse": error.detach().square().mean()}
+        return (batch.weight * error.abs()).mean() + self.recipe.squared * squared + self.recipe.edges * edges
+
+    def _noise(self, shape: torch.Size, draw: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=draw).to(self._device)
 
     def averaged(self) -> TinyVAE:
         """A copy with the averaged weights."""
@@ -147,21 +201,20 @@ class AutoencoderTrainer:
         return model.eval()
 
     def validate(self) -> tuple[dict[str, float], np.ndarray]:
+        """What the linear maps keep, what is drawn from true features, and what from features found in the picture."""
         model = self.averaged()
         drawn = self._source.chunks(120, "validation", 0)
         video = drawn.video(self._device)
         with torch.inference_mode():
-            latents = model.encode_chunk(video)
-            noisy = latents + 0.3 * torch.randn(latents.shape, generator=generator(0, "validation", 0)).to(video)
-            decoded, worse = (model.decode_chunk(some).clamp(-1, 1) for some in (latents, noisy))
-        error = (decoded - video).square()
-        figures = {"psnr": psnr(error), "psnr_noisy": psnr((worse - video).square())}
+            kept = model.draw(model.to_patches(model.picture_components(model.patch_components(video))))
+            known = model.from_features(_features(drawn).to(self._device))[..., None, None]
+            shown, recognised = (model.decode_chunk(some).clamp(-1, 1) for some in (known, model.encode_chunk(video)))
+        error = (shown - video).square()
+        figures = {"psnr_linear": psnr((kept.clamp(-1, 1) - video).square()), "psnr": psnr(error)}
+        figures["psnr_recognised"] = psnr((recognised - video).square())
         if drawn.masks is not None:
             figures["psnr_weapon"] = psnr(error[torch.from_numpy(drawn.masks)[:, None].expand_as(error)])
-        rows = [
-            to_uint8(torch.cat([shown[b : b + 8, :, 3] for b in (0, 8)]).transpose(0, 1)) for shown in (video, decoded)
-        ]
-        rows = [row[part] for part in (slice(0, 8), slice(8, 16)) for row in rows]
+        rows = [to_uint8(some[b : b + 8, :, 3].transpose(0, 1)) for b in (0, 8) for some in (video, shown, recognised)]
         return figures, contact_sheet(rows)
 
     def state(self) -> dict[str, Tensor]:
@@ -176,6 +229,7 @@ class AutoencoderTrainer:
         self.model.load_state_dict(part(tensors, "model"))
         self._average.load(part(tensors, "average"))
         self._optimiser.load_state(part(tensors, "optimiser"))
+        self._latents, self._components = self._sample()
 
     def values(self) -> dict[str, Any]:
         return {
@@ -184,6 +238,12 @@ class AutoencoderTrainer:
             "recipe": asdict(self.recipe),
             "seed": self._seed,
         }
+
+
+def _features(chunks: Chunks) -> Tensor:
+    if chunks.features is None:
+        raise ScopeError("nano's autoencoder learns from the simulator's states, which clips lack; leave out --clips")
+    return torch.from_numpy(chunks.features)
 
 
 def psnr(squared_error: Tensor) -> float:

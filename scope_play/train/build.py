@@ -21,9 +21,10 @@ from scope_play.model.vae_config import VAEConfig
 from scope_play.model.vae_network import VAENetwork
 from scope_play.train import checkpoint
 from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
-from scope_play.train.bank import open_bank
 from scope_play.train.common import Trainer, part
 from scope_play.train.data import ArenaSource, ClipSource, FolderSource, clip_folders
+from scope_play.train.games import Games
+from scope_play.train.states import importance
 from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
 
@@ -34,15 +35,12 @@ KINDS = ("autoencoder", "world", "student")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about one training. `model` is a JSON file; `codec` and `start` are run folders;
-    `bank` is a folder for `bank_games` encoded games, or None to draw clips as they are needed."""
+    """What the command line says about one training. `model` is a JSON file; `codec` and `start` are run folders."""
 
     model: Path | None = None
     codec: Path | None = None
     start: Path | None = None
     clips: Path | None = None
-    bank: Path | None = None
-    bank_games: int = 600
     recipe: Mapping[str, Any] | None = None
     device: str = "cpu"
     bf16: bool = True
@@ -83,16 +81,12 @@ def build(kind: str, options: Options) -> Trainer[Any]:
     if options.compiled:
         for block in network.blocks:
             block.compile()
-    scale = codec.latent_std if isinstance(codec, TinyVAE) else None
+    games = scale = None
+    if isinstance(codec, TinyVAE) and options.clips is None:
+        games, scale = Games(codec, options.seed), torch.from_numpy(importance())
     trainer = StudentTrainer if kind == "student" else WorldTrainer
     recipe = _recipe(StudentRecipe if kind == "student" else WorldRecipe, options)
-    bank = None
-    if options.bank is not None:
-        if not isinstance(codec, TinyVAE):
-            raise ScopeError("--bank holds games of the arena, encoded by the small autoencoder; leave it out here")
-        threads = options.threads if torch.device(options.device).type == "cpu" else os.cpu_count() or 1
-        bank = open_bank(options.bank, codec, options.bank_games, seed=options.seed, threads=threads)
-    return trainer(network, codec, source, recipe=recipe, channel_scale=scale, bank=bank, **shared)
+    return trainer(network, codec, source, recipe=recipe, channel_scale=scale, games=games, **shared)
 
 
 def clip_source(options: Options) -> ClipSource:

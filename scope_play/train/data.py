@@ -43,10 +43,12 @@ class Clips:
 
 @dataclass(frozen=True)
 class Chunks:
-    """Single chunks: frames uint8 (N, 4, H, W, 3), masks bool (N, 4, H, W) or None."""
+    """Single chunks: frames uint8 (N, 4, H, W, 3), masks bool (N, 4, H, W) or None, and what the simulator knows of
+    them (`train.states`), float32 (N, 4 FEATURES), or None."""
 
     frames: np.ndarray
     masks: np.ndarray | None = None
+    features: np.ndarray | None = None
 
     def video(self, device: torch.device | str = "cpu") -> Tensor:
         """(N, 3, 4, H, W) in [-1, 1]."""
@@ -98,14 +100,17 @@ class ArenaSource:
         from scope_play.arena.behaviour import sample_states
         from scope_play.arena.config import ArenaConfig
         from scope_play.arena.render import Renderer
+        from scope_play.train.states import state_features
 
         seed = seed_of(self.seed, f"chunks/{purpose}", step) % 2**62
         draw = np.random.default_rng(seed)
         states, _ = sample_states(count, GAME, seed)
         moment, stride = draw.integers(0, GAME - 4, count), np.where(draw.random(count) < STILL, 0, 1)
         renderer = Renderer(ArenaConfig(), self.height, self.width, self.threads)
-        drawn = [renderer.render(states[moment + stride * k, np.arange(count)]) for k in range(4)]
-        return Chunks(np.stack([frames for frames, _ in drawn], 1), np.stack([masks for _, masks in drawn], 1))
+        shown = [states[moment + stride * k, np.arange(count)] for k in range(4)]
+        drawn = [renderer.render(state) for state in shown]
+        frames, masks = (np.stack(some, 1) for some in zip(*drawn, strict=True))
+        return Chunks(frames, masks, np.concatenate([state_features(state) for state in shown], 1))
 
 
 class FolderSource:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from scope_play.model.dit import DiT
-from scope_play.train.bank import LatentBank
 from scope_play.train.common import Average, generator, part
 from scope_play.train.data import ClipSource, split_rows
+from scope_play.train.games import Games
 from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices
 from scope_play.train.parallel import Gradients
 from scope_play.train.rollout import noise_like
@@ -86,8 +86,10 @@ class Example:
 
 
 class WorldTrainer:
-    """`channel_scale` (C,) is the spread of each latent channel before normalisation: channels that matter more to the
-    picture weigh more in the loss."""
+    """Learns from `games`, or, without them, from the clips of `source` as `codec` encodes them.
+
+    `channel_scale` (C,) is what errors of each latent channel count, to the power of the recipe's `channel_weight`.
+    """
 
     kind = "world"
 
@@ -99,14 +101,14 @@ class WorldTrainer:
         *,
         recipe: WorldRecipe = WorldRecipe(),
         channel_scale: Tensor | None = None,
-        bank: LatentBank | None = None,
+        games: Games | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
         bf16: bool = False,
         threads: int = 1,
     ) -> None:
         self.model, self.codec = model.to(device), codec
-        self.recipe, self._source, self._seed, self._bank = recipe, source, seed, bank
+        self.recipe, self._source, self._seed, self._games = recipe, source, seed, games
         self._device, self._bf16 = torch.device(device), bf16
         self._parameters = dict(model.named_parameters())
         self._optimiser = MuonAdamW(self._parameters, hidden_matrices(model, ("blocks.",)), recipe.optimiser)
@@ -123,8 +125,8 @@ class WorldTrainer:
         return self.encode(self.recipe.clips, self.recipe.latents, self.kind, step)
 
     def encode(self, batch: int, latents: int, purpose: str, step: int) -> LatentClips:
-        if self._bank is not None and purpose == self.kind:
-            encoded, rows = self._bank.clips(batch, latents, purpose, step)
+        if self._games is not None:
+            encoded, rows = self._games.clips(batch, latents, purpose, step)
             return LatentClips(encoded.to(self._device), *split_rows(rows.numpy(), self._device))
         clips = self._source.clips(batch, latents, purpose, step)
         buttons, sticks = split_rows(clips.rows, self._device)

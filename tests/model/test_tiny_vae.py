@@ -1,13 +1,26 @@
-"""The small autoencoder: streaming contract, no memory, and linear maps that are true principal components."""
+"""The small autoencoder: streaming contract, no memory, linear maps that are true principal components, features."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig, principal_components, to_patches, video_to_chunks
 
-SMALL = TinyVAEConfig(frame=(32, 64), patch_components=5, latent_channels=8, width=16, blocks=1)
+SMALL = TinyVAEConfig(
+    frame=(32, 64),
+    latent_channels=20,
+    patch_components=5,
+    picture_components=8,
+    renderer_width=16,
+    renderer_blocks=1,
+    finder_width=16,
+    finder_blocks=1,
+    width=8,
+    blocks=1,
+)
 
 
 @pytest.fixture
@@ -16,11 +29,12 @@ def video() -> torch.Tensor:
 
 
 @pytest.fixture
-def codec(video: torch.Tensor) -> TinyVAE:
+def codec() -> TinyVAE:
     model = fitted()
+    draw = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
     return model
 
 
@@ -42,7 +56,7 @@ def fitted() -> TinyVAE:
 def test_shapes_of_a_stream(codec: TinyVAE, video: torch.Tensor) -> None:
     encoder, decoder = codec.encoder(), codec.decoder()
     first, second = encoder.push(video[:, :, :1]), encoder.push(video[:, :, 1:5])
-    assert first.shape == second.shape == (2, 8, 1, 1, 1)
+    assert first.shape == second.shape == (2, 20, 1, 1, 1)
     assert decoder.push(first).shape == (2, 3, 1, 32, 64)
     assert decoder.push(second).shape == (2, 3, 4, 32, 64)
     assert SMALL.latent_size(32, 64) == (1, 1)
@@ -96,24 +110,46 @@ def test_principal_components_are_orthonormal_and_best() -> None:
     torch.testing.assert_close(fewer @ fewer.T, torch.eye(5), atol=1e-4, rtol=0)
 
 
-def test_fresh_codec_keeps_what_its_components_span() -> None:
+def test_linear_maps_keep_what_their_components_span() -> None:
     model, chunks = fitted(), samples()
-    latent = model.encode_chunk(chunks)
-    torch.testing.assert_close(latent.flatten(1).std(0)[:5], torch.ones(5), atol=0.02, rtol=0)
-    components = model.patch_components(chunks)
-    linear = model.decode_patches(latent.flatten(1))
-    assert (linear - components).square().mean() < 0.05 * components.square().mean()
-    shown = model.decode_chunk(latent)
-    torch.testing.assert_close(shown, model.draw(linear))  # the correction's last layer starts at zero
-    torch.testing.assert_close(to_patches(shown), linear @ model.patch_map + model.patch_mean, atol=1e-5, rtol=1e-5)
+    patches = model.patch_components(chunks)
+    components = model.picture_components(patches)
+    torch.testing.assert_close(components.std(0)[:5], torch.ones(5), atol=0.02, rtol=0)
+    again = model.to_patches(components)
+    assert (again - patches).square().mean() < 0.05 * patches.square().mean()
+    drawn = model.draw(again)
+    torch.testing.assert_close(to_patches(drawn), again @ model.patch_map + model.patch_mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.correct(drawn), drawn)  # the correction's last layer starts at zero
 
 
-def test_the_picture_map_bears_eight_bits() -> None:
-    model, chunks = fitted(), samples()
-    exact = model.decode_chunk(model.encode_chunk(chunks))
-    model.picture_map.copy_(model.picture_map.to(torch.float8_e4m3fn).float())
-    rounded = model.decode_chunk(model.encode_chunk(chunks))
-    assert (rounded - exact).square().mean() < 0.005 * exact.square().mean()
+def test_latents_are_normalised_features(codec: TinyVAE) -> None:
+    features = torch.randn(500, 20, generator=torch.Generator().manual_seed(5)) * 3 + 7
+    codec.feature_mean.copy_(features.mean(0))
+    codec.feature_std.copy_(features.std(0))
+    latents = codec.from_features(features)
+    torch.testing.assert_close(latents.mean(0), torch.zeros(20), atol=1e-5, rtol=0)
+    torch.testing.assert_close(latents.std(0), torch.ones(20), atol=1e-5, rtol=0)
+    drawn = codec.decode_chunk(latents[:2, :, None, None])
+    expected = codec.correct(codec.draw(codec.to_patches(codec.renderer(features[:2]))))
+    torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_heading_drawn_too_long_is_the_same_heading_to_the_waves(codec: TinyVAE) -> None:
+    """Only the waves are fed here: then the length of (sine, cosine) must not matter, and a full turn is none."""
+    renderer = codec.renderer
+    with torch.no_grad():
+        renderer.read.weight[:, : SMALL.latent_channels] = 0
+    angles = torch.linspace(-3, 3, 7)
+    features = torch.zeros(7, 4, 5)
+    features[:, -1, 3], features[:, -1, 4] = angles.sin(), angles.cos()
+    long = features.clone()
+    long[:, -1, 3:] *= 1.7
+    turned = features.clone()
+    turned[:, -1, 3], turned[:, -1, 4] = (angles + 2 * math.pi).sin(), (angles + 2 * math.pi).cos()
+    drawn = renderer(features.flatten(1))
+    for other in (long, turned):
+        torch.testing.assert_close(renderer(other.flatten(1)), drawn, atol=1e-4, rtol=1e-4)
+    assert (drawn[1:] - drawn[:-1]).abs().amax(1).min() > 1e-3
 
 
 @pytest.mark.parametrize("frames", [2, 4, 6])
@@ -131,6 +167,8 @@ def test_wrong_sizes_are_refused(codec: TinyVAE) -> None:
         codec.decoder().push(torch.zeros(1, 7, 1, 1, 1))
     with pytest.raises(ValueError, match="does not divide"):
         TinyVAEConfig(frame=(48, 60))
+    with pytest.raises(ValueError, match="latent_channels"):
+        TinyVAEConfig(latent_channels=16)
     with pytest.raises(ValueError, match="frames of"):
         SMALL.latent_size(64, 64)
 

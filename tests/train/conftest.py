@@ -35,7 +35,12 @@ class Waves:
     def chunks(self, count: int, purpose: str, step: int) -> Chunks:
         clips = self.clips(count, 2, purpose, step)
         assert clips.masks is not None
-        return Chunks(clips.frames[:, 1:], clips.masks[:, 1:])
+        # The phase, read off the first column: sin and cos of it stand where a heading would.
+        sine = clips.frames[:, 1:, 0, 0, 0] / 127.0 - 1
+        quarter = np.roll(clips.frames[:, 1:, 0, :, 0], -self.width // 4, -1)[..., 0] / 127.0 - 1
+        empty = np.zeros_like(sine)
+        features = np.stack([empty, empty, clips.rows[:, :4, 8], sine, quarter, empty], -1)
+        return Chunks(clips.frames[:, 1:], clips.masks[:, 1:], features.reshape(count, -1).astype(np.float32))
 
 
 @pytest.fixture

@@ -21,15 +21,25 @@ TINY_WORLD = DiTConfig(
     layers=1,
     heads=2,
     ffn_dim=32,
-    in_channels=4,
-    out_channels=4,
+    in_channels=188,
+    out_channels=188,
     patch=(1, 1, 1),
     text_dim=None,
     causal=True,
     prediction="clean",
     from_previous=True,
 )
-TINY_CODEC = {"frame": [32, 64], "patch_components": 6, "latent_channels": 4, "width": 16, "blocks": 1}
+TINY_CODEC = {
+    "frame": [32, 64],
+    "patch_components": 6,
+    "picture_components": 8,
+    "renderer_width": 16,
+    "renderer_blocks": 1,
+    "finder_width": 16,
+    "finder_blocks": 1,
+    "width": 16,
+    "blocks": 1,
+}
 SCOPE_LIKE = DiTConfig(
     dim=32, layers=1, heads=2, ffn_dim=32, in_channels=4, out_channels=4, text_dim=None, action=ActionConfig()
 )
@@ -79,7 +89,7 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
     out = tmp_path / "nano"
     words = ["train", "nano", "--model", sizes, "--size", 32, 64, "--steps", 6, "--no-sheets"]
     small = {"clips": 2, "micro_batch": 1}
-    codec = {"chunks": 2, "micro_batch": 1, "fit_batches": 2, "fit_chunks": 10}
+    codec = {"chunks": 2, "pairs": 4, "micro_batch": 2, "fit_batches": 2, "fit_chunks": 10, "samples": 20}
     recipe = json.dumps({"autoencoder": codec, "world": small, "student": {**small, "latents": 6, "longest": 6}})
     assert scope_play(*words, "--out", out, "--recipe", recipe) == 0
     assert {child.name for child in out.iterdir()} == {"autoencoder", "world", "student", "weights"}
@@ -98,7 +108,7 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
 def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, sizes: Path) -> None:
     run = tmp_path / "ae"
     words = ["train", "autoencoder", "--model", sizes, "--size", 32, 64, "--steps", 0, "--no-sheets"]
-    words += ["--recipe", '{"fit_batches": 2, "fit_chunks": 10}']
+    words += ["--recipe", '{"fit_batches": 2, "fit_chunks": 10, "samples": 20}']
     assert scope_play(*words, "--out", run) == 0
     options = Options(codec=run, size=(32, 64))
     codec = load_tiny(options)

@@ -21,8 +21,8 @@ SIZE = (32, 64)
 
 def small_config(**stream: int) -> NativeConfig:
     config = untrained_nano_config()
-    network = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=64, in_channels=16, out_channels=16)
-    codec = replace(config.codec, frame=SIZE, patch_components=8, latent_channels=16, width=16, blocks=1)
+    network = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=64, in_channels=20, out_channels=20)
+    codec = replace(config.codec, frame=SIZE, latent_channels=20, patch_components=8, picture_components=16, blocks=1)
     return replace(
         config, world=network, codec=codec, size=SIZE, stream=StreamConfig(**({"window": 4, "steps": 2} | stream))
     )
@@ -33,7 +33,7 @@ def small_world(**stream: int) -> World:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network, codec = DiT(config.world), TinyVAE(config.codec)
-        for parameter in network.parameters():
+        for parameter in (*network.parameters(), *codec.parameters()):
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.1)
     world = build_world(network, codec, config, "small", {"model": "small"}, torch.device("cpu"), torch.float32, {})

@@ -1,0 +1,36 @@
+"""Clips of latents straight from the simulator: what a world learns from needs no pictures.
+
+A clip begins at some frame of a game as a session begins at its image: with that frame shown four times.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scope_play.model.tiny_vae import TinyVAE
+from scope_play.train.common import seed_of
+from scope_play.train.data import frames_of
+from scope_play.train.states import chunk_features
+
+LATEST_START = 60
+"""Frames into a game at which a clip may begin: by then everything that can be going on is."""
+
+
+class Games:
+    """Clips by step, in the latents of `codec`. The same (purpose, step) gives the same clips."""
+
+    def __init__(self, codec: TinyVAE, seed: int = 0) -> None:
+        self._codec, self._seed = codec, seed
+
+    def clips(self, batch: int, latents: int, purpose: str, step: int) -> tuple[Tensor, Tensor]:
+        """Latents (batch, C, latents, 1, 1) on the codec's device and rows (batch, 4 (latents - 1), 10)."""
+        from scope_play.arena.behaviour import sample_states
+
+        seed = seed_of(self._seed, f"games/{purpose}", step) % 2**62
+        first = int(np.random.default_rng(seed).integers(LATEST_START + 1))
+        states, rows = sample_states(batch, first + frames_of(latents), seed)
+        features = torch.from_numpy(chunk_features(states[first:])).to(self._codec.feature_mean)
+        clips = self._codec.from_features(features).transpose(1, 2)[..., None, None].contiguous()
+        return clips, torch.from_numpy(np.ascontiguousarray(rows[first:-1].swapaxes(0, 1)))

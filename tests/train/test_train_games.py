@@ -1,0 +1,68 @@
+"""What the simulator knows as numbers, and clips of latents made of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from scope_play.arena.behaviour import sample_states
+from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
+from scope_play.train.data import ArenaSource
+from scope_play.train.games import Games
+from scope_play.train.states import FEATURES, HEADING, PLACE, chunk_features, importance, state_features
+
+SMALL = TinyVAEConfig(
+    frame=(32, 64), patch_components=6, picture_components=8, renderer_width=16, finder_width=16, width=8, blocks=1
+)
+
+
+def test_features_are_bounded_and_tell_states_apart() -> None:
+    states, _ = sample_states(40, 200, 3)
+    features = state_features(states)
+    assert features.shape == (200, 40, FEATURES)
+    assert features.dtype == np.float32
+    assert np.abs(features).max() <= 1.3
+    sine, cosine = (features[..., index] for index in HEADING)
+    assert np.allclose(np.arctan2(sine, cosine) % (2 * np.pi), states["yaw"], atol=1e-5)
+    assert np.allclose(4 + 4 * features[..., list(PLACE)], np.stack([states["x"], states["y"]], -1), atol=1e-5)
+    assert (features.std((0, 1)) > 0).all()  # every one of them says something
+
+
+def test_chunks_hold_their_four_frames() -> None:
+    states, _ = sample_states(3, 13, 5)
+    chunks = chunk_features(states).reshape(3, 4, 4, FEATURES)
+    features = state_features(states)
+    assert np.array_equal(chunks[:, 0], np.repeat(features[0][:, None], 4, 1))
+    assert np.array_equal(chunks[1, 2], features[5:9, 1])
+    assert np.array_equal(chunks[2, 3], features[9:13, 2])
+    assert importance().shape == (4 * FEATURES,)
+
+
+def test_clips_start_still_and_carry_their_rows() -> None:
+    torch.manual_seed(0)
+    codec = TinyVAE(SMALL).eval()
+    games = Games(codec, seed=4)
+    latents, rows = games.clips(6, 5, "world", 2)
+    assert latents.shape == (6, 188, 5, 1, 1)
+    assert rows.shape == (6, 16, 10)
+    frames = latents[..., 0, 0].reshape(6, 4, FEATURES, 5)
+    assert torch.equal(frames[:, 0, :, 0], frames[:, 3, :, 0])
+    turn = torch.atan2(frames[:, 3, HEADING[0], 1:], frames[:, 3, HEADING[1], 1:])
+    before = torch.atan2(frames[:, 3, HEADING[0], :-1], frames[:, 3, HEADING[1], :-1])
+    turned = (turn - before + np.pi) % (2 * np.pi) - np.pi
+    pushed = rows[:, :, 8].reshape(6, 4, 4).sum(2)
+    assert (turned[pushed.abs() > 0.5] * pushed[pushed.abs() > 0.5] > 0).all()
+    again, _ = games.clips(6, 5, "world", 2)
+    assert torch.equal(latents, again)
+    assert not torch.equal(latents, games.clips(6, 5, "world", 3)[0])
+
+
+def test_chunks_of_the_arena_come_with_their_features() -> None:
+    drawn = ArenaSource(1, 32, 64).chunks(30, "autoencoder", 0)
+    assert drawn.frames.shape == (30, 4, 32, 64, 3)
+    assert drawn.features is not None
+    features = drawn.features.reshape(30, 4, FEATURES)
+    still = (features == features[:, :1]).all((1, 2))
+    same = (drawn.frames == drawn.frames[:, :1]).all((1, 2, 3, 4))
+    assert same[still].all()
+    assert (~same).sum() > 10
