@@ -162,6 +162,10 @@ def chunk_costs(config: DiTConfig, work: Workload) -> list[Cost]:
         embed = config.action.buttons * width + width * width
         per_layer = window * dim + embed + 2 * dim * dim
         flops = window * dim + embed * config.action.window_rows + 2 * dim * dim
+        if config.action.modulates:
+            rows = config.action.window_rows * (config.action.axes + config.action.buttons)
+            weights = rows * dim + 6 * dim * dim
+            costs.append(Cost("action modulation", 2 * work.chunk * weights, weights * work.weight_bytes))
         costs.append(Cost("action conditions", layers * 2 * work.chunk * flops, layers * per_layer * work.weight_bytes))
     return costs
 

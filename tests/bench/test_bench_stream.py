@@ -32,7 +32,7 @@ def test_ratios_are_of_what_is_played() -> None:
     ("options", "sentence"),
     [
         (["--chunks", "0"], "--chunks is 0"),
-        (["--model", "tiny", "--precision", "bf16"], "leave --device and --precision out"),
+        (["--model", "tiny", "--precision", "bf16"], "leave --device, --precision and --decoder out"),
         (["--model", "nowhere"], "no model 'nowhere'"),
     ],
 )
