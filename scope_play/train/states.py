@@ -73,9 +73,9 @@ def importance() -> np.ndarray:
     clock moves a few. At equal weight a full turn was 3 % of the loss, and was not learned.
     """
     weight = np.ones(FEATURES, np.float32)
-    weight[[*PLACE]] = 100
-    weight[[*HEADING]] = 100
-    weight[PITCH] = 30
+    weight[[*PLACE]] = 300
+    weight[[*HEADING]] = 600
+    weight[PITCH] = 60
     return np.tile(weight, 4)
 
 
