@@ -50,6 +50,8 @@ class ArenaSpec:
     mode: str = "cached"
     guidance: float = 1.0
     action_guidance: float = 1.0
+    cache: str = "full"
+    decoder: str = "full"
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,13 @@ def test_quantised_blocks_are_fused_too(precision: str) -> None:
         assert quantise_blocks(network, precision) > 0
         plain = stream(network, clip, CacheConfig(4))
         ours = stream(fused(network), clip, CacheConfig(4))
-    assert (plain - ours).abs().max() <= LIMIT
-    assert (plain - exact).abs().max() > 100 * LIMIT
+    error, rounding = (plain - ours).abs(), (plain - exact).abs()
+    if precision == "fp8":  # activations are rounded too, and a difference in the last bit may turn one of them over
+        assert error.median() <= LIMIT
+        assert error.mean() <= 0.1 * rounding.mean()
+    else:
+        assert error.max() <= LIMIT
+    assert rounding.max() > 100 * LIMIT
 
 
 def test_a_missing_prompt_is_named() -> None:
