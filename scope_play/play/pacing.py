@@ -107,7 +107,7 @@ def _interval(pace: Pace) -> float:
     real_time = pace.chunk * pace.beat
     if needed <= real_time * (FASTER if pace.interval > pace.beat else 1.0):
         return pace.beat
-    return needed * STRETCH / pace.chunk
+    return max(pace.beat, needed * STRETCH / pace.chunk)
 
 
 def _typical(works: tuple[float, ...]) -> float:
