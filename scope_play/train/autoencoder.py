@@ -25,7 +25,6 @@ from scope_play.train.data import Chunks, ChunkSource
 from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices
 from scope_play.train.parallel import Gradients
 from scope_play.train.sheet import contact_sheet, to_uint8
-from scope_play.train.states import importance
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,10 @@ class AutoencoderTrainer:
         bf16: bool = False,
         threads: int = 1,
         start: Mapping[str, Tensor] | None = None,
+        importance: Tensor | None = None,
     ) -> None:
-        """`start` holds a model's weights to go on from; without it the linear maps are fitted first.
+        """`start` holds a model's weights to go on from; without it the linear maps are fitted first. `importance` (C,)
+        is what the finder's errors of each feature count.
 
         Raises ScopeError when the source's chunks come without the simulator's features.
         """
@@ -102,8 +103,8 @@ class AutoencoderTrainer:
         )
         self._average = Average(self._parameters, recipe.average)
         self._gradients = Gradients(self._parameters, threads)
-        weight = torch.from_numpy(importance()).to(device)
-        self._importance = weight if len(weight) == config.latent_channels else torch.ones_like(self.model.feature_std)
+        weight = torch.ones(config.latent_channels) if importance is None else importance
+        self._importance = (weight / weight.mean()).to(device)
 
     @torch.no_grad()
     def _fit(self) -> None:
@@ -144,14 +145,16 @@ class AutoencoderTrainer:
         recipe = self.recipe
         draw = generator(self._seed, "pairs", step)
         index = torch.randint(len(self._latents), (recipe.pairs,), generator=draw).to(self._device)
-        count = recipe.chunks if step % recipe.correct_every == 0 else 0
-        drawn = self._source.chunks(max(count, 1), "autoencoder", step if count else 0)
-        frames = drawn.video(self._device)[:count]
+        pairs = self._latents[index], self._components[index].float()
+        if step % recipe.correct_every:
+            nothing = torch.empty(0, device=self._device)
+            return Batch(*pairs, nothing, nothing, nothing)
+        drawn = self._source.chunks(recipe.chunks, "autoencoder", step)
+        frames = drawn.video(self._device)
         weight = torch.ones_like(frames[:, :1])
         if drawn.masks is not None:
-            weight += recipe.mask_weight * torch.from_numpy(drawn.masks)[:count, None].to(weight)
-        fresh = self.model.from_features(_features(drawn)[:count].to(self._device))
-        return Batch(self._latents[index], self._components[index].float(), fresh, frames, weight)
+            weight += recipe.mask_weight * torch.from_numpy(drawn.masks)[:, None].to(weight)
+        return Batch(*pairs, self.model.from_features(_features(drawn).to(self._device)), frames, weight)
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         parts = batch.split(self.recipe.micro_batch)

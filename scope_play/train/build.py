@@ -66,7 +66,8 @@ def build(kind: str, options: Options) -> Trainer[Any]:
         start = None
         if options.start is not None:
             start = load_tiny(replace(options, codec=options.start)).state_dict()
-        return AutoencoderTrainer(config, source, recipe=_recipe(AutoencoderRecipe, options), start=start, **shared)
+        recipe, weight = _recipe(AutoencoderRecipe, options), torch.from_numpy(importance()).sqrt()
+        return AutoencoderTrainer(config, source, recipe=recipe, start=start, importance=weight, **shared)
     codec = load_codec(options, model)
     channels = codec.config.latent_channels
     world = DiTConfig.from_json(model["world"], str(options.model)) if "world" in model else NANO
@@ -155,8 +156,8 @@ def _tiny_config(model: Mapping[str, Any]) -> TinyVAEConfig:
 
 
 def _recipe(kind: type[Any], options: Options) -> Any:
-    batch = "chunks" if kind is AutoencoderRecipe else "clips"
-    large = {} if torch.device(options.device).type == "cpu" else {batch: GPU_BATCH, "micro_batch": GPU_BATCH}
+    on_cpu = torch.device(options.device).type == "cpu"
+    large = {} if on_cpu or kind is AutoencoderRecipe else {"clips": GPU_BATCH, "micro_batch": GPU_BATCH}
     changes = {**large, **(options.recipe or {})}
     try:
         if "optimiser" in changes:

@@ -41,21 +41,23 @@ class WorldRecipe:
     `sigmas` are the noise levels that rollouts, and later play, visit.
     """
 
-    clips: int = 4
-    micro_batch: int = 2
+    clips: int = 20
+    micro_batch: int = 10
     latents: int = 13
-    window: int = 10
-    context_noise: tuple[float, float] = (0.02, 0.32)
-    pure_noise: float = 0.6
+    window: int = 12
+    context_noise: tuple[float, float] = (0.0, 0.03)
+    pure_noise: float = 1.0
     shift: float = 3.0
     lowest_sigma: float = 0.4
     action_dropout: float = 0.05
-    own_context: float = 0.5
-    own_context_after: int = 400
+    own_context: float = 0.35
+    own_context_after: int = 500
     channel_weight: float = 1.0
     sigmas: tuple[float, ...] = (1.0,)
-    average: float = 0.99
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=3e-3, warmup=30))
+    average: float = 0.98
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(lr=8e-3, adam_scale=0.4, newton_schulz_steps=3, warmup=20)
+    )
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,12 @@ AUTOENCODER_RECIPE = AutoencoderRecipe(
     average=0.9,
     optimiser=OptimiserConfig(lr=3e-3, adam_scale=1.0, warmup=3, muon=False),
 )
-WORLD_RECIPE = WorldRecipe(clips=4, latents=6, window=3, own_context_after=3, optimiser=FAST)
+WORLD_RECIPE = WorldRecipe(
+    clips=4, micro_batch=2, pure_noise=0.6, latents=6, window=3, own_context_after=3, optimiser=FAST
+)
 STUDENT_RECIPE = StudentRecipe(
     clips=4,
+    micro_batch=2,
     latents=6,
     longest=8,
     growth=4,
