@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TypeAlias
 
 import pygame
@@ -29,12 +28,8 @@ ALERT: Colour = (255, 98, 88)
 SCALE: dict[str, float] = {"small": 9.5, "body": 12.0, "title": 17.0, "display": 30.0}
 """Type sizes in units."""
 
-FACES: dict[str, str] = {"small": "Inter-Medium.otf", "body": "Inter-Medium.otf"}
-HEAVY_FACE = "Inter-SemiBold.otf"
-"""Of titles, and of all that has to be found at a glance."""
-
 SUPERSAMPLING = 4
-"""Text is drawn this much larger and averaged down, so that hinting does not spoil its spacing at small sizes."""
+"""Text is drawn this much larger and averaged down: the bundled font's hinting spoils its spacing at small sizes."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Theme:
 
     def measure(self, text: str, style: str) -> tuple[int, int]:
         """Width and height of a line of text in pixels."""
-        return -(-_font(_face(style), self._size(style)).size(text)[0] // SUPERSAMPLING), self.line_height(style)
+        return -(-_font(self._size(style)).size(text)[0] // SUPERSAMPLING), self.line_height(style)
 
     def fit(self, text: str, style: str, width: int, keep_end: bool = False) -> str:
         """`text` cut with an ellipsis so that it is at most `width` pixels wide."""
@@ -99,10 +94,11 @@ class Theme:
         """One line; `at` is its top left, top middle or top right corner according to `align`."""
         if not text:
             return pygame.Rect(at, (0, 0))
-        picture = _rendered(text, _face(style), self._size(style), colour)
+        picture = _rendered(text, self._size(style), colour)
         height = self.line_height(style)
         x = at[0] - {"left": 0, "middle": picture.get_width() // 2, "right": picture.get_width()}[align]
-        y = at[1] + (height - picture.get_height()) // 2
+        # The font's box has room below the line for descenders: a little lower looks centred.
+        y = at[1] + (height - picture.get_height()) // 2 + round(SCALE[style] * self.unit * 0.07)
         target.blit(picture, (x, y))
         return pygame.Rect(x, at[1], picture.get_width(), height)
 
@@ -135,20 +131,15 @@ def _cut(text: str, keep: int, keep_end: bool) -> str:
     return text[:keep].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _face(style: str) -> str:
-    return FACES.get(style, HEAVY_FACE)
-
-
 @lru_cache(maxsize=32)
-def _font(face: str, size: int) -> pygame.font.Font:
-    import scope_play.assets
-
-    return pygame.font.Font(Path(scope_play.assets.__path__[0]) / "fonts" / face, size * SUPERSAMPLING)
+def _font(size: int) -> pygame.font.Font:
+    # The bundled font's nominal size includes its line gap.
+    return pygame.font.Font(None, round(size * 1.42 * SUPERSAMPLING))
 
 
 @lru_cache(maxsize=512)
-def _rendered(text: str, face: str, size: int, colour: Colour) -> pygame.Surface:
-    large = _font(face, size).render(text, True, colour)
+def _rendered(text: str, size: int, colour: Colour) -> pygame.Surface:
+    large = _font(size).render(text, True, colour)
     width, height = large.get_size()
     return pygame.transform.smoothscale(large, (-(-width // SUPERSAMPLING), -(-height // SUPERSAMPLING)))
 
