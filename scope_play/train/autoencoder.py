@@ -31,7 +31,8 @@ from scope_play.train.sheet import contact_sheet, to_uint8
 class AutoencoderRecipe:
     """`fit_batches` batches of `fit_chunks` chunks fit the linear maps, then `samples` chunks are kept as pairs, and a
     step learns from `pairs` of them. Every `correct_every`-th step draws `chunks` fresh ones. Noise is the largest
-    spread added to inputs of spread 1; `squared` and `edges` weigh terms of the correction's loss.
+    spread added to inputs of spread 1. `unseen` is what errors of the finder count that the picture does not show;
+    `squared` and `edges` weigh terms of the correction's loss.
     """
 
     fit_batches: int = 48
@@ -43,7 +44,8 @@ class AutoencoderRecipe:
     chunks: int = 12
     mask_weight: float = 4.0
     feature_noise: float = 0.02
-    component_noise: float = 0.2
+    component_noise: float = 0.4
+    unseen: float = 0.02
     squared: float = 2.0
     edges: float = 0.5
     average: float = 0.995
@@ -81,10 +83,8 @@ class AutoencoderTrainer:
         bf16: bool = False,
         threads: int = 1,
         start: Mapping[str, Tensor] | None = None,
-        importance: Tensor | None = None,
     ) -> None:
-        """`start` holds a model's weights to go on from; without it the linear maps are fitted first. `importance` (C,)
-        is what the finder's errors of each feature count.
+        """`start` holds a model's weights to go on from; without it the linear maps are fitted first.
 
         Raises ScopeError when the source's chunks come without the simulator's features.
         """
@@ -103,8 +103,6 @@ class AutoencoderTrainer:
         )
         self._average = Average(self._parameters, recipe.average)
         self._gradients = Gradients(self._parameters, threads)
-        weight = torch.ones(config.latent_channels) if importance is None else importance
-        self._importance = (weight / weight.mean()).to(device)
 
     @torch.no_grad()
     def _fit(self) -> None:
@@ -171,17 +169,26 @@ class AutoencoderTrainer:
         level = recipe.component_noise * torch.rand(len(latents), 1, generator=draw).to(self._device)
         components = batch.components + level * self._noise(batch.components.shape, draw)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            rendered = model.renderer(latents * model.feature_std + model.feature_mean).float()
+            drawing = self._missed(latents, batch.components)
             found = model.finder(components).float()
-        # Squared errors of components weighted by their spread are squared errors of (weighted) pixels.
-        pixels = 3 * 4 * self.model.config.frame[0] * self.model.config.frame[1]
-        drawing = ((rendered - batch.components) * model.picture_std).square().sum(1).mean() / pixels
-        finding = (self._importance * (found - batch.latents).square()).mean()
-        metrics = {"drawing": drawing.detach(), "finding": finding.detach()}
-        loss = drawing + 0.1 * finding
+            # The finder is judged by the picture of what it finds; that picture is not the renderer's fault.
+            seen = found.detach().requires_grad_(True)
+            judged = self._missed(seen, batch.components)
+        (slope,) = torch.autograd.grad(judged, seen)
+        recognising = judged.detach() + ((found - seen.detach()) * slope).sum()
+        finding = (found - batch.latents).square().mean()
+        metrics = {"drawing": drawing.detach(), "recognising": recognising.detach(), "finding": finding.detach()}
+        loss = drawing + recognising + recipe.unseen * finding
         if len(batch.frames):
             loss = loss + self._sharpness(batch)
         return loss, metrics
+
+    def _missed(self, latents: Tensor, components: Tensor) -> Tensor:
+        """Mean squared error, in pixels, of the components drawn from latents: they are orthonormal but for the weight
+        of places."""
+        model, (height, width) = self.model, self.model.config.frame
+        drawn = model.renderer(latents * model.feature_std + model.feature_mean).float()
+        return ((drawn - components) * model.picture_std).square().sum(1).mean() / (3 * 4 * height * width)
 
     def _sharpness(self, batch: Batch) -> Tensor:
         model = self.model

@@ -24,7 +24,7 @@ from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
 from scope_play.train.common import Trainer, part
 from scope_play.train.data import ArenaSource, ClipSource, FolderSource, clip_folders
 from scope_play.train.games import Games
-from scope_play.train.states import importance
+from scope_play.train.importance import picture_change
 from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
 
@@ -66,8 +66,7 @@ def build(kind: str, options: Options) -> Trainer[Any]:
         start = None
         if options.start is not None:
             start = load_tiny(replace(options, codec=options.start)).state_dict()
-        recipe, weight = _recipe(AutoencoderRecipe, options), torch.from_numpy(importance()).sqrt()
-        return AutoencoderTrainer(config, source, recipe=recipe, start=start, importance=weight, **shared)
+        return AutoencoderTrainer(config, source, recipe=_recipe(AutoencoderRecipe, options), start=start, **shared)
     codec = load_codec(options, model)
     channels = codec.config.latent_channels
     world = DiTConfig.from_json(model["world"], str(options.model)) if "world" in model else NANO
@@ -84,7 +83,8 @@ def build(kind: str, options: Options) -> Trainer[Any]:
             block.compile()
     games = scale = None
     if isinstance(codec, TinyVAE) and options.clips is None:
-        games, scale = Games(codec, options.seed), torch.from_numpy(importance())
+        games = Games(codec, options.seed)
+        scale = picture_change(codec, games.moments(256))
     trainer = StudentTrainer if kind == "student" else WorldTrainer
     recipe = _recipe(StudentRecipe if kind == "student" else WorldRecipe, options)
     return trainer(network, codec, source, recipe=recipe, channel_scale=scale, games=games, **shared)

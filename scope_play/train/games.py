@@ -34,3 +34,7 @@ class Games:
         features = torch.from_numpy(chunk_features(states[first:])).to(self._codec.feature_mean)
         clips = self._codec.from_features(features).transpose(1, 2)[..., None, None].contiguous()
         return clips, torch.from_numpy(np.ascontiguousarray(rows[first:-1].swapaxes(0, 1)))
+
+    def moments(self, count: int) -> Tensor:
+        """Latents (count, C), each of a game of its own."""
+        return self.clips(count, 2, "moments", 0)[0][:, :, 1, 0, 0]

@@ -13,8 +13,7 @@ from scope_play.arena.simulate import ArenaState
 
 PLACE = (0, 1)
 HEADING = (3, 4)
-PITCH = 5
-"""Where x and y, the sine and cosine of the heading, and the pitch stand among the features."""
+"""Where x and y, and the sine and cosine of the heading, stand among the features."""
 
 
 def state_features(states: ArenaState, config: ArenaConfig | None = None) -> np.ndarray:
@@ -64,19 +63,6 @@ def state_features(states: ArenaState, config: ArenaConfig | None = None) -> np.
 
 FEATURES = 27 + 4 * 5
 """How many there are in the court as it is."""
-
-
-def importance() -> np.ndarray:
-    """How much errors of each feature of a latent count, float32 (4 FEATURES,).
-
-    By what they do to the picture: a tenth of a radian moves all of it by ten pixels, and a whole second of a reload's
-    clock moves a few. At equal weight a full turn was 3 % of the loss, and was not learned.
-    """
-    weight = np.ones(FEATURES, np.float32)
-    weight[[*PLACE]] = 300
-    weight[[*HEADING]] = 600
-    weight[PITCH] = 60
-    return np.tile(weight, 4)
 
 
 def chunk_features(states: ArenaState) -> np.ndarray:

@@ -9,7 +9,8 @@ from scope_play.arena.behaviour import sample_states
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
 from scope_play.train.data import ArenaSource
 from scope_play.train.games import Games
-from scope_play.train.states import FEATURES, HEADING, PLACE, chunk_features, importance, state_features
+from scope_play.train.importance import picture_change
+from scope_play.train.states import FEATURES, HEADING, PLACE, chunk_features, state_features
 
 SMALL = TinyVAEConfig(
     frame=(32, 64), patch_components=6, picture_components=8, renderer_width=16, finder_width=16, width=8, blocks=1
@@ -35,7 +36,6 @@ def test_chunks_hold_their_four_frames() -> None:
     assert np.array_equal(chunks[:, 0], np.repeat(features[0][:, None], 4, 1))
     assert np.array_equal(chunks[1, 2], features[5:9, 1])
     assert np.array_equal(chunks[2, 3], features[9:13, 2])
-    assert importance().shape == (4 * FEATURES,)
 
 
 def test_clips_start_still_and_carry_their_rows() -> None:
@@ -55,6 +55,23 @@ def test_clips_start_still_and_carry_their_rows() -> None:
     again, _ = games.clips(6, 5, "world", 2)
     assert torch.equal(latents, again)
     assert not torch.equal(latents, games.clips(6, 5, "world", 3)[0])
+
+
+def test_importance_is_the_squared_columns_of_the_renderers_jacobian() -> None:
+    torch.manual_seed(0)
+    codec = TinyVAE(SMALL).eval().requires_grad_(False)
+    torch.nn.init.normal_(codec.renderer.write.weight, std=0.3)
+    codec.picture_std.uniform_(0.5, 2)
+    latents = Games(codec, seed=4).moments(64)
+
+    def draw(latent: torch.Tensor) -> torch.Tensor:
+        return codec.renderer((latent * codec.feature_std + codec.feature_mean)[None])[0] * codec.picture_std
+
+    columns = torch.stack([torch.autograd.functional.jacobian(draw, latent) for latent in latents])
+    exact = columns.square().sum(1).mean(0)
+    found = picture_change(codec, latents)
+    assert ((found - exact).abs() / exact.clamp_min(exact.median())).mean() < 0.1
+    assert torch.corrcoef(torch.stack([found, exact]))[0, 1] > 0.98
 
 
 def test_chunks_of_the_arena_come_with_their_features() -> None:
