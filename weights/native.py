@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from scope_play.errors import ScopeError
 from scope_play.files import replacing
@@ -23,7 +21,6 @@ from scope_play.weights.sources import SafetensorsSource
 CONFIG = "config.json"
 WORLD = "world.safetensors"
 CODEC = "codec.safetensors"
-EIGHT_BITS = torch.float8_e4m3fn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -64,8 +61,8 @@ class NativeFolder:
         """One hash for the whole folder."""
         return sha256_of_all(self.hashes(cache))
 
-    def _source(self, name: str) -> ScaledSource:
-        return ScaledSource(self.path / name, [self.path / name])
+    def _source(self, name: str) -> SafetensorsSource:
+        return SafetensorsSource(self.path / name, [self.path / name])
 
 
 def open_native_folder(path: str | Path) -> NativeFolder:
@@ -90,8 +87,6 @@ def write_native_folder(
 ) -> None:
     """Write a native folder with the weights stored as `dtype`; each file replaces an earlier one only when whole.
 
-    Matrices whose names begin with one of a module's `coarse` are stored in eight bits, scaled to their largest entry.
-
     Raises:
         ScopeError: a file cannot be written, or a weight is not finite.
     """
@@ -103,40 +98,9 @@ def write_native_folder(
         broken = [key for key, tensor in state.items() if not tensor.isfinite().all()]
         if broken:
             raise ScopeError(f"{name}: tensor {broken[0]!r} is not finite, so nothing was written; train it again.")
-        packed[name] = pack(state, dtype, tuple(getattr(module, "coarse", ())))
-    for name, (tensors, scales) in packed.items():
+        packed[name] = {key: tensor.to(dtype).contiguous() for key, tensor in state.items()}
+    for name, tensors in packed.items():
         with replacing(folder / name) as beside:
-            save_file(tensors, beside, metadata=scales)
+            save_file(tensors, beside)
     with replacing(folder / CONFIG) as beside:
         beside.write_text(json.dumps(dict(config), indent=2) + "\n", encoding="utf-8")
-
-
-def pack(
-    state: Mapping[str, Tensor], dtype: torch.dtype, coarse: tuple[str, ...]
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors as they are stored, and by what those of eight bits are to be multiplied, for the file's header."""
-    tensors, scales = {}, {}
-    for name, tensor in state.items():
-        if tensor.ndim == 2 and name.startswith(coarse) and coarse:
-            scale = max(float(tensor.abs().max()), 1e-12) / torch.finfo(EIGHT_BITS).max
-            scales[name] = repr(scale)
-            tensors[name] = (tensor / scale).to(EIGHT_BITS).contiguous()
-        else:
-            tensors[name] = tensor.to(dtype).contiguous()
-    return tensors, scales
-
-
-class ScaledSource(SafetensorsSource):
-    """A safetensors file whose header says by what some of its tensors are to be multiplied."""
-
-    @cached_property
-    def scales(self) -> dict[str, float]:
-        try:
-            with safe_open(self.files[0], "pt") as file:
-                return {name: float(scale) for name, scale in (file.metadata() or {}).items() if name in self.tensors}
-        except (SafetensorError, ValueError) as error:
-            raise ScopeError(f"{self.files[0]} has a damaged header ({error}); export or download it again.") from error
-
-    def read(self) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in super().read():
-            yield name, tensor.float() * self.scales[name] if name in self.scales else tensor

@@ -506,9 +506,14 @@ class Renderer:
         self._threads = threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads, "arena-render") if self._threads > 1 else None
 
-    def render(self, state: ArenaState) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures uint8 (B, H, W, 3) and masks bool (B, H, W) of where weapon and HUD are drawn."""
+    def render(self, state: ArenaState, *, overlay: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures uint8 (B, H, W, 3) and masks bool (B, H, W) of where weapon and HUD are drawn.
+
+        Without `overlay` they are not, and the court is seen as if through empty hands.
+        """
         scene = self.builder.build(state)
+        if not overlay:
+            scene.item_count[:] = 0
         out = np.empty((len(state), self.height, self.width, 3), np.uint8)
         mask = np.empty((len(state), self.height, self.width), np.bool_)
         jobs = len(state) * ((self.width + _STRIP - 1) // _STRIP)

@@ -78,21 +78,16 @@ def tiny_world(**stream: Any) -> World:
 
     from scope_play.loading import build_world, untrained_nano_config
     from scope_play.model.dit import DiT
+    from scope_play.model.light_field import FieldConfig
     from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
     from scope_play.sampling.streaming import StreamConfig
 
+    field = FieldConfig(width=24, layers=1, state_width=16)
     codec = TinyVAEConfig(
-        frame=SIZE_OF_TINY,
-        latent_channels=20,
-        patch_components=4,
-        picture_components=8,
-        renderer_width=32,
-        finder_width=32,
-        width=16,
-        blocks=1,
+        frame=SIZE_OF_TINY, latent_channels=32, court=field, hand=field, finder_channels=8, finder_width=32
     )
     config = untrained_nano_config()
-    shape = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=96, in_channels=20, out_channels=20)
+    shape = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=96, in_channels=32, out_channels=32)
     config = replace(config, world=shape, codec=codec, size=SIZE_OF_TINY, stream=StreamConfig(**stream))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -24,7 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="stop at this step, counted over all resumed parts")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on from this run folder's newest checkpoint")
     parser.add_argument(
-        "--start", type=Path, metavar="DIR", help="begin with the weights of another run (world -> student)"
+        "--start",
+        type=Path,
+        metavar="DIR",
+        help="begin with the weights of another run (world -> student) or of a model folder",
     )
     parser.add_argument(
         "--codec", type=Path, metavar="DIR", help="a run of `train autoencoder`, or a folder with codec.safetensors"

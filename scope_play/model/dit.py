@@ -190,9 +190,6 @@ class Head(nn.Module):
 class DiT(nn.Module):
     """Predicts the flow-matching velocity (noise - clean) of latent frames from noisy ones, actions and a prompt."""
 
-    coarse = ("time_embedding.", "time_projection.")
-    """Matrices for which eight bits are enough in a native folder: such networks see few timesteps, and learn them."""
-
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config

@@ -1,10 +1,10 @@
-"""Nano's autoencoder: principal components by algebra, then three networks around them.
+"""Nano's autoencoder: two fields that draw what is known of a moment, and a finder that recognises it in a picture.
 
-First both linear maps are fitted to chunks drawn for it, and `samples` more chunks are kept as pairs of what the
-simulator knows (`train.states`) and what a picture's components are. The renderer learns the one from the other and the
-finder the other from the one, on hundreds of pairs a step: they cost a thousandth of drawing them. Every few steps some
-freshly drawn chunks teach the correction, which sharpens what the renderer draws. Weapon and HUD count more: they are
-few pixels and what a player looks at.
+Moments are drawn by the arena as they are needed and stay for a while in a pool, from which every step takes some cells
+of some of them. The court is learned from pictures without weapon and HUD, the hand's layer over such true pictures, so
+that neither has to wait for the other. Of the hand, cells in which it shows are taken more often, and so are moments in
+which something unusual goes on: a blade is out for a few frames in a hundred, and that is when it is looked at. The
+finder learns from whole pictures, with noise on them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig, to_patches
+from scope_play.model.light_field import to_cells, to_pictures
+from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
 from scope_play.train.common import Average, generator, part
-from scope_play.train.data import Chunks, ChunkSource
+from scope_play.train.data import Moments, MomentSource, pixels
 from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices
 from scope_play.train.parallel import Gradients
 from scope_play.train.sheet import contact_sheet, to_uint8
@@ -29,53 +30,79 @@ from scope_play.train.sheet import contact_sheet, to_uint8
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    """`fit_batches` batches of `fit_chunks` chunks fit the linear maps, then `samples` chunks are kept as pairs, and a
-    step learns from `pairs` of them. Every `correct_every`-th step draws `chunks` fresh ones. Noise is the largest
-    spread added to inputs of spread 1. `unseen` is what errors of the finder count that the picture does not show;
-    `squared` and `edges` weigh terms of the correction's loss.
+    """Every step draws `fresh` moments into a pool of `pool`, and learns from `cells` cells of each of `moments` of
+    them, and from `pictures` whole ones. `elsewhere` is how often a cell without the hand is taken for its layer,
+    beside one with it. `squared` weighs squared errors beside absolute ones. The finder sees noise of up to
+    `picture_noise`, and where and which way count `place` times what else it finds. `fit` moments give the features'
+    mean and spread.
     """
 
-    fit_batches: int = 48
-    fit_chunks: int = 250
-    samples: int = 150_000
-    pairs: int = 384
-    micro_batch: int = 384
-    correct_every: int = 4
-    chunks: int = 12
-    mask_weight: float = 4.0
-    feature_noise: float = 0.02
-    component_noise: float = 0.4
-    unseen: float = 0.02
-    squared: float = 2.0
-    edges: float = 0.5
-    average: float = 0.995
+    pool: int = 6000
+    fresh: int = 24
+    moments: int = 64
+    cells: int = 160
+    pictures: int = 24
+    micro_batch: int = 32
+    elsewhere: float = 0.02
+    squared: float = 4.0
+    picture_noise: float = 0.1
+    place: float = 8.0
+    fit: int = 4000
+    average: float = 0.998
     optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=1e-3, adam_scale=1.0, weight_decay=0.01, warmup=100, muon=False)
+        default_factory=lambda: OptimiserConfig(
+            lr=5e-3, adam_scale=0.4, weight_decay=0.0, warmup=100, max_norm=10.0, newton_schulz_steps=3
+        )
     )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs: latents (N, C) and picture components (N, n). Fresh chunks, perhaps none: latents (M, C), frames
-    (M, 3, 4, H, W) and the weight of each pixel (M, 1, 4, H, W)."""
+    """Of N moments: features (N, F), cells (N, P) by number and what the court shows there (N, P, 48). Of N others, for
+    the hand's layer: features, cells, what is behind it, and what shows. Of M others: pictures (M, 3, H, W) and
+    features."""
 
-    latents: Tensor
-    components: Tensor
-    fresh: Tensor
-    frames: Tensor
-    weight: Tensor
+    seen_from: Tensor
+    court_cells: Tensor
+    court: Tensor
+    held: Tensor
+    hand_cells: Tensor
+    behind: Tensor
+    shown: Tensor
+    pictures: Tensor
+    known: Tensor
 
     def split(self, size: int) -> list[Batch]:
-        count = -(-len(self.latents) // size)
-        tensors = (self.latents, self.components, self.fresh, self.frames, self.weight)
+        count = -(-len(self.seen_from) // size)
+        tensors = [getattr(self, name) for name in self.__dataclass_fields__]
         return [Batch(*some) for some in zip(*(tensor.tensor_split(count) for tensor in tensors), strict=True)]
+
+
+class Pool:
+    """The last moments drawn. What is in it at a step depends on the step alone."""
+
+    def __init__(self, source: MomentSource, fresh: int, size: int) -> None:
+        self._source, self._fresh = source, fresh
+        self._drawn: list[tuple[int, Moments] | None] = [None] * max(1, size // fresh)
+
+    def at(self, step: int) -> list[Moments]:
+        """Those of as many draws as there is room for; `step` counts the first of them."""
+        found = []
+        for number in range(step, step + len(self._drawn)):
+            place = number % len(self._drawn)
+            kept = self._drawn[place]
+            if kept is None or kept[0] != number:
+                kept = number, self._source.moments(self._fresh, "autoencoder", number)
+                self._drawn[place] = kept
+            found.append(kept[1])
+        return found
 
 
 class AutoencoderTrainer:
     def __init__(
         self,
         config: TinyVAEConfig,
-        source: ChunkSource,
+        source: MomentSource,
         *,
         recipe: AutoencoderRecipe = AutoencoderRecipe(),
         seed: int = 0,
@@ -84,9 +111,9 @@ class AutoencoderTrainer:
         threads: int = 1,
         start: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`start` holds a model's weights to go on from; without it the linear maps are fitted first.
+        """`start` holds a model's weights to go on from; without it the features' mean and spread are measured first.
 
-        Raises ScopeError when the source's chunks come without the simulator's features.
+        Raises ScopeError when the model is not made for as many features as the simulator has.
         """
         torch.manual_seed(seed)
         self.model = TinyVAE(config).to(device)
@@ -96,63 +123,61 @@ class AutoencoderTrainer:
             self._fit()
         else:
             self.model.load_state_dict(start)
-        self._latents, self._components = self._sample()
+        self._pool = Pool(source, recipe.fresh, recipe.pool)
         self._parameters = dict(self.model.named_parameters())
-        self._optimiser = MuonAdamW(
-            self._parameters, hidden_matrices(self.model, ("renderer.blocks", "finder.blocks")), recipe.optimiser
-        )
+        matrices = hidden_matrices(self.model, ("field.court.hidden", "field.hand.hidden", "finder.think"))
+        self._optimiser = MuonAdamW(self._parameters, matrices, recipe.optimiser)
         self._average = Average(self._parameters, recipe.average)
         self._gradients = Gradients(self._parameters, threads)
 
     @torch.no_grad()
     def _fit(self) -> None:
-        recipe, model = self.recipe, self.model
-        first = self._source.chunks(recipe.fit_chunks, "fit", 0)
-        shown, masked = to_patches(first.video(self._device)), self._masked(first)
-        flat, marked = shown.flatten(0, 1), masked.flatten() > 0.1
-        chosen = torch.randperm(len(flat), generator=generator(self._seed, "fit", 0))[:8000].to(self._device)
-        model.fit_patches(torch.cat([flat[chosen], flat[chosen][marked[chosen]]]))
-        components, features = [], []
-        for batch in range(recipe.fit_batches):
-            drawn = self._source.chunks(recipe.fit_chunks, "fit", batch)
-            components.append(model.patch_components(drawn.video(self._device)))
-            features.append(_features(drawn))
-        model.fit_pictures(torch.cat(components), 1 + recipe.mask_weight * masked.mean(0))
-        known = torch.cat(features)
-        model.feature_mean.copy_(known.mean(0))
-        model.feature_std.copy_(known.std(0).clamp_min(0.1))
-
-    @torch.no_grad()
-    def _sample(self) -> tuple[Tensor, Tensor]:
-        latents, components = [], []
-        for batch in range(-(-self.recipe.samples // 250)):
-            drawn = self._source.chunks(min(250, self.recipe.samples), "samples", batch)
-            patches = self.model.patch_components(drawn.video(self._device))
-            components.append(self.model.picture_components(patches).half())
-            latents.append(self.model.from_features(_features(drawn).to(self._device)))
-        return torch.cat(latents), torch.cat(components)
-
-    def _masked(self, chunks: Chunks) -> Tensor:
-        """(N, patches): the share of each patch that is weapon or HUD."""
-        if chunks.masks is None:
-            return torch.zeros(len(chunks.frames), len(self.model.place_weight), device=self._device)
-        masks = torch.from_numpy(chunks.masks)[:, None].float().expand(-1, 3, -1, -1, -1)
-        return to_patches(masks).mean(-1).to(self._device)
+        known = torch.from_numpy(self._source.moments(self.recipe.fit, "fit", 0).features)
+        if known.shape[1] != self.model.config.features:
+            raise ScopeError(
+                f"the simulator knows {known.shape[1]} features of a frame, but the codec is made for "
+                f"{self.model.config.features}; give it latent_channels {4 * known.shape[1]}"
+            )
+        self.model.feature_mean.copy_(known.mean(0).repeat(4))
+        self.model.feature_std.copy_(known.std(0).clamp_min(0.1).repeat(4))
 
     def batch(self, step: int) -> Batch:
-        recipe = self.recipe
-        draw = generator(self._seed, "pairs", step)
-        index = torch.randint(len(self._latents), (recipe.pairs,), generator=draw).to(self._device)
-        pairs = self._latents[index], self._components[index].float()
-        if step % recipe.correct_every:
-            nothing = torch.empty(0, device=self._device)
-            return Batch(*pairs, nothing, nothing, nothing)
-        drawn = self._source.chunks(recipe.chunks, "autoencoder", step)
-        frames = drawn.video(self._device)
-        weight = torch.ones_like(frames[:, :1])
-        if drawn.masks is not None:
-            weight += recipe.mask_weight * torch.from_numpy(drawn.masks)[:, None].to(weight)
-        return Batch(*pairs, self.model.from_features(_features(drawn).to(self._device)), frames, weight)
+        recipe, device = self.recipe, self._device
+        pool, draw = self._pool.at(step), np.random.default_rng([self._seed, step])
+        features = torch.from_numpy(np.concatenate([drawn.features for drawn in pool]))
+
+        def cells_at(name: str, places: np.ndarray) -> Tensor:
+            pictures = [getattr(pool[place // recipe.fresh], name)[place % recipe.fresh] for place in places]
+            return to_cells(torch.from_numpy(np.stack(pictures)))
+
+        anywhere = draw.integers(0, len(features), recipe.moments)
+        court = cells_at("court", anywhere)
+        court_cells = torch.from_numpy(draw.integers(0, court.shape[1], (recipe.moments, recipe.cells)))
+        rarity = unusual(self.model.state(features.to(device))).cpu().numpy()
+        rare = draw.choice(len(features), recipe.moments, p=rarity / rarity.sum())
+        behind, shown = cells_at("court", rare), cells_at("frames", rare)
+        wanted = (behind != shown).any(-1).float() + recipe.elsewhere
+        hand_cells = torch.multinomial(
+            wanted, recipe.cells, replacement=True, generator=generator(self._seed, "hand", step)
+        )
+        looked = draw.integers(0, len(features), recipe.pictures)
+        pictures = to_pictures(cells_at("frames", looked), self.model.config.frame)
+        return Batch(
+            seen_from=features[anywhere].to(device),
+            court_cells=court_cells.to(device),
+            court=self._colours(court, court_cells),
+            held=features[rare].to(device),
+            hand_cells=hand_cells.to(device),
+            behind=self._colours(behind, hand_cells),
+            shown=self._colours(shown, hand_cells),
+            pictures=pictures.to(device).float() / 127.5 - 1,
+            known=features[looked].to(device),
+        )
+
+    def _colours(self, cells: Tensor, chosen: Tensor) -> Tensor:
+        """uint8 (N, cells, 48) at (N, P) -> (N, P, 48) in [0, 1]."""
+        picked = cells.gather(1, chosen[..., None].expand(-1, -1, cells.shape[-1]))
+        return picked.to(self._device).float() / 255
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         parts = batch.split(self.recipe.micro_batch)
@@ -164,45 +189,21 @@ class AutoencoderTrainer:
 
     def _loss(self, job: tuple[Batch, torch.Generator]) -> tuple[Tensor, dict[str, Tensor]]:
         batch, draw = job
-        recipe, model = self.recipe, self.model
-        latents = batch.latents + recipe.feature_noise * self._noise(batch.latents.shape, draw)
-        level = recipe.component_noise * torch.rand(len(latents), 1, generator=draw).to(self._device)
-        components = batch.components + level * self._noise(batch.components.shape, draw)
+        model, camera = self.model, self.model.config.camera
+        level = self.recipe.picture_noise * torch.rand(len(batch.pictures), 1, 1, 1, generator=draw)
+        noise = (level * torch.randn(batch.pictures.shape, generator=draw)).to(self._device)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            drawing = self._missed(latents, batch.components)
-            found = model.finder(components).float()
-            # The finder is judged by the picture of what it finds; that picture is not the renderer's fault.
-            seen = found.detach().requires_grad_(True)
-            judged = self._missed(seen, batch.components)
-        (slope,) = torch.autograd.grad(judged, seen)
-        recognising = judged.detach() + ((found - seen.detach()) * slope).sum()
-        finding = (found - batch.latents).square().mean()
-        metrics = {"drawing": drawing.detach(), "recognising": recognising.detach(), "finding": finding.detach()}
-        loss = drawing + recognising + recipe.unseen * finding
-        if len(batch.frames):
-            loss = loss + self._sharpness(batch)
-        return loss, metrics
+            court = model.field.behind(batch.seen_from, model.state(batch.seen_from), batch.court_cells) - batch.court
+            hand = model.field.over(batch.behind, model.state(batch.held), batch.hand_cells) - batch.shown
+            found = model.finder(batch.pictures + noise).float()
+        missed = (found - model.state(batch.known)).square().mean(0)
+        counted = torch.ones_like(missed)
+        counted[[*camera.place, *camera.heading]] = self.recipe.place
+        terms = {"court": self._miss(court), "hand": self._miss(hand), "finding": (missed * counted).mean()}
+        return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
 
-    def _missed(self, latents: Tensor, components: Tensor) -> Tensor:
-        """Mean squared error, in pixels, of the components drawn from latents: they are orthonormal but for the weight
-        of places."""
-        model, (height, width) = self.model, self.model.config.frame
-        drawn = model.renderer(latents * model.feature_std + model.feature_mean).float()
-        return ((drawn - components) * model.picture_std).square().sum(1).mean() / (3 * 4 * height * width)
-
-    def _sharpness(self, batch: Batch) -> Tensor:
-        model = self.model
-        with torch.no_grad():
-            components = model.renderer(batch.fresh * model.feature_std + model.feature_mean)
-            soft = model.draw(model.to_patches(components))
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            error = model.correct(soft).float() - batch.frames
-        squared = (batch.weight * error.square()).mean()
-        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        return (batch.weight * error.abs()).mean() + self.recipe.squared * squared + self.recipe.edges * edges
-
-    def _noise(self, shape: torch.Size, draw: torch.Generator) -> Tensor:
-        return torch.randn(shape, generator=draw).to(self._device)
+    def _miss(self, error: Tensor) -> Tensor:
+        return error.abs().mean() + self.recipe.squared * error.square().mean()
 
     def averaged(self) -> TinyVAE:
         """A copy with the averaged weights."""
@@ -211,20 +212,25 @@ class AutoencoderTrainer:
         return model.eval()
 
     def validate(self) -> tuple[dict[str, float], np.ndarray]:
-        """What the linear maps keep, what is drawn from true features, and what from features found in the picture."""
-        model = self.averaged()
-        drawn = self._source.chunks(120, "validation", 0)
-        video = drawn.video(self._device)
+        """How true the pictures are: of what is known, in the weapon and HUD, and of what is found in the picture."""
+        model, drawn = self.averaged(), self._source.moments(160, "validation", 0)
+        video, court = (pixels(frames, self._device) for frames in (drawn.frames, drawn.court))
+        known = torch.from_numpy(drawn.features).to(self._device)
         with torch.inference_mode():
-            kept = model.draw(model.to_patches(model.picture_components(model.patch_components(video))))
-            known = model.from_features(_features(drawn).to(self._device))[..., None, None]
-            shown, recognised = (model.decode_chunk(some).clamp(-1, 1) for some in (known, model.encode_chunk(video)))
-        error = (shown - video).square()
-        figures = {"psnr_linear": psnr((kept.clamp(-1, 1) - video).square()), "psnr": psnr(error)}
-        figures["psnr_recognised"] = psnr((recognised - video).square())
-        if drawn.masks is not None:
-            figures["psnr_weapon"] = psnr(error[torch.from_numpy(drawn.masks)[:, None].expand_as(error)])
-        rows = [to_uint8(some[b : b + 8, :, 3].transpose(0, 1)) for b in (0, 8) for some in (video, shown, recognised)]
+            found = model.found(video)
+            shown, recognised = (model.field(some, model.state(some)).clamp(-1, 1) for some in (known, found))
+        error, hand = (shown - video).square(), (video != court).any(1, keepdim=True).expand_as(video)
+        missed = (model.state(found) - model.state(known)).square().mean(0)
+        where = [*model.config.camera.place, *model.config.camera.heading]
+        figures = {
+            "psnr": psnr(error),
+            "psnr_weapon": psnr(error[hand]),
+            "psnr_recognised": psnr((recognised - video).square()),
+            "place_found": float(missed[where].mean()),
+        }
+        rows = [
+            to_uint8(some[first : first + 8].transpose(0, 1)) for first in (0, 8) for some in (video, shown, recognised)
+        ]
         return figures, contact_sheet(rows)
 
     def state(self) -> dict[str, Tensor]:
@@ -239,7 +245,6 @@ class AutoencoderTrainer:
         self.model.load_state_dict(part(tensors, "model"))
         self._average.load(part(tensors, "average"))
         self._optimiser.load_state(part(tensors, "optimiser"))
-        self._latents, self._components = self._sample()
 
     def values(self) -> dict[str, Any]:
         return {
@@ -250,10 +255,13 @@ class AutoencoderTrainer:
         }
 
 
-def _features(chunks: Chunks) -> Tensor:
-    if chunks.features is None:
-        raise ScopeError("nano's autoencoder learns from the simulator's states, which clips lack; leave out --clips")
-    return torch.from_numpy(chunks.features)
+def unusual(state: Tensor) -> Tensor:
+    """States at unit spread (N, F) -> (N,): their mean square, about 1 on average, in float64.
+
+    Something that goes on in one frame of fifty lies seven spreads from the mean, so such frames, taken by this, are as
+    frequent as the rest.
+    """
+    return state.double().square().mean(1)
 
 
 def psnr(squared_error: Tensor) -> float:

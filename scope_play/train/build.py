@@ -27,6 +27,7 @@ from scope_play.train.games import Games
 from scope_play.train.importance import picture_change
 from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
+from scope_play.weights.native import open_native_folder
 
 GPU_BATCH = 64
 """Clips a step on a GPU, in one piece; a CPU takes a few at a time."""
@@ -35,7 +36,8 @@ KINDS = ("autoencoder", "world", "student")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about one training. `model` is a JSON file; `codec` and `start` are run folders."""
+    """What the command line says about one training. `model` is a JSON file; `codec` and `start` are folders of runs or
+    models."""
 
     model: Path | None = None
     codec: Path | None = None
@@ -66,6 +68,10 @@ def build(kind: str, options: Options) -> Trainer[Any]:
         start = None
         if options.start is not None:
             start = load_tiny(replace(options, codec=options.start)).state_dict()
+        if not isinstance(source, ArenaSource):
+            raise ScopeError(
+                "nano's autoencoder learns from what the simulator knows, which clips lack; leave out --clips"
+            )
         return AutoencoderTrainer(config, source, recipe=_recipe(AutoencoderRecipe, options), start=start, **shared)
     codec = load_codec(options, model)
     channels = codec.config.latent_channels
@@ -77,14 +83,14 @@ def build(kind: str, options: Options) -> Trainer[Any]:
     if options.start is not None:
         # Starting from a network without this part goes on just where that one was: it is silent at first.
         silent = {name: value for name, value in network.state_dict().items() if name.startswith("action_modulation.")}
-        network.load_state_dict(silent | _average_of(options.start, "world"))
+        network.load_state_dict(silent | _world_weights(options.start, world))
     if options.compiled:
         for block in network.blocks:
             block.compile()
     games = scale = None
     if isinstance(codec, TinyVAE) and options.clips is None:
         games = Games(codec, options.seed)
-        scale = picture_change(codec, games.moments(256))
+        scale = picture_change(codec, games.moments(192))
     trainer = StudentTrainer if kind == "student" else WorldTrainer
     recipe = _recipe(StudentRecipe if kind == "student" else WorldRecipe, options)
     return trainer(network, codec, source, recipe=recipe, channel_scale=scale, games=games, **shared)
@@ -110,12 +116,9 @@ def load_tiny(options: Options) -> TinyVAE:
     if options.codec is None:
         raise ScopeError("world training needs a codec; give --codec with the --out folder of train autoencoder")
     if (options.codec / "codec.safetensors").is_file():
-        config = TinyVAEConfig(**_read_json(options.codec / "config.json")["codec"])
-        tiny = TinyVAE(config)
-        tiny.load_state_dict(
-            {name: value.float() for name, value in _plain_weights(options.codec / "codec.safetensors").items()}
-        )
-        return tiny.to(options.device).eval().requires_grad_(False)
+        config = _tiny_config(_read_json(options.codec / "config.json"))
+        folder = open_native_folder(options.codec)
+        return folder.codec(lambda: TinyVAE(config), torch.float32, options.device).eval().requires_grad_(False)
     _, tensors, values = checkpoint.load(options.codec)
     tiny = TinyVAE(TinyVAEConfig(**values["model"])).to(options.device)
     tiny.load_state_dict(part(tensors, "model") | part(tensors, "average"))
@@ -129,11 +132,14 @@ def _wan_codec(sizes: Mapping[str, Any], options: Options) -> WanVAE:
     return WanVAE(network.to(options.device).eval().requires_grad_(False))
 
 
-def _average_of(folder: Path, kind: str) -> dict[str, Tensor]:
+def _world_weights(folder: Path, config: DiTConfig) -> dict[str, Tensor]:
+    """Those of a model folder, or the averaged ones of a run."""
+    if (folder / "world.safetensors").is_file():
+        return open_native_folder(folder).world(lambda: DiT(config), torch.float32).state_dict()
     _, tensors, values = checkpoint.load(folder)
-    if (values["kind"] == "autoencoder") != (kind == "autoencoder"):
+    if values["kind"] == "autoencoder":
         raise ScopeError(
-            f"{folder} holds a training of {values['kind']}, which cannot start a {kind}; give another --start"
+            f"{folder} holds a training of an autoencoder, which cannot start a world; give another --start"
         )
     return part(tensors, "model") | part(tensors, "average")
 
@@ -158,13 +164,17 @@ def _tiny_config(model: Mapping[str, Any]) -> TinyVAEConfig:
 def _recipe(kind: type[Any], options: Options) -> Any:
     on_cpu = torch.device(options.device).type == "cpu"
     large = {} if on_cpu or kind is AutoencoderRecipe else {"clips": GPU_BATCH, "micro_batch": GPU_BATCH}
-    changes = {**large, **(options.recipe or {})}
+    changes = {**large, **_tuples(options.recipe or {})}
     try:
         if "optimiser" in changes:
-            changes["optimiser"] = replace(kind().optimiser, **changes["optimiser"])
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()})
-    except TypeError as error:
+            changes["optimiser"] = replace(kind().optimiser, **_tuples(changes["optimiser"]))
+        return kind(**changes)
+    except (TypeError, ValueError) as error:
         raise ScopeError(f"the recipe does not fit {kind.__name__} ({error}); see its fields") from error
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

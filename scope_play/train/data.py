@@ -20,9 +20,7 @@ from scope_play.errors import ScopeError
 from scope_play.train.common import generator, seed_of
 
 GAME = 80
-"""Frames of the games that single chunks are drawn from."""
-STILL = 0.08
-"""Share of single chunks that show one frame four times."""
+"""Frames of the games that single moments are taken from."""
 
 
 @dataclass(frozen=True)
@@ -38,30 +36,20 @@ class Clips:
 
     def video(self, device: torch.device | str = "cpu") -> Tensor:
         """(B, 3, T, H, W) in [-1, 1]."""
-        return _video(self.frames, device)
+        return pixels(self.frames, device)
 
 
 @dataclass(frozen=True)
-class Chunks:
-    """Single chunks: frames uint8 (N, 4, H, W, 3), masks bool (N, 4, H, W) or None, and what the simulator knows of
-    them (`train.states`), float32 (N, 4 FEATURES), or None."""
+class Moments:
+    """Single frames: `frames` uint8 (N, H, W, 3), the same without weapon and HUD, and what the simulator knows of them
+    (`train.states`), float32 (N, F)."""
 
     frames: np.ndarray
-    masks: np.ndarray | None = None
-    features: np.ndarray | None = None
-
-    def video(self, device: torch.device | str = "cpu") -> Tensor:
-        """(N, 3, 4, H, W) in [-1, 1]."""
-        return _video(self.frames, device)
+    court: np.ndarray
+    features: np.ndarray
 
 
-class ChunkSource(Protocol):
-    """Chunks by step, for autoencoders; a few of them show one frame four times, as the first latent does."""
-
-    def chunks(self, count: int, purpose: str, step: int) -> Chunks: ...
-
-
-class ClipSource(ChunkSource, Protocol):
+class ClipSource(Protocol):
     """Clips by step. `purpose` separates independent draws: training, validation, student."""
 
     @property
@@ -70,6 +58,12 @@ class ClipSource(ChunkSource, Protocol):
     def width(self) -> int: ...
 
     def clips(self, batch: int, latents: int, purpose: str, step: int) -> Clips: ...
+
+
+class MomentSource(Protocol):
+    """Moments by step, for nano's autoencoder."""
+
+    def moments(self, count: int, purpose: str, step: int) -> Moments: ...
 
 
 def frames_of(latents: int) -> int:
@@ -95,22 +89,19 @@ class ArenaSource:
         )
         return Clips(clip.frames, clip.rows, clip.masks)
 
-    def chunks(self, count: int, purpose: str, step: int) -> Chunks:
-        """Each from a moment of a game of its own: only its frames are drawn, the game before them is not."""
+    def moments(self, count: int, purpose: str, step: int) -> Moments:
+        """Each of a game of its own; only that frame is drawn, what came before it is not."""
         from scope_play.arena.behaviour import sample_states
         from scope_play.arena.config import ArenaConfig
         from scope_play.arena.render import Renderer
         from scope_play.train.states import state_features
 
-        seed = seed_of(self.seed, f"chunks/{purpose}", step) % 2**62
-        draw = np.random.default_rng(seed)
+        seed = seed_of(self.seed, f"moments/{purpose}", step) % 2**62
         states, _ = sample_states(count, GAME, seed)
-        moment, stride = draw.integers(0, GAME - 4, count), np.where(draw.random(count) < STILL, 0, 1)
+        shown = states[np.random.default_rng(seed).integers(0, GAME, count), np.arange(count)]
         renderer = Renderer(ArenaConfig(), self.height, self.width, self.threads)
-        shown = [states[moment + stride * k, np.arange(count)] for k in range(4)]
-        drawn = [renderer.render(state) for state in shown]
-        frames, masks = (np.stack(some, 1) for some in zip(*drawn, strict=True))
-        return Chunks(frames, masks, np.concatenate([state_features(state) for state in shown], 1))
+        frames, court = (renderer.render(shown, overlay=overlay)[0] for overlay in (True, False))
+        return Moments(frames, court, state_features(shown))
 
 
 class FolderSource:
@@ -142,11 +133,6 @@ class FolderSource:
             frames.append(clip.frames[0, begin : begin + count])
             rows.append(clip.rows[0, begin : begin + count])
         return Clips(np.stack(frames), np.stack(rows))
-
-    def chunks(self, count: int, purpose: str, step: int) -> Chunks:
-        frames = self.clips(count, 2, purpose, step).frames
-        still = np.random.default_rng(seed_of(self.seed, f"stills/{purpose}", step)).random(count) < STILL
-        return Chunks(np.where(still[:, None, None, None, None], frames[:, :1], frames[:, 1:]))
 
     def _read(self, folder: Path) -> Clips:
         if folder not in self._cache:
@@ -208,9 +194,10 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
-def _video(frames: np.ndarray, device: torch.device | str) -> Tensor:
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
-    return pixels.permute(0, 4, 1, 2, 3).float().mul_(2 / 255).sub_(1)
+def pixels(frames: np.ndarray, device: torch.device | str) -> Tensor:
+    """uint8 (..., H, W, 3), one or two axes before them -> (N, 3, H, W) or (B, 3, T, H, W) in [-1, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+    return tensor.movedim(-1, 1).float().mul_(2 / 255).sub_(1)
 
 
 def split_rows(rows: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -23,7 +23,11 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 class OptimiserConfig:
     """`lr` is the change of a weight per step in units of 0.2 (Muon) or of about 1 (AdamW, times `adam_scale`).
 
-    Without `muon` AdamW takes the matrices too: orthogonalising them costs a CPU as much as a batch does.
+    It rises over `warmup` steps and falls to zero from the first to the last step of `decay`, which must be given for
+    it to fall: a run bounded by minutes does not know its last step. Without `muon` AdamW takes the matrices too:
+    orthogonalising them costs a CPU as much as a batch does.
+
+    Raises ValueError for a decay that ends before it begins.
     """
 
     lr: float = 2e-3
@@ -32,9 +36,22 @@ class OptimiserConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     warmup: int = 50
+    decay: tuple[int, int] | None = None
     max_norm: float = 1.0
     newton_schulz_steps: int = 5
     muon: bool = True
+
+    def __post_init__(self) -> None:
+        if self.decay is not None and not 0 <= self.decay[0] < self.decay[1]:
+            raise ValueError(f"decay {self.decay} must be a first and a later step")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        rising = min(1.0, (step + 1) / max(1, self.warmup))
+        if self.decay is None:
+            return self.lr * rising
+        first, last = self.decay
+        return self.lr * rising * min(1.0, max(0.0, (last - step) / (last - first)))
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -73,12 +90,12 @@ class MuonAdamW:
                 self._state[f"{name}/square"] = torch.zeros_like(parameter)
 
     @torch.no_grad()
-    def update(self, gradients: Mapping[str, Tensor], step: int, scale: float = 1.0) -> float:
-        """One step. `step` counts from 0, `scale` multiplies the rate. Returns the norm of the gradient."""
+    def update(self, gradients: Mapping[str, Tensor], step: int) -> float:
+        """One step. `step` counts from 0. Returns the norm of the gradient."""
         config = self.config
         norm = torch.stack([g.norm() for g in gradients.values()]).norm()
         clip = (config.max_norm / (norm + 1e-6)).clamp(max=1.0)
-        rate = config.lr * scale * min(1.0, (step + 1) / max(1, config.warmup))
+        rate = config.rate(step)
         groups: dict[tuple[int, int], list[str]] = defaultdict(list)
         for name, gradient in gradients.items():
             if name in self._matrices:

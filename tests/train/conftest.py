@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scope_play.train.common import seed_of
-from scope_play.train.data import Chunks, Clips, frames_of
+from scope_play.train.data import Clips, Moments, frames_of
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,17 @@ class Waves:
         masks[..., -8:, :8] = True
         return Clips(pixels.astype(np.uint8), rows, masks)
 
-    def chunks(self, count: int, purpose: str, step: int) -> Chunks:
+    def moments(self, count: int, purpose: str, step: int) -> Moments:
         clips = self.clips(count, 2, purpose, step)
-        assert clips.masks is not None
+        court = clips.frames[:, 4].copy()
         # The phase, read off the first column: sin and cos of it stand where a heading would.
-        sine = clips.frames[:, 1:, 0, 0, 0] / 127.0 - 1
-        quarter = np.roll(clips.frames[:, 1:, 0, :, 0], -self.width // 4, -1)[..., 0] / 127.0 - 1
+        sine = court[:, 0, 0, 0] / 127.0 - 1
+        quarter = np.roll(court[:, 0, :, 0], -self.width // 4, -1)[..., 0] / 127.0 - 1
         empty = np.zeros_like(sine)
-        features = np.stack([empty, empty, clips.rows[:, :4, 8], sine, quarter, empty], -1)
-        return Chunks(clips.frames[:, 1:], clips.masks[:, 1:], features.reshape(count, -1).astype(np.float32))
+        features = np.stack([empty, empty, empty, sine, quarter, empty, empty, clips.rows[:, 3, 0]], -1)
+        frames = court.copy()
+        frames[:, -8:, :8] = np.where(clips.rows[:, 3, 0, None, None, None] > 0, 250, 5)
+        return Moments(frames, court, features.astype(np.float32))
 
 
 @pytest.fixture

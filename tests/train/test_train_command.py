@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from scope_play.model.config import ActionConfig, DiTConfig
 from scope_play.train import checkpoint
 from scope_play.train.build import Options, load_tiny
 from scope_play.train.export import export_native
+from tests.helpers.small_codec import small_codec
 
 TINY_WORLD = DiTConfig(
     dim=32,
@@ -29,17 +31,7 @@ TINY_WORLD = DiTConfig(
     prediction="clean",
     from_previous=True,
 )
-TINY_CODEC = {
-    "frame": [32, 64],
-    "patch_components": 6,
-    "picture_components": 8,
-    "renderer_width": 16,
-    "renderer_blocks": 1,
-    "finder_width": 16,
-    "finder_blocks": 1,
-    "width": 16,
-    "blocks": 1,
-}
+TINY_CODEC = asdict(small_codec(latent_channels=188))
 SCOPE_LIKE = DiTConfig(
     dim=32, layers=1, heads=2, ffn_dim=32, in_channels=4, out_channels=4, text_dim=None, action=ActionConfig()
 )
@@ -89,7 +81,7 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
     out = tmp_path / "nano"
     words = ["train", "nano", "--model", sizes, "--size", 32, 64, "--steps", 6, "--no-sheets"]
     small = {"clips": 2, "micro_batch": 1}
-    codec = {"chunks": 2, "pairs": 4, "micro_batch": 2, "fit_batches": 2, "fit_chunks": 10, "samples": 20}
+    codec = {"pool": 8, "fresh": 2, "moments": 2, "cells": 8, "pictures": 2, "micro_batch": 2, "fit": 20}
     recipe = json.dumps({"autoencoder": codec, "world": small, "student": {**small, "latents": 6, "longest": 6}})
     assert scope_play(*words, "--out", out, "--recipe", recipe) == 0
     assert {child.name for child in out.iterdir()} == {"autoencoder", "world", "student", "weights"}
@@ -108,7 +100,7 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
 def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, sizes: Path) -> None:
     run = tmp_path / "ae"
     words = ["train", "autoencoder", "--model", sizes, "--size", 32, 64, "--steps", 0, "--no-sheets"]
-    words += ["--recipe", '{"fit_batches": 2, "fit_chunks": 10, "samples": 20}']
+    words += ["--recipe", '{"pool": 8, "fresh": 2, "fit": 20}']
     assert scope_play(*words, "--out", run) == 0
     options = Options(codec=run, size=(32, 64))
     codec = load_tiny(options)
@@ -122,6 +114,7 @@ def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, sizes: Path) -> None:
     ("words", "sentence"),
     [
         (["world", "--steps", 1], "needs a codec"),
+        (["autoencoder", "--steps", 1, "--recipe", '{"optimiser": {"decay": [5, 2]}}'], "later step"),
         (["autoencoder"], "--minutes or --steps"),
         (["autoencoder", "--steps", 1, "--recipe", "{"], "--recipe is not JSON"),
         (["autoencoder", "--steps", 1, "--recipe", '{"speed": 1}'], "recipe does not fit"),
@@ -136,3 +129,29 @@ def test_mistakes_cost_one_sentence(
     complaint = capsys.readouterr().err
     assert sentence in complaint
     assert complaint.count("\n") == 1
+
+
+def test_nanos_autoencoder_needs_the_simulator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_clip(tmp_path / "clips" / "a", 6, 30)
+    words = ["train", "autoencoder", "--steps", 1, "--clips", tmp_path / "clips", "--out", tmp_path / "run"]
+    assert scope_play(*words) == 2
+    assert "leave out --clips" in capsys.readouterr().err
+
+
+def test_a_model_folder_starts_a_training_just_where_it_is(tmp_path: Path, sizes: Path) -> None:
+    run, again, folder = tmp_path / "run", tmp_path / "again", tmp_path / "weights"
+    common = ["--model", sizes, "--size", 32, 64, "--no-sheets", "--recipe"]
+    codec = '{"pool": 8, "fresh": 2, "fit": 20}'
+    assert scope_play("train", "autoencoder", "--out", tmp_path / "ae", "--steps", 0, *common, codec) == 0
+    world = '{"clips": 2, "micro_batch": 1}'
+    words = [*common, world, "--codec", tmp_path / "ae"]
+    assert scope_play("train", "world", "--out", run, "--steps", 1, *words) == 0
+    export_native(run, load_tiny(Options(codec=tmp_path / "ae")), folder, size=(32, 64))
+    assert scope_play("train", "world", "--out", again, "--steps", 0, *words, "--start", folder) == 0
+    ours, theirs = checkpoint.load(again)[1], checkpoint.load(run)[1]
+    for name, value in ours.items():
+        if name.startswith("model/"):
+            torch.testing.assert_close(value, theirs[name.replace("model/", "average/", 1)], atol=0.02, rtol=0.1)
+    kept, found = load_tiny(Options(codec=tmp_path / "ae")), load_tiny(Options(codec=folder))
+    for name, value in found.state_dict().items():
+        torch.testing.assert_close(value, kept.state_dict()[name], atol=1e-3, rtol=1e-2)

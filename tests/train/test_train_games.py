@@ -6,15 +6,15 @@ import numpy as np
 import torch
 
 from scope_play.arena.behaviour import sample_states
-from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
+from scope_play.model.light_field import CELL
+from scope_play.model.tiny_vae import TinyVAE
 from scope_play.train.data import ArenaSource
 from scope_play.train.games import Games
-from scope_play.train.importance import picture_change
+from scope_play.train.importance import CELLS, picture_change
 from scope_play.train.states import FEATURES, HEADING, PLACE, chunk_features, state_features
+from tests.helpers.small_codec import small_codec
 
-SMALL = TinyVAEConfig(
-    frame=(32, 64), patch_components=6, picture_components=8, renderer_width=16, finder_width=16, width=8, blocks=1
-)
+SMALL = small_codec(frame=(32, 32), latent_channels=4 * FEATURES)
 
 
 def test_features_are_bounded_and_tell_states_apart() -> None:
@@ -57,29 +57,30 @@ def test_clips_start_still_and_carry_their_rows() -> None:
     assert not torch.equal(latents, games.clips(6, 5, "world", 3)[0])
 
 
-def test_importance_is_the_squared_columns_of_the_renderers_jacobian() -> None:
+def test_importance_is_the_squared_columns_of_the_decoders_jacobian() -> None:
     torch.manual_seed(0)
     codec = TinyVAE(SMALL).eval().requires_grad_(False)
-    torch.nn.init.normal_(codec.renderer.write.weight, std=0.3)
-    codec.picture_std.uniform_(0.5, 2)
-    latents = Games(codec, seed=4).moments(64)
+    codec.feature_std.uniform_(0.5, 2)
+    latents = Games(codec, seed=4).moments(24)
 
     def draw(latent: torch.Tensor) -> torch.Tensor:
-        return codec.renderer((latent * codec.feature_std + codec.feature_mean)[None])[0] * codec.picture_std
+        return (codec.decode_chunk(latent[None, :, None, None]).flatten() + 1) / 2
 
-    columns = torch.stack([torch.autograd.functional.jacobian(draw, latent) for latent in latents])
+    columns = torch.stack([torch.func.jacfwd(draw)(latent) for latent in latents])
     exact = columns.square().sum(1).mean(0)
     found = picture_change(codec, latents)
-    assert ((found - exact).abs() / exact.clamp_min(exact.median())).mean() < 0.1
-    assert torch.corrcoef(torch.stack([found, exact]))[0, 1] > 0.98
+    assert 32 * 32 // CELL**2 > CELLS  # so that not all of the picture is looked at
+    assert ((found - exact).abs() / exact.clamp_min(exact.median())).mean() < 0.15
+    assert torch.corrcoef(torch.stack([found, exact]))[0, 1] > 0.97
 
 
-def test_chunks_of_the_arena_come_with_their_features() -> None:
-    drawn = ArenaSource(1, 32, 64).chunks(30, "autoencoder", 0)
-    assert drawn.frames.shape == (30, 4, 32, 64, 3)
-    assert drawn.features is not None
-    features = drawn.features.reshape(30, 4, FEATURES)
-    still = (features == features[:, :1]).all((1, 2))
-    same = (drawn.frames == drawn.frames[:, :1]).all((1, 2, 3, 4))
-    assert same[still].all()
-    assert (~same).sum() > 10
+def test_moments_of_the_arena_come_with_their_features_and_without_hands() -> None:
+    drawn = ArenaSource(1, 32, 64).moments(30, "autoencoder", 0)
+    assert drawn.frames.shape == drawn.court.shape == (30, 32, 64, 3)
+    assert drawn.features.shape == (30, FEATURES)
+    differs = (drawn.frames != drawn.court).any(-1)
+    assert 0.02 < differs.mean() < 0.5
+    assert not differs[:, :4, :].all((1, 2)).any()  # nothing is held in front of the whole sky
+    again, other = (ArenaSource(1, 32, 64).moments(30, "autoencoder", step) for step in (0, 1))
+    assert np.array_equal(drawn.frames, again.frames)
+    assert not np.array_equal(drawn.frames, other.frames)

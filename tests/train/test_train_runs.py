@@ -14,34 +14,24 @@ import torch
 from scope_play.errors import ScopeError
 from scope_play.model.config import DiTConfig
 from scope_play.model.dit import DiT
-from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
+from scope_play.model.tiny_vae import TinyVAE
 from scope_play.train import checkpoint
-from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
+from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer, Pool
 from scope_play.train.common import Budget, Run, Trainer
-from scope_play.train.data import Chunks
+from scope_play.train.data import Moments
 from scope_play.train.muon import OptimiserConfig
 from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
+from tests.helpers.small_codec import small_codec
 
-CODEC = TinyVAEConfig(
-    frame=(32, 32),
-    latent_channels=24,
-    patch_components=12,
-    picture_components=8,
-    renderer_width=32,
-    renderer_blocks=1,
-    finder_width=32,
-    finder_blocks=1,
-    width=16,
-    blocks=1,
-)
+CODEC = small_codec(frame=(32, 32))
 WORLD = DiTConfig(
     dim=32,
     layers=2,
     heads=2,
     ffn_dim=48,
-    in_channels=24,
-    out_channels=24,
+    in_channels=32,
+    out_channels=32,
     patch=(1, 1, 1),
     text_dim=None,
     causal=True,
@@ -50,15 +40,15 @@ WORLD = DiTConfig(
 )
 FAST = OptimiserConfig(lr=5e-3, warmup=3)
 AUTOENCODER_RECIPE = AutoencoderRecipe(
-    samples=200,
-    pairs=16,
-    micro_batch=8,
-    chunks=2,
-    correct_every=2,
-    fit_batches=2,
-    fit_chunks=20,
+    pool=24,
+    fresh=4,
+    moments=8,
+    cells=24,
+    pictures=4,
+    micro_batch=4,
+    fit=40,
     average=0.9,
-    optimiser=OptimiserConfig(lr=3e-3, adam_scale=1.0, warmup=3, muon=False),
+    optimiser=OptimiserConfig(lr=5e-3, adam_scale=1.0, warmup=3, muon=False),
 )
 WORLD_RECIPE = WorldRecipe(
     clips=4, micro_batch=2, pure_noise=0.6, latents=6, window=3, own_context_after=3, optimiser=FAST
@@ -187,10 +177,24 @@ def test_budget_needs_an_end() -> None:
     assert Budget(minutes=1).spent(0, 60.0)
 
 
-def test_autoencoder_needs_the_simulator(waves: Any) -> None:
-    class Blind:
-        def chunks(self, count: int, purpose: str, step: int) -> Chunks:
-            return replace(waves.chunks(count, purpose, step), features=None)
+def test_autoencoder_is_made_for_the_features_that_there_are(waves: Any) -> None:
+    with pytest.raises(ScopeError, match="8 features of a frame, but the codec is made for 9"):
+        AutoencoderTrainer(small_codec(latent_channels=36), waves, recipe=AUTOENCODER_RECIPE)
 
-    with pytest.raises(ScopeError, match="leave out --clips"):
-        AutoencoderTrainer(CODEC, Blind(), recipe=AUTOENCODER_RECIPE)
+
+def test_the_pool_depends_on_the_step_alone(waves: Any) -> None:
+    drawn: list[int] = []
+
+    class Counting:
+        def moments(self, count: int, purpose: str, step: int) -> Moments:
+            drawn.append(step)
+            return waves.moments(count, purpose, step)
+
+    pool = Pool(Counting(), fresh=2, size=8)
+    for step in range(4):
+        before = pool.at(step)
+    assert drawn == list(range(7))  # each drawn once
+    again = Pool(Counting(), fresh=2, size=8).at(3)
+    assert len(before) == len(again) == 4
+    for ours, theirs in zip(before, again, strict=True):
+        assert (ours.frames == theirs.frames).all()

@@ -15,14 +15,15 @@ from scope_play.model.dit import DiT
 from scope_play.model.tiny_vae import TinyVAE
 from scope_play.sampling.streaming import StreamConfig, latent_noise
 from scope_play.world import World
+from tests.helpers.small_codec import small_codec
 
 SIZE = (32, 64)
 
 
 def small_config(**stream: int) -> NativeConfig:
     config = untrained_nano_config()
-    network = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=64, in_channels=20, out_channels=20)
-    codec = replace(config.codec, frame=SIZE, latent_channels=20, patch_components=8, picture_components=16, blocks=1)
+    network = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=64, in_channels=32, out_channels=32)
+    codec = small_codec(frame=SIZE)
     return replace(
         config, world=network, codec=codec, size=SIZE, stream=StreamConfig(**({"window": 4, "steps": 2} | stream))
     )

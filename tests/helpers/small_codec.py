@@ -1,0 +1,21 @@
+"""Nano's autoencoder at sizes that cost a test nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scope_play.model.light_field import FieldConfig
+from scope_play.model.tiny_vae import TinyVAEConfig
+
+
+def small_codec(**changes: Any) -> TinyVAEConfig:
+    """A frame of 32 x 64 and eight features unless told otherwise."""
+    sizes: dict[str, Any] = {
+        "frame": (32, 64),
+        "latent_channels": 32,
+        "court": FieldConfig(width=24, layers=1, state_width=16),
+        "hand": FieldConfig(width=16, layers=1, state_width=16),
+        "finder_channels": 8,
+        "finder_width": 16,
+    }
+    return TinyVAEConfig(**(sizes | changes))

@@ -1,0 +1,148 @@
+"""Rays against the arena's own camera, and what the fields promise of cells, layers and headings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from scope_play.arena.behaviour import sample_states
+from scope_play.arena.config import ArenaConfig
+from scope_play.arena.scene import CAM_EYE, CAM_FOCAL, CAM_FX, CAM_FY, CAM_HORIZON, CAM_X, CAM_Y, SceneBuilder
+from scope_play.model.light_field import (
+    CELL,
+    RAY_NUMBERS,
+    SCREEN_NUMBERS,
+    CameraConfig,
+    FieldConfig,
+    LightField,
+    cell_centres,
+    rays,
+    screen,
+    to_cells,
+    to_pictures,
+)
+from scope_play.train.states import FEATURES, state_features
+
+FRAME = (32, 48)
+CAMERA = CameraConfig()
+
+
+@pytest.fixture(scope="module")
+def light_field() -> LightField:
+    torch.manual_seed(0)
+    small = FieldConfig(width=16, layers=1, state_width=16)
+    return LightField(FEATURES, FRAME, CAMERA, small, small).requires_grad_(False)
+
+
+def moments(count: int) -> tuple[np.ndarray, torch.Tensor]:
+    states, _ = sample_states(count, 60, 11)
+    state = states[-1].copy()
+    state["land"] = 0  # the dip of a landing is left to the network
+    return state, torch.from_numpy(state_features(state))
+
+
+def test_centres_are_in_picture_heights_from_the_middle() -> None:
+    centres = cell_centres((32, 48), torch.device("cpu"))
+    assert centres.shape == (8 * 12, 2)
+    assert centres[0].tolist() == pytest.approx([(2 - 24) / 32, 2 / 32 - 0.5])
+    assert centres[-1].tolist() == pytest.approx([(46 - 24) / 32, 30 / 32 - 0.5])
+    assert (centres[1] - centres[0]).tolist() == pytest.approx([CELL / 32, 0])
+
+
+def test_rays_are_those_of_the_arenas_camera() -> None:
+    state, features = moments(30)
+    cam = SceneBuilder(ArenaConfig(), *FRAME).build(state).camera.astype(np.float64)
+    centres = cell_centres(FRAME, torch.device("cpu"))
+    found = rays(features, centres, CAMERA).double().numpy()
+    right, down = centres.double().numpy().T
+    across = right / cam[:, CAM_FOCAL, None]
+    stretch = np.hypot(1, across)
+    dx = (cam[:, CAM_FX, None] - across * cam[:, CAM_FY, None]) / stretch
+    dy = (cam[:, CAM_FY, None] + across * cam[:, CAM_FX, None]) / stretch
+    climb = -(down - cam[:, CAM_HORIZON, None]) / cam[:, CAM_FOCAL, None] / stretch
+    for number, expected in enumerate((dx, dy, climb)):
+        np.testing.assert_allclose(found[..., number], expected, atol=2e-5)
+    # Walk along each ray to what it meets: it is on the ground or on the court's edge, and the ray passes through it.
+    size = ArenaConfig().map.size
+    x, y = cam[:, CAM_X, None] / (size / 2) - 1, cam[:, CAM_Y, None] / (size / 2) - 1
+    hit_x, hit_y, hit_z = (found[..., number] for number in (5, 6, 7))
+    meets = found[..., 9]
+    np.testing.assert_allclose(x + dx * meets, hit_x, atol=1e-3)
+    np.testing.assert_allclose(y + dy * meets, hit_y, atol=1e-3)
+    height = cam[:, CAM_EYE, None] + climb * meets * size / 2
+    free = height < 3.9
+    np.testing.assert_allclose(height[free], hit_z[free], atol=5e-3)
+    on_ground, on_edge = np.abs(height) < 5e-3, np.maximum(np.abs(hit_x), np.abs(hit_y)) > 0.999
+    assert (on_ground | on_edge).all()
+    assert on_ground.any()
+    assert (on_edge & ~on_ground).any()
+    # Plücker: the moment is the same wherever on the ray it is taken.
+    np.testing.assert_allclose(hit_x * dy - hit_y * dx, found[..., 3], atol=2e-3)
+
+
+def test_numbers_are_as_many_as_they_say() -> None:
+    _, features = moments(2)
+    centres = cell_centres(FRAME, torch.device("cpu"))
+    assert rays(features, centres, CAMERA).shape == (2, len(centres), RAY_NUMBERS)
+    assert screen(centres).shape == (len(centres), SCREEN_NUMBERS)
+
+
+def test_a_heading_drawn_too_long_is_the_same_heading() -> None:
+    centres = cell_centres(FRAME, torch.device("cpu"))
+    angles = torch.linspace(-3, 3, 7)
+    features = torch.zeros(7, 8)
+    features[:, 3], features[:, 4] = angles.sin(), angles.cos()
+    long, turned = features.clone(), features.clone()
+    long[:, 3:5] *= 1.7
+    turned[:, 3], turned[:, 4] = (angles + 2 * math.pi).sin(), (angles + 2 * math.pi).cos()
+    drawn = rays(features, centres, CAMERA)
+    for other in (long, turned):
+        torch.testing.assert_close(rays(other, centres, CAMERA), drawn, atol=1e-3, rtol=1e-3)
+
+
+def test_a_turn_shifts_the_rays_and_changes_nothing_else() -> None:
+    """The middle of the picture after a turn asks what the edge asked before it."""
+    features = torch.zeros(2, 8)
+    features[:, 0], features[:, 1] = 0.2, -0.3
+    right = 0.4
+    angle = math.atan(right)
+    features[0, 4] = 1.0
+    features[1, 3], features[1, 4] = math.sin(angle), math.cos(angle)
+    asked = rays(features, torch.tensor([[[right, 0.0]], [[0.0, 0.0]]]), CAMERA)[:, 0]
+    of_the_ray = [number for number in range(RAY_NUMBERS) if number not in (11, 12)]  # all but where in the picture
+    torch.testing.assert_close(asked[0, of_the_ray], asked[1, of_the_ray], atol=1e-4, rtol=1e-4)
+
+
+def test_some_cells_are_cells_of_the_whole(light_field: LightField) -> None:
+    _, features = moments(3)
+    whole = light_field.over(light_field.behind(features, features), features)
+    cells = torch.stack([torch.randperm(whole.shape[1])[:9] for _ in range(3)])
+    part = light_field.over(light_field.behind(features, features, cells), features, cells)
+    torch.testing.assert_close(part, whole.gather(1, cells[..., None].expand(-1, -1, whole.shape[2])))
+
+
+def test_cells_are_patches_of_pictures(light_field: LightField) -> None:
+    pictures = torch.rand(2, *FRAME, 3)
+    assert torch.equal(to_pictures(to_cells(pictures), FRAME), pictures.permute(0, 3, 1, 2))
+    _, features = moments(2)
+    cells = light_field.over(light_field.behind(features, features), features)
+    torch.testing.assert_close(light_field(features, features), to_pictures(cells, FRAME) * 2 - 1)
+
+
+def test_the_hand_covers_by_its_opacity(light_field: LightField) -> None:
+    _, features = moments(2)
+    behind = torch.rand(2, FRAME[0] * FRAME[1] // CELL**2, 3 * CELL**2)
+    write = light_field.hand.write
+    kept = write.bias.clone()
+    try:
+        write.bias[3::4] = -100.0
+        torch.testing.assert_close(light_field.over(behind, features), behind, atol=1e-5, rtol=0)
+        write.bias[3::4] = 100.0
+        torch.testing.assert_close(
+            light_field.over(behind, features), light_field.over(1 - behind, features), atol=1e-5, rtol=0
+        )
+    finally:
+        write.bias.copy_(kept)

@@ -1,0 +1,69 @@
+"""Looking closer finds the camera again, and never makes a picture worse."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from scope_play.model.recognise import MOVES, Closer, move, recognise
+from scope_play.model.tiny_vae import TinyVAE
+from tests.helpers.small_codec import small_codec
+
+
+class Nearly(TinyVAE):
+    """A codec whose finder is off by a known move."""
+
+    truth: torch.Tensor
+    by: torch.Tensor
+
+    def found(self, frames: torch.Tensor) -> torch.Tensor:
+        return move(self.truth, self.by, self.config.camera)
+
+
+@pytest.fixture
+def codec() -> Nearly:
+    torch.manual_seed(0)
+    model = Nearly(small_codec()).eval().requires_grad_(False)
+    torch.nn.init.normal_(model.field.court.write.weight, std=0.3)
+    draw = torch.Generator().manual_seed(1)
+    angles = torch.linspace(-3, 3, 6)
+    model.truth = torch.rand(6, 8, generator=draw) * 0.6 - 0.3
+    model.truth[:, 2] = 0.2
+    model.truth[:, 3], model.truth[:, 4] = angles.sin(), angles.cos()
+    model.by = torch.randn(6, MOVES, generator=draw) * torch.tensor([0.1, 0.1, 0.15, 0.1, 0.05])
+    return model
+
+
+def test_the_camera_is_found_again(codec: Nearly) -> None:
+    pictures = codec.field(codec.truth, codec.state(codec.truth))
+    wrong = codec.found(pictures)
+    right = recognise(codec, pictures, Closer(guesses=64, kept=6, steps=12, cells=128))
+    errors = [(features[:, :6] - codec.truth[:, :6]).norm(dim=1) for features in (wrong, right)]
+    assert (errors[1] < 0.3 * errors[0]).float().mean() >= 0.8
+
+
+def test_a_picture_is_never_drawn_worse_where_it_is_compared(codec: Nearly) -> None:
+    pictures = codec.field(codec.truth, codec.state(codec.truth))
+    all_cells = Closer(guesses=4, kept=1, steps=3, cells=128)
+    wrong, right = codec.found(pictures), recognise(codec, pictures, all_cells)
+    missed = [(codec.field(some, codec.state(some)) - pictures).square().mean((1, 2, 3)) for some in (wrong, right)]
+    assert (missed[1] <= missed[0] + 1e-6).all()
+
+
+def test_the_same_picture_is_seen_alike_alone_and_in_company(codec: Nearly) -> None:
+    pictures = codec.field(codec.truth, codec.state(codec.truth))
+    together = recognise(codec, pictures)
+    codec.truth, codec.by = codec.truth[2:3], codec.by[2:3]
+    torch.testing.assert_close(recognise(codec, pictures[2:3]), together[2:3], atol=1e-3, rtol=1e-3)
+
+
+def test_a_move_turns_the_heading_and_keeps_the_rest() -> None:
+    camera = small_codec().camera
+    features = torch.zeros(1, 8)
+    features[0, 3], features[0, 4], features[0, 7] = math.sin(3.0), math.cos(3.0), 0.7
+    moved = move(features, torch.tensor([[0.1, -0.2, 0.5, 0.05, -1.0]]), camera)[0]
+    assert moved[:3].tolist() == pytest.approx([0.1, -0.2, 0.0])  # nobody is below the ground
+    assert math.atan2(moved[3], moved[4]) == pytest.approx(3.5 - 2 * math.pi)
+    assert moved[5:].tolist() == pytest.approx([0.05, 0.0, 0.7])
