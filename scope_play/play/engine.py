@@ -19,6 +19,7 @@ import numpy as np
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
+from scope_play.play.heap import give_back
 from scope_play.play.history import BUDGET_BYTES, History, Step
 from scope_play.play.messages import (
     Begin,
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 TakeRows: TypeAlias = Callable[[float, int], np.ndarray]
 """`(now, n) -> float32 (n, 10)`: what the player did, as the next n action rows."""
+
+GIVE_BACK_EVERY = 50
+"""Chunks between two times that freed memory is given back."""
 
 
 @dataclass
@@ -236,6 +240,8 @@ class Engine:
         # The frames are on their way to the screen; what follows costs no delay, only time for the next chunk.
         running.session.settle()
         running.history.add(running.session, Step(rows, running.prompt), chunk.frames[-1])
+        if len(running.history.steps) % GIVE_BACK_EVERY == 0:
+            give_back()
         self._owed = self._clock() - ready
 
     def _go_back(self, chunk: int) -> None:

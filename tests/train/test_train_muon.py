@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -50,3 +51,15 @@ def test_both_halves_go_downhill_and_clip() -> None:
 def test_hidden_matrices_leave_out_vectors_and_other_modules() -> None:
     model = nn.ModuleDict({"blocks": nn.Linear(4, 4), "head": nn.Linear(4, 4)})
     assert hidden_matrices(model, ("blocks.",)) == ["blocks.weight"]
+
+
+def test_the_rate_rises_and_falls() -> None:
+    config = OptimiserConfig(lr=0.1, warmup=4, decay=(10, 20))
+    rates = [config.rate(step) for step in range(25)]
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert rates[4:11] == pytest.approx([0.1] * 7)
+    assert rates[11:21] == pytest.approx([0.01 * (9 - step) for step in range(10)])
+    assert rates[20:] == [0] * 5
+    assert OptimiserConfig(lr=0.1).rate(10**6) == 0.1
+    with pytest.raises(ValueError, match="later step"):
+        OptimiserConfig(decay=(5, 5))
