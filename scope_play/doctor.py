@@ -144,7 +144,6 @@ def existing_parent(path: Path) -> Path:
 
 def look_at_display() -> dict[str, str]:
     """The window system, or the `problem` with it."""
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     import pygame
 
     try:

@@ -20,10 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import os
     from dataclasses import replace
 
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     from scope_play.play import settings as settings_file
     from scope_play.play.app import App, Options
     from scope_play.play.mapping import load_map

@@ -51,11 +51,9 @@ def add_numbers(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> No
 
 
 def run(args: argparse.Namespace) -> int:
-    import os
 
     from scope_play.play import settings as settings_file
 
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if args.controls:
         return _print_controls()
     path: Path | None = settings_file.settings_path()
