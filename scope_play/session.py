@@ -173,9 +173,7 @@ class SessionBatch:
     def _open(self) -> tuple[CodecStream, Stream]:
         world = self.world
         with torch.inference_mode():
-            pixels = torch.from_numpy(self.first_frames).to(world.device).permute(0, 3, 1, 2)[:, :, None]
-            pixels = pixels.to(world.dtype) * (2 / 255) - 1
-            first = world.codec.encoder().push(pixels)
+            first = world.first_latent(self.first_frames)
             decoder = world.codec.decoder()
             decoder.push(first)
         self._stream = make_stream(network_for_session(world.streaming_network), world.stream_config, first)

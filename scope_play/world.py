@@ -10,6 +10,7 @@ asked, and not on what else runs. `snapshot` and `restore` go back to any chunk 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scope_play.actions import AXES, BUTTONS, FPS, FRAMES_PER_LATENT
 from scope_play.codec import Codec, PromptReader
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from scope_play.model.dit import DiT, TextKV
 
 __all__ = ["Chunk", "Image", "Session", "SessionBatch", "Snapshot", "World", "WorldSpec"]
+
+FIRST_LATENTS = 8
+"""How many start images a world remembers."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class World:
         self.prompt_reader = prompt_reader
         self.negative_prompt = negative_prompt
         self.default_image = default_image
+        self._first_latents: dict[bytes, Tensor] = {}
         self.device, self.dtype = weight.device, weight.dtype
         self.identity = identity or {"model": name, "sha256": ""}
         self.spec = WorldSpec(
@@ -196,6 +202,20 @@ class World:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ScopeError(f"a start image must be uint8 (H, W, 3), but this one is {image.dtype} {image.shape}")
         return crop_and_resize(image, self.spec.height, self.spec.width)
+
+    def first_latent(self, frames: np.ndarray) -> Tensor:
+        """The latent of start images uint8 (B, height, width, 3). The last few are remembered: a game that begins again
+        need not look again."""
+        key = hashlib.sha256(frames.tobytes()).digest()
+        known = self._first_latents.pop(key, None)
+        if known is None:
+            with torch.inference_mode():
+                pixels = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2)[:, :, None]
+                known = self.codec.encoder().push(pixels.to(self.dtype) * (2 / 255) - 1)
+        self._first_latents[key] = known
+        if len(self._first_latents) > FIRST_LATENTS:
+            del self._first_latents[next(iter(self._first_latents))]
+        return known
 
     def text_keys(self, prompt: str | None) -> list[TextKV] | None:
         """Cross-attention keys and values of a prompt; None for a model without text."""

@@ -84,7 +84,13 @@ def tiny_world(**stream: Any) -> World:
 
     field = FieldConfig(width=24, layers=1, state_width=16)
     codec = TinyVAEConfig(
-        frame=SIZE_OF_TINY, latent_channels=32, court=field, hand=field, finder_channels=8, finder_width=32
+        frame=SIZE_OF_TINY,
+        latent_channels=32,
+        court=field,
+        hand=field,
+        finish_channels=8,
+        finder_channels=8,
+        finder_width=32,
     )
     config = untrained_nano_config()
     shape = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=96, in_channels=32, out_channels=32)

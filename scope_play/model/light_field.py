@@ -3,13 +3,16 @@
 The court is a light field (Sitzmann et al. 2021, "Light Field Networks"): the colour that comes along a ray is a
 function of the ray, so a turned or moved camera asks the same function elsewhere and nothing has to be learned twice.
 Over it lies the hand's layer, weapon and HUD: a function, with an opacity, of the place in the picture and of what the
-weapon does. Both see the state as a scale and a shift of every layer (Perez et al. 2018, "FiLM").
+weapon does. Both see the state as a scale and a shift of every layer (Perez et al. 2018, "FiLM"). What they make of
+cells one by one, a few convolutions make one picture of.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -84,13 +87,17 @@ class Field(nn.Module):
         layers = rearrange(
             modulation, "n (layers two width) -> layers two n 1 width", two=2, width=self.read.out_features
         )
-        with torch.autocast(asked.device.type, enabled=False):  # a place in eight bits is a place beside it
+        with _exact(asked.device.type):  # a place in eight bits is a place beside it
             x = self.read(asked.to(self.read.weight.dtype))
         for number, (scale, shift) in enumerate(layers):
             if number > 0:
                 x = self.hidden[number - 1](x)
             x = F.relu(torch.addcmul(shift, x, 1 + scale))
         return self.write(x)
+
+
+def _exact(device: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def cell_centres(frame: tuple[int, int], device: torch.device) -> Tensor:
@@ -168,16 +175,46 @@ def screen(centres: Tensor) -> Tensor:
     return torch.cat([centres, *waves(down, 8, math.pi), *waves(right, 8, 0.6 * math.pi)], -1)
 
 
+class Finish(nn.Module):
+    """Colours of all cells (N, P, 3 CELL CELL) -> what to add, so that neighbours agree about the edges between them.
+
+    It begins by adding nothing.
+    """
+
+    def __init__(self, rows: int, channels: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.read = nn.Conv2d(3 * CELL**2, channels, 3, padding=1)
+        self.middle = nn.Conv2d(channels, channels, 3, padding=1)
+        self.write = nn.Conv2d(channels, 3 * CELL**2, 3, padding=1)
+        with torch.no_grad():
+            self.write.weight.zero_()
+            self.write.bias.zero_()  # type: ignore[union-attr]
+
+    def forward(self, cells: Tensor) -> Tensor:
+        x = rearrange(cells, "n (h w) c -> n c h w", h=self.rows)
+        x = self.write(F.relu(self.middle(F.relu(self.read(x - 0.5)))))
+        return rearrange(x, "n c h w -> n (h w) c")
+
+
 class LightField(nn.Module):
-    """Both layers. Colours of cells are (..., 3 CELL CELL) in [0, 1], pixels row by row, each red, green, blue."""
+    """Both layers, and the finish. Colours of cells are (..., 3 CELL CELL) in [0, 1]: pixels row by row, each in red,
+    green, blue."""
 
     def __init__(
-        self, features: int, frame: tuple[int, int], camera: CameraConfig, court: FieldConfig, hand: FieldConfig
-    ):
+        self,
+        features: int,
+        frame: tuple[int, int],
+        camera: CameraConfig,
+        court: FieldConfig,
+        hand: FieldConfig,
+        finish_channels: int,
+    ) -> None:
         super().__init__()
         self.frame, self.camera = frame, camera
         self.court = Field(court, RAY_NUMBERS, features, 3 * CELL**2)
         self.hand = Field(hand, SCREEN_NUMBERS, features, 4 * CELL**2)
+        self.finish = Finish(frame[0] // CELL, finish_channels)
 
     def behind(self, features: Tensor, state: Tensor, cells: Tensor | None = None) -> Tensor:
         """The court alone: features (N, F) as they are, `state` (N, F) the same at unit spread, cells (N, P) by number,
@@ -195,7 +232,7 @@ class LightField(nn.Module):
     def forward(self, features: Tensor, state: Tensor) -> Tensor:
         """Features (N, F) and the same at unit spread -> pictures (N, 3, H, W) in [-1, 1], not clamped."""
         cells = self.over(self.behind(features, state), state)
-        return to_pictures(cells, self.frame) * 2 - 1
+        return to_pictures(cells + self.finish(cells), self.frame) * 2 - 1
 
     def _centres(self, like: Tensor, cells: Tensor | None) -> Tensor:
         centres = cell_centres(self.frame, like.device)

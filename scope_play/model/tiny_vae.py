@@ -35,14 +35,15 @@ BLOCK = 8
 @dataclass(frozen=True)
 class TinyVAEConfig:
     """Sizes of `TinyVAE`. `frame`: height and width that it is made for, in pixels. `latent_channels`: features of the
-    four frames, side by side. Sizes of the two fields of the decoder, and of the finder: channels of its convolutions
-    and width of what follows."""
+    four frames, side by side. Then sizes of the decoder's two fields and channels of its finish; of the finder,
+    channels of its convolutions and width of what follows."""
 
     frame: tuple[int, int] = (96, 160)
     latent_channels: int = 188
     camera: CameraConfig = field(default_factory=CameraConfig)
     court: FieldConfig = field(default_factory=lambda: FieldConfig(width=256, layers=3))
     hand: FieldConfig = field(default_factory=lambda: FieldConfig(width=128, layers=2))
+    finish_channels: int = 64
     finder_channels: int = 64
     finder_width: int = 384
 
@@ -113,7 +114,9 @@ class TinyVAE(nn.Module):
         self.feature_std: Tensor
         self.register_buffer("feature_mean", torch.zeros(config.latent_channels))
         self.register_buffer("feature_std", torch.ones(config.latent_channels))
-        self.field = LightField(config.features, config.frame, config.camera, config.court, config.hand)
+        self.field = LightField(
+            config.features, config.frame, config.camera, config.court, config.hand, config.finish_channels
+        )
         self.finder = Finder(config)
 
     def from_features(self, features: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Moments are drawn by the arena as they are needed and stay for a while in a pool
 of some of them. The court is learned from pictures without weapon and HUD, the hand's layer over such true pictures, so
 that neither has to wait for the other. Of the hand, cells in which it shows are taken more often, and so are moments in
 which something unusual goes on: a blade is out for a few frames in a hundred, and that is when it is looked at. The
-finder learns from whole pictures, with noise on them.
+finder learns from whole pictures, with noise on them, and the finish from whole pictures as the fields draw them.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from scope_play.train.sheet import contact_sheet, to_uint8
 @dataclass(frozen=True)
 class AutoencoderRecipe:
     """Every step draws `fresh` moments into a pool of `pool`, and learns from `cells` cells of each of `moments` of
-    them, and from `pictures` whole ones. `elsewhere` is how often a cell without the hand is taken for its layer,
-    beside one with it. `squared` weighs squared errors beside absolute ones. The finder sees noise of up to
-    `picture_noise`, and where and which way count `place` times what else it finds. `fit` moments give the features'
-    mean and spread.
+    them, and from `pictures` whole ones, of which `finished` are also drawn. `elsewhere` is how often a cell without
+    the hand is taken for its layer, beside one with it. `squared` weighs squared errors beside absolute ones. The
+    finder sees noise of up to `picture_noise`, and where and which way count `place` times what else it finds. `fit`
+    moments give the features' mean and spread.
     """
 
     pool: int = 6000
@@ -42,6 +42,7 @@ class AutoencoderRecipe:
     moments: int = 64
     cells: int = 160
     pictures: int = 24
+    finished: int = 4
     micro_batch: int = 32
     elsewhere: float = 0.02
     squared: float = 4.0
@@ -200,7 +201,21 @@ class AutoencoderTrainer:
         counted = torch.ones_like(missed)
         counted[[*camera.place, *camera.heading]] = self.recipe.place
         terms = {"court": self._miss(court), "hand": self._miss(hand), "finding": (missed * counted).mean()}
+        terms["finish"] = self._seams(batch)
         return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
+
+    def _seams(self, batch: Batch) -> Tensor:
+        """What the finish leaves wrong, in colours and in their steps from pixel to pixel."""
+        model, share = self.model, -(-self.recipe.finished * len(batch.pictures) // self.recipe.pictures)
+        known, pictures = batch.known[:share], batch.pictures[:share]
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            with torch.no_grad():
+                state = model.state(known)
+                rough = model.field.over(model.field.behind(known, state), state)
+            finished = rough + model.field.finish(rough)
+        error = to_pictures(finished.float(), model.config.frame) - (pictures + 1) / 2
+        steps = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        return self._miss(error) + steps
 
     def _miss(self, error: Tensor) -> Tensor:
         return error.abs().mean() + self.recipe.squared * error.square().mean()

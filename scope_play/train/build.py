@@ -29,8 +29,9 @@ from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
 from scope_play.weights.native import open_native_folder
 
-GPU_BATCH = 64
-"""Clips a step on a GPU, in one piece; a CPU takes a few at a time."""
+GPU_WORLD = {"clips": 64, "micro_batch": 64}
+GPU_AUTOENCODER = {"fresh": 96, "moments": 256, "pictures": 96, "finished": 16, "micro_batch": 256}
+"""What a GPU takes a step, in one piece; a CPU takes less, a few at a time."""
 KINDS = ("autoencoder", "world", "student")
 
 
@@ -163,8 +164,8 @@ def _tiny_config(model: Mapping[str, Any]) -> TinyVAEConfig:
 
 def _recipe(kind: type[Any], options: Options) -> Any:
     on_cpu = torch.device(options.device).type == "cpu"
-    large = {} if on_cpu or kind is AutoencoderRecipe else {"clips": GPU_BATCH, "micro_batch": GPU_BATCH}
-    changes = {**large, **_tuples(options.recipe or {})}
+    large = GPU_AUTOENCODER if kind is AutoencoderRecipe else GPU_WORLD
+    changes = {**({} if on_cpu else large), **_tuples(options.recipe or {})}
     try:
         if "optimiser" in changes:
             changes["optimiser"] = replace(kind().optimiser, **_tuples(changes["optimiser"]))

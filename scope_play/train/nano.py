@@ -15,7 +15,7 @@ from scope_play.train.build import Options, build, load_tiny
 from scope_play.train.common import Budget, Run
 from scope_play.train.export import export_native
 
-SHARES = {"autoencoder": 0.15, "world": 0.45, "student": 0.40}
+SHARES = {"autoencoder": 0.35, "world": 0.45, "student": 0.20}
 
 
 def train_nano(

@@ -41,22 +41,22 @@ class WorldRecipe:
     `sigmas` are the noise levels that rollouts, and later play, visit.
     """
 
-    clips: int = 20
-    micro_batch: int = 10
+    clips: int = 40
+    micro_batch: int = 20
     latents: int = 13
     window: int = 12
-    context_noise: tuple[float, float] = (0.0, 0.03)
+    context_noise: tuple[float, float] = (0.0, 0.02)
     pure_noise: float = 1.0
     shift: float = 3.0
     lowest_sigma: float = 0.4
     action_dropout: float = 0.05
     own_context: float = 0.35
     own_context_after: int = 500
-    channel_weight: float = 1.0
+    channel_weight: float = 0.5
     sigmas: tuple[float, ...] = (1.0,)
     average: float = 0.98
     optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=8e-3, adam_scale=0.4, newton_schulz_steps=3, warmup=20)
+        default_factory=lambda: OptimiserConfig(lr=6e-3, adam_scale=0.4, newton_schulz_steps=3, warmup=20)
     )
 
 

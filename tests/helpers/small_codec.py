@@ -15,6 +15,7 @@ def small_codec(**changes: Any) -> TinyVAEConfig:
         "latent_channels": 32,
         "court": FieldConfig(width=24, layers=1, state_width=16),
         "hand": FieldConfig(width=16, layers=1, state_width=16),
+        "finish_channels": 8,
         "finder_channels": 8,
         "finder_width": 16,
     }

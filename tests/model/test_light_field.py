@@ -34,7 +34,7 @@ CAMERA = CameraConfig()
 def light_field() -> LightField:
     torch.manual_seed(0)
     small = FieldConfig(width=16, layers=1, state_width=16)
-    return LightField(FEATURES, FRAME, CAMERA, small, small).requires_grad_(False)
+    return LightField(FEATURES, FRAME, CAMERA, small, small, 8).requires_grad_(False)
 
 
 def moments(count: int) -> tuple[np.ndarray, torch.Tensor]:
@@ -146,3 +146,23 @@ def test_the_hand_covers_by_its_opacity(light_field: LightField) -> None:
         )
     finally:
         write.bias.copy_(kept)
+
+
+def test_the_finish_adds_nothing_at_first_and_then_what_neighbours_tell(light_field: LightField) -> None:
+    cells = torch.rand(2, FRAME[0] * FRAME[1] // CELL**2, 3 * CELL**2)
+    assert (light_field.finish(cells) == 0).all()
+    write = light_field.finish.write
+    torch.nn.init.normal_(write.weight, std=0.1)
+    try:
+        other = cells.clone()
+        other[:, 0] += 1  # the upper left cell reaches three rows and columns of neighbours, and no further
+        changed = (light_field.finish(other) - light_field.finish(cells)).abs().amax((0, 2)).unflatten(0, (8, 12)) > 0
+        assert changed[:4, :4].float().mean() > 0.9
+        assert not changed[4:].any()
+        assert not changed[:, 4:].any()
+        _, features = moments(2)
+        rough = light_field.over(light_field.behind(features, features), features)
+        finished = to_pictures(rough + light_field.finish(rough), FRAME) * 2 - 1
+        torch.testing.assert_close(light_field(features, features), finished)
+    finally:
+        write.weight.zero_()

@@ -99,9 +99,6 @@ def test_a_start_image_fills_its_latent_with_one_moment(codec: TinyVAE, video: t
     latent = codec.encoder().push(video[:, :, :1])
     features = codec.to_features(latent.flatten(1)).unflatten(1, (4, 8))
     torch.testing.assert_close(features, features[:, :1].expand(-1, 4, -1), atol=1e-5, rtol=1e-5)
-    later = codec.encode_chunk(video[:, :, :1].expand(-1, -1, 4, -1, -1))
-    found = codec.to_features(later.flatten(1)).unflatten(1, (4, 8))
-    torch.testing.assert_close(features[..., 6:], found[..., 6:], atol=1e-4, rtol=1e-4)  # only the camera is moved
 
 
 def test_the_config_survives_json() -> None:

@@ -255,3 +255,25 @@ def test_linears_stored_as_int8_play_nearly_the_same() -> None:
     frames, close = (run(world, rows_for(2)) for world in (exact, small))
     difference = np.abs(np.stack(frames).astype(int) - np.stack(close).astype(int))
     assert 0 < difference.mean() < 4
+
+
+def test_a_start_image_is_looked_at_once() -> None:
+    world = small_world()
+    looked: list[int] = []
+    encoder = world.codec.encoder
+
+    def counting() -> object:
+        looked.append(1)
+        return encoder()
+
+    world.codec.encoder = counting  # type: ignore[method-assign,assignment]
+    pictures = [np.full((*SIZE, 3), shade, np.uint8) for shade in range(10)]
+    first = world.first_latent(pictures[0][None])
+    with world.start(image=pictures[0]), world.start(image=pictures[0]):
+        assert len(looked) == 1
+    assert torch.equal(world.first_latent(pictures[0][None]), first)
+    for picture in pictures[1:]:
+        world.first_latent(picture[None])
+    assert len(looked) == 10
+    world.first_latent(pictures[0][None])  # forgotten by now
+    assert len(looked) == 11
