@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -34,6 +34,13 @@ class Codec(Protocol):
     def encoder(self) -> CodecStream: ...
 
     def decoder(self) -> CodecStream: ...
+
+
+@runtime_checkable
+class SettlingCodec(Protocol):
+    """A codec whose latents have bounds: whatever a world makes is settled before it is seen and remembered."""
+
+    def settle(self, latents: Tensor) -> Tensor: ...
 
 
 class PromptReader(Protocol):

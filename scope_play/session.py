@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scope_play.actions import AXES, BUTTONS, FRAMES_PER_LATENT, ROW_WIDTH, WINDOW_ROWS
-from scope_play.codec import CodecStream
+from scope_play.codec import CodecStream, SettlingCodec
 from scope_play.errors import ScopeError
 from scope_play.handover import make_handover, to_device
 from scope_play.images import Image
@@ -176,7 +176,8 @@ class SessionBatch:
             first = world.first_latent(self.first_frames)
             decoder = world.codec.decoder()
             decoder.push(first)
-        self._stream = make_stream(network_for_session(world.streaming_network), world.stream_config, first)
+        settle = world.codec.settle if isinstance(world.codec, SettlingCodec) else None
+        self._stream = make_stream(network_for_session(world.streaming_network), world.stream_config, first, settle)
         self._set_text(self.prompt)
         return decoder, self._stream
 

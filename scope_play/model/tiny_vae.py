@@ -30,6 +30,8 @@ from scope_play.model.recognise import recognise
 
 BLOCK = 8
 """The finder looks at blocks of BLOCK x BLOCK pixels, and then at pairs of those."""
+BOUNDLESS = 1e4
+"""Bounds of features before any are known."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,10 @@ class TinyVAE(nn.Module):
         self.feature_std: Tensor
         self.register_buffer("feature_mean", torch.zeros(config.latent_channels))
         self.register_buffer("feature_std", torch.ones(config.latent_channels))
+        self.feature_low: Tensor
+        self.feature_high: Tensor
+        self.register_buffer("feature_low", torch.full((config.latent_channels,), -BOUNDLESS))
+        self.register_buffer("feature_high", torch.full((config.latent_channels,), BOUNDLESS))
         self.field = LightField(
             config.features, config.frame, config.camera, config.court, config.hand, config.finish_channels
         )
@@ -126,6 +132,15 @@ class TinyVAE(nn.Module):
     def to_features(self, latents: Tensor) -> Tensor:
         """Inverse of `from_features`, in float32."""
         return latents.float() * self.feature_std.float() + self.feature_mean.float()
+
+    def settle(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, n, 1, 1) -> the nearest that stand for something: no feature is beyond what it can be, and
+        every heading has length one. A world that goes on from what it made would be led further astray each time."""
+        features = self.to_features(latents.movedim(1, -1))
+        frames = features.clamp(self.feature_low.float(), self.feature_high.float()).unflatten(-1, (4, -1))
+        heading = list(self.config.camera.heading)
+        frames[..., heading] = F.normalize(frames[..., heading], dim=-1)
+        return self.from_features(frames.flatten(-2)).movedim(-1, 1).to(latents.dtype)
 
     def state(self, features: Tensor) -> Tensor:
         """Features of single frames (N, F) -> the same at unit spread: that of a latent's last frame."""

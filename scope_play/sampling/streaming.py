@@ -12,6 +12,7 @@ first chunk; a causal one commits it alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -131,10 +132,15 @@ class Stream(Protocol):
     def restore(self, state: StreamState) -> None: ...
 
 
-def make_stream(network: StreamingNetwork, config: StreamConfig, first: Tensor) -> Stream:
-    """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w)."""
+def make_stream(
+    network: StreamingNetwork, config: StreamConfig, first: Tensor, settle: Callable[[Tensor], Tensor] | None = None
+) -> Stream:
+    """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w).
+
+    In mode `cached`, `settle` has the last word on every denoised chunk.
+    """
     if config.mode == "cached":
-        return CachedStream(network, config, first)
+        return CachedStream(network, config, first, settle=settle)
     if not isinstance(network, DiT):
         raise ScopeError("streaming mode 'window' runs the DiT itself; give that rather than a form made for caches")
     return WindowStream(network, config, first)
@@ -218,11 +224,18 @@ class CachedStream:
     """
 
     def __init__(
-        self, network: StreamingNetwork, config: StreamConfig, first: Tensor, *, beside: bool | None = None
+        self,
+        network: StreamingNetwork,
+        config: StreamConfig,
+        first: Tensor,
+        *,
+        beside: bool | None = None,
+        settle: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         batch, _, _, height, width = first.shape
         self.network = network
         self.config = config
+        self.settle = settle
         self.sigmas = make_sigmas(config.steps, config.shift)
         self.timesteps = make_timesteps(self.sigmas[:-1], first.dtype)
         self.guided = _Branches(config, batch, first.device)
@@ -262,6 +275,7 @@ class CachedStream:
                     plan = self._plan(x if lead is None else torch.cat([lead, x], 2), windows)
                 velocity = self._pass(x, step, plan, lead)
             x = euler_step(x, velocity, self.sigmas[step], self.sigmas[step + 1])
+        x = x if self.settle is None else self.settle(x)
         self.in_flight = CleanChunk(x if lead is None else torch.cat([lead, x], 2), windows, plan)
         self.opening = None
         return x

@@ -34,7 +34,7 @@ class AutoencoderRecipe:
     them, and from `pictures` whole ones, of which `finished` are also drawn. `elsewhere` is how often a cell without
     the hand is taken for its layer, beside one with it. `squared` weighs squared errors beside absolute ones. The
     finder sees noise of up to `picture_noise`, and where and which way count `place` times what else it finds. `fit`
-    moments give the features' mean and spread.
+    moments give the features' mean, spread and bounds.
     """
 
     pool: int = 6000
@@ -112,7 +112,7 @@ class AutoencoderTrainer:
         threads: int = 1,
         start: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`start` holds a model's weights to go on from; without it the features' mean and spread are measured first.
+        """`start` holds a model's weights to go on from; without it the features' mean, spread and bounds are measured.
 
         Raises ScopeError when the model is not made for as many features as the simulator has.
         """
@@ -141,6 +141,8 @@ class AutoencoderTrainer:
             )
         self.model.feature_mean.copy_(known.mean(0).repeat(4))
         self.model.feature_std.copy_(known.std(0).clamp_min(0.1).repeat(4))
+        self.model.feature_low.copy_(known.amin(0).repeat(4))
+        self.model.feature_high.copy_(known.amax(0).repeat(4))
 
     def batch(self, step: int) -> Batch:
         recipe, device = self.recipe, self._device

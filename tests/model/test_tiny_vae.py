@@ -101,6 +101,21 @@ def test_a_start_image_fills_its_latent_with_one_moment(codec: TinyVAE, video: t
     torch.testing.assert_close(features, features[:, :1].expand(-1, 4, -1), atol=1e-5, rtol=1e-5)
 
 
+def test_settled_latents_are_within_bounds_with_whole_headings(codec: TinyVAE) -> None:
+    codec.feature_low.fill_(-1.0)
+    codec.feature_high.fill_(1.0)
+    latents = 4 * torch.randn(3, 32, 2, 1, 1, generator=torch.Generator().manual_seed(4))
+    settled = codec.settle(latents)
+    assert settled.shape == latents.shape
+    before, after = (
+        codec.to_features(some.movedim(1, -1)[:, :, 0, 0]).unflatten(-1, (4, 8)) for some in (latents, settled)
+    )
+    torch.testing.assert_close(after[..., 3:5].norm(dim=-1), torch.ones(3, 2, 4))
+    others = [0, 1, 2, 5, 6, 7]
+    torch.testing.assert_close(after[..., others], before[..., others].clamp(-1, 1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(codec.settle(settled), settled, atol=1e-4, rtol=1e-4)
+
+
 def test_the_config_survives_json() -> None:
     assert TinyVAEConfig(**json.loads(json.dumps(asdict(SMALL)))) == SMALL
 

@@ -277,3 +277,25 @@ def test_a_start_image_is_looked_at_once() -> None:
     assert len(looked) == 10
     world.first_latent(pictures[0][None])  # forgotten by now
     assert len(looked) == 11
+
+
+def test_what_a_codec_settles_is_what_is_shown_and_remembered() -> None:
+    """The stream goes on from the settled latent: played by hand with that, it gives the same frames."""
+    world = small_world()
+    world.codec.feature_low.fill_(-0.2)
+    world.codec.feature_high.fill_(0.2)
+    made: list[torch.Tensor] = []
+    settle = world.codec.settle
+
+    def watched(latents: torch.Tensor) -> torch.Tensor:
+        made.append(settle(latents))
+        return made[-1]
+
+    world.codec.settle = watched  # type: ignore[method-assign]
+    frames = run(world, rows_for(3))
+    assert len(made) == 3
+    features = torch.cat([world.codec.to_features(latent[:, :, 0, 0, 0]) for latent in made])
+    others = [channel for channel in range(32) if channel % 8 not in (3, 4)]
+    assert features[:, others].abs().max() <= 0.2 + 1e-5
+    shown = world.codec.decode_chunk(made[1][:, :, 0])[0].clamp(-1, 1).permute(1, 2, 3, 0)
+    np.testing.assert_allclose(frames[1], ((shown + 1) * 127.5).numpy(), atol=1.0)
