@@ -346,7 +346,8 @@ def _paint_world(
     columns, height = picture.shape[0], picture.shape[1]
     pixel = F(1.0) / F(height)
     share = F(1.0) / F(samples)
-    spans = np.empty((3 * solids.shape[0] + 4, _SPAN_WIDTH), np.float32)
+    # Zeros, since tops and hills have no cap: none of it is shown, but of what memory held before, none could be a NaN.
+    spans = np.zeros((3 * solids.shape[0] + 4, _SPAN_WIDTH), np.float32)
     order = np.empty(spans.shape[0], np.int64)
     left = np.empty(height, np.float32)
     haze = np.empty(3, np.float32)

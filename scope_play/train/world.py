@@ -45,7 +45,7 @@ class WorldRecipe:
     micro_batch: int = 20
     latents: int = 13
     window: int = 12
-    context_noise: tuple[float, float] = (0.0, 0.02)
+    context_noise: tuple[float, float] = (0.0, 0.0005)
     pure_noise: float = 1.0
     shift: float = 3.0
     lowest_sigma: float = 0.4
