@@ -25,14 +25,10 @@ GAME = 80
 
 @dataclass(frozen=True)
 class Clips:
-    """A batch of clips: frames uint8 (B, T, H, W, 3), rows float32 (B, T, 10), masks bool (B, T, H, W) or None.
-
-    T is 1 + 4n. The mask marks what belongs to weapon and HUD.
-    """
+    """A batch of clips: frames uint8 (B, T, H, W, 3), rows float32 (B, T, 10). T is 1 + 4n."""
 
     frames: np.ndarray
     rows: np.ndarray
-    masks: np.ndarray | None = None
 
     def video(self, device: torch.device | str = "cpu") -> Tensor:
         """(B, 3, T, H, W) in [-1, 1]."""
@@ -84,10 +80,8 @@ class ArenaSource:
         from scope_play.arena import sample_clip
 
         seed = seed_of(self.seed, purpose, step)
-        clip = sample_clip(
-            batch, frames_of(latents), seed, height=self.height, width=self.width, masks=True, threads=self.threads
-        )
-        return Clips(clip.frames, clip.rows, clip.masks)
+        clip = sample_clip(batch, frames_of(latents), seed, height=self.height, width=self.width, threads=self.threads)
+        return Clips(clip.frames, clip.rows)
 
     def moments(self, count: int, purpose: str, step: int) -> Moments:
         """Each of a game of its own; only that frame is drawn, what came before it is not."""

@@ -144,3 +144,14 @@ def test_the_torch_clip_is_the_clip() -> None:
     assert np.array_equal(rows.numpy(), clip.rows)
     assert clip.masks is not None
     assert (masks.numpy() == clip.masks).mean() >= 0.9999
+
+
+def test_no_picture_depends_on_what_memory_held_before() -> None:
+    renderer = Renderer(CONFIG, 96, 160, 1)
+    state = sample_states(8, 60, 5)[0][-1]
+    first = renderer.render(state)[0]
+    spans = 3 * len(renderer.builder.still) + 4
+    for _ in range(30):
+        held = [np.full((spans, 14), np.nan, np.float32) for _ in range(64)]  # as large as what a strip works in
+        del held
+        assert np.array_equal(renderer.render(state)[0], first)

@@ -28,9 +28,7 @@ class Waves:
         waves = [np.sin(k * across + phase[..., None]) for k in (1, 2, 3)]
         line = np.stack(waves, -1)[:, :, None]
         pixels = np.broadcast_to((line + 1) * 127, (batch, frames, self.height, self.width, 3))
-        masks = np.zeros((batch, frames, self.height, self.width), bool)
-        masks[..., -8:, :8] = True
-        return Clips(pixels.astype(np.uint8), rows, masks)
+        return Clips(pixels.astype(np.uint8), rows)
 
     def moments(self, count: int, purpose: str, step: int) -> Moments:
         clips = self.clips(count, 2, purpose, step)
