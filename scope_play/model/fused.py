@@ -102,10 +102,13 @@ class FusedDiT(nn.Module):
             scores = (torch.zeros_like(mask, dtype=latents.dtype).masked_fill(~mask, -torch.inf) for mask in masks)
             beside = Beside(clean, behind, *scores)
         rotation = video_rotation(layout.positions, *grid, head_dim)
-        modulation = self.network.modulate_by(windows)
+        modulation = self._modulate_by(windows)
         if modulation is not None:
             modulation = rearrange(modulation, "b n part c -> part b n 1 c")
         return StepPlan(rotation, along_time, sticks, windows.buttons is not None, keep, beside, modulation)
+
+    def _modulate_by(self, windows: ActionWindows) -> Tensor | None:
+        return self.network.modulate_by(windows)
 
     def _write_buttons(self, buttons: Tensor, rotation: Rotation, cache: StreamCache, behind: int) -> None:
         """Keys and values of buttons (B, n, rows, buttons) into the chunk's slots, where every pass finds them."""
@@ -160,6 +163,10 @@ class FusedDiT(nn.Module):
                 None if text is None else text[index],
                 cache.layers[index],
             )
+        return self.finish(x, latents, previous, time, plan)
+
+    def finish(self, x: Tensor, latents: Tensor, previous: Tensor | None, time: StepTime, plan: StepPlan) -> Tensor:
+        """What the blocks made, (B, n, S, C), as the velocity of the latents that the pass does not commit."""
         head, timesteps = self.network.head, time.timesteps
         shift, scale = time.head
         if plan.clean:

@@ -6,6 +6,7 @@ timestep, its actions, its place in time) is applied once per frame and never pe
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -48,16 +49,22 @@ def pixel_rotation(positions: Tensor, head_dim: int) -> Rotation:
     return rotation_from(rope_angles(positions, head_dim)[None, :, None, None, :])
 
 
+@lru_cache(maxsize=4)
+def grid_angles(height: int, width: int, dim: int, device: torch.device) -> Tensor:
+    """Angles of rows, then of columns, (height * width, dim), each in `dim` numbers of a head. Made once for a grid."""
+    rows = rope_angles(torch.arange(height, device=device), dim)
+    columns = rope_angles(torch.arange(width, device=device), dim)
+    return torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], 1)
+
+
 def video_rotation(positions: Tensor, height: int, width: int, head_dim: int) -> Rotation:
     """Rotation over time, rows and columns of the token grid: (1, F, height * width, 1, head_dim / 2).
 
     Rows and columns get the largest even share not above a third each, time the rest: 44 + 42 + 42 of 128.
     """
     space = 2 * (head_dim // 6)
-    rows = rope_angles(torch.arange(height, device=positions.device), space)
-    columns = rope_angles(torch.arange(width, device=positions.device), space)
+    grid = grid_angles(height, width, space, positions.device)
     time = rope_angles(positions, head_dim - 2 * space)
-    grid = torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], 1)
     frames, tokens = len(time), len(grid)
     angles = torch.cat([time[:, None].expand(-1, tokens, -1), grid[None].expand(frames, -1, -1)], 2)
     return rotation_from(angles[None, :, :, None, :])

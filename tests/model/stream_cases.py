@@ -13,6 +13,7 @@ from scope_play.model.fused import FusedDiT
 
 LIMIT = 2e-5
 GRID = (2, 3)
+NOISY = 600.0
 TIMESTEP = 500.0  # a clean prediction at timestep 0 would be divided by the smallest sigma, and its rounding with it
 
 
@@ -37,9 +38,9 @@ def lively(network: DiT, seed: int = 0) -> DiT:
 class Clip:
     """A random clip of clean latents with its actions."""
 
-    def __init__(self, batch: int, latents: int, seed: int = 1) -> None:
+    def __init__(self, batch: int, latents: int, seed: int = 1, grid: tuple[int, int] = GRID) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.latents = torch.randn(batch, 8, latents, *GRID, generator=generator)
+        self.latents = torch.randn(batch, 8, latents, *grid, generator=generator)
         self.buttons = (torch.rand(batch, 4 * latents, 6, generator=generator) > 0.5).float()
         self.sticks = torch.rand(batch, 4 * latents, 4, generator=generator) * 2 - 1
         self.noise = torch.randn(self.latents.shape, generator=generator)
@@ -73,3 +74,33 @@ def stream(
         cache.commit()
         start = part.stop
     return torch.cat(outputs, 2)
+
+
+def forced(
+    network: DiT | FusedDiT, clip: Clip, config: CacheConfig, keep: Tensor | None, text: list[TextKV] | None
+) -> Tensor:
+    """Velocities of every chunk's noise, given the true latents before it; caches start as NaN."""
+    batch, _, count, height, width = clip.latents.shape
+    cache = StreamCache(network.config, config, batch=batch, tokens=height * width)
+    for memory in cache.memories():
+        for tensor in memory.tensors():
+            tensor.fill_(torch.nan)
+    sticks, buttons = (window_rows(rows, count, ActionConfig()) for rows in (clip.sticks, clip.buttons))
+    made, before, start = [], slice(0, 1), 1
+    while start < count:
+        part = slice(start, start + config.chunk)
+        noise, clean = clip.noise[:, :, part], clip.latents[:, :, before]
+        old, new = (ActionWindows(sticks[:, span], buttons[:, span], keep) for span in (before, part))
+        if config.joined:
+            both = ActionWindows(*(torch.cat(pair, 1) for pair in zip(new[:2], old[:2], strict=True)), keep)
+            latents, length = torch.cat([noise, clean], 2), clean.shape[2]
+            times = torch.tensor([[NOISY] * noise.shape[2] + [0.0] * length]).expand(batch, -1)
+            plan = network.plan_chunk(latents, cache, both, length)
+            made.append(network.step(latents, times, cache, plan, text_cache=text))
+            cache.commit()
+        else:
+            network.step(clean, torch.zeros(batch, 1), cache, old, text_cache=text)
+            cache.commit()
+            made.append(network.step(noise, torch.full((batch, 1), NOISY), cache, new, text_cache=text))
+        before, start = part, part.stop
+    return torch.cat(made, 2)

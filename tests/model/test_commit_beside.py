@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stream_cases import GRID, LIMIT, Clip, lively, tiny_config
+from stream_cases import GRID, LIMIT, NOISY, Clip, forced, lively, tiny_config
 from torch import Tensor
 
 from scope_play.errors import ScopeError
@@ -14,7 +14,7 @@ from scope_play.kernels.dispatch import torch_kernels
 from scope_play.model.action import ActionWindows, window_rows
 from scope_play.model.cache import CacheConfig, StreamCache
 from scope_play.model.config import ActionConfig
-from scope_play.model.dit import DiT, TextKV
+from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 from scope_play.model.graph import GraphedDiT, run_again
 from scope_play.model.layout import commit_beside
@@ -22,38 +22,7 @@ from scope_play.sampling import streaming
 from scope_play.sampling.streaming import CachedStream, StreamConfig, StreamingNetwork, commits_beside
 
 FROM_PREVIOUS = {"prediction": "clean", "from_previous": True}
-NOISY = 600.0
 TWINS = torch_kernels("a test")
-
-
-def forced(
-    network: DiT | FusedDiT, clip: Clip, config: CacheConfig, keep: Tensor | None, text: list[TextKV] | None
-) -> Tensor:
-    """Velocities of every chunk's noise, given the true latents before it; caches start as NaN."""
-    batch, _, count, height, width = clip.latents.shape
-    cache = StreamCache(network.config, config, batch=batch, tokens=height * width)
-    for memory in cache.memories():
-        for tensor in memory.tensors():
-            tensor.fill_(torch.nan)
-    sticks, buttons = (window_rows(rows, count, ActionConfig()) for rows in (clip.sticks, clip.buttons))
-    made, before, start = [], slice(0, 1), 1
-    while start < count:
-        part = slice(start, start + config.chunk)
-        noise, clean = clip.noise[:, :, part], clip.latents[:, :, before]
-        old, new = (ActionWindows(sticks[:, span], buttons[:, span], keep) for span in (before, part))
-        if config.joined:
-            both = ActionWindows(*(torch.cat(pair, 1) for pair in zip(new[:2], old[:2], strict=True)), keep)
-            latents, length = torch.cat([noise, clean], 2), clean.shape[2]
-            times = torch.tensor([[NOISY] * noise.shape[2] + [0.0] * length]).expand(batch, -1)
-            plan = network.plan_chunk(latents, cache, both, length)
-            made.append(network.step(latents, times, cache, plan, text_cache=text))
-            cache.commit()
-        else:
-            network.step(clean, torch.zeros(batch, 1), cache, old, text_cache=text)
-            cache.commit()
-            made.append(network.step(noise, torch.full((batch, 1), NOISY), cache, new, text_cache=text))
-        before, start = part, part.stop
-    return torch.cat(made, 2)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
