@@ -38,7 +38,7 @@ from scope_play.model.tiny_vae import TinyVAE
 from scope_play.model.vae_config import WAN22_VAE
 from scope_play.official import OFFICIAL_STREAM, PREVIEW, Demand, Ease, find_preview
 from scope_play.sampling.offline import ClipShape
-from scope_play.sampling.streaming import StreamConfig
+from scope_play.sampling.stream_config import StreamConfig
 from scope_play.weights.catalog import CATALOG
 from scope_play.weights.jsons import read_json_object
 from scope_play.weights.official import open_scope_folder

@@ -18,7 +18,7 @@ from scope_play.model.dit import DiT
 from scope_play.model.quant import fp8_obstacle, quantise_blocks
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
 from scope_play.official import Ease, load_official
-from scope_play.sampling.streaming import StreamConfig
+from scope_play.sampling.stream_config import StreamConfig
 from scope_play.weights.jsons import read_json_object
 from scope_play.weights.native import open_native_folder
 from scope_play.world import World

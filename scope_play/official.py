@@ -21,7 +21,7 @@ from scope_play.model.quant import place_quantised, quantise_blocks
 from scope_play.model.taehv import PreviewCodec
 from scope_play.model.vae_config import VAEConfig
 from scope_play.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
-from scope_play.sampling.streaming import StreamConfig
+from scope_play.sampling.stream_config import StreamConfig
 from scope_play.weights.hashing import HashCache, sha256_of_all
 from scope_play.weights.official import ScopeFolder, open_scope_folder
 from scope_play.weights.preview import find_tiny_decoder, read_tiny_decoder

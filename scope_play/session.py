@@ -18,10 +18,11 @@ from scope_play.handover import make_handover, to_device
 from scope_play.images import Image
 from scope_play.model.action import ActionWindows
 from scope_play.sampling.stepping import network_for_session
-from scope_play.sampling.streaming import Stream, StreamState, latent_noise, make_stream
+from scope_play.sampling.stream_config import Stream, StreamState, latent_noise
+from scope_play.sampling.streaming import make_stream
 
 if TYPE_CHECKING:
-    from scope_play.model.dit import TextKV
+    from scope_play.model.block import TextKV
     from scope_play.world import World
 
 

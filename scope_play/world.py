@@ -27,11 +27,12 @@ from scope_play.images import Image, crop_and_resize, read_image
 from scope_play.kernels.text_attention import shorten
 from scope_play.model.fused import FusedDiT
 from scope_play.sampling.stepping import network_for_streaming
-from scope_play.sampling.streaming import StreamConfig
+from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session import Chunk, Session, SessionBatch, Snapshot
 
 if TYPE_CHECKING:
-    from scope_play.model.dit import DiT, TextKV
+    from scope_play.model.block import TextKV
+    from scope_play.model.dit import DiT
 
 __all__ = ["Chunk", "Image", "Session", "SessionBatch", "Snapshot", "World", "WorldSpec"]
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from scope_play.errors import ScopeError
 from scope_play.model.action import ActionModule
-from scope_play.model.dit import Block, DiT
+from scope_play.model.block import Block
+from scope_play.model.dit import DiT
 from scope_play.model.layers import Attention, RMSNorm
 
 TABLE_POSITIONS = 1024

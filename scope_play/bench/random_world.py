@@ -99,7 +99,7 @@ def random_world(
     from scope_play.loading import pick_device, pick_numbers
     from scope_play.model.quant import quantise_blocks
     from scope_play.official import OFFICIAL_STREAM
-    from scope_play.sampling.streaming import StreamConfig
+    from scope_play.sampling.stream_config import StreamConfig
     from scope_play.world import World
 
     if name not in SHAPES:

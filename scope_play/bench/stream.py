@@ -80,7 +80,7 @@ def tiny_world(**stream: Any) -> World:
     from scope_play.model.dit import DiT
     from scope_play.model.light_field import FieldConfig
     from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
-    from scope_play.sampling.streaming import StreamConfig
+    from scope_play.sampling.stream_config import StreamConfig
 
     field = FieldConfig(width=24, layers=1, state_width=16)
     codec = TinyVAEConfig(
@@ -147,7 +147,8 @@ def compare(world: World, repeats: int) -> Compared:
     from scope_play.model.fused import FusedDiT
     from scope_play.model.layout import bidirectional, block_causal
     from scope_play.sampling.stepping import network_for_session
-    from scope_play.sampling.streaming import CachedStream, commits_beside
+    from scope_play.sampling.stream_config import commits_beside
+    from scope_play.sampling.streaming import CachedStream
 
     plain, spec = world.network, world.spec
     stream = replace(world.stream_config, guidance=1.0, action_guidance=1.0)

@@ -29,8 +29,9 @@ from scope_play.kernels.few_rows import (
     silu_rows,
 )
 from scope_play.model.action import ActionWindows
+from scope_play.model.block import TextKV
 from scope_play.model.cache import KVMemory, StreamCache
-from scope_play.model.dit import DiT, TextKV
+from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT, StepTime
 from scope_play.model.fused_block import FusedAction, FusedBlock, StepPlan
 from scope_play.model.layers import RMSNorm, Rotation

@@ -13,8 +13,9 @@ from scope_play.kernels import Kernels
 from scope_play.kernels.attention import Attention, sdpa
 from scope_play.kernels.torch_primitives import rms_norm, rotate
 from scope_play.model.action import ActionWindows
+from scope_play.model.block import Block, TextKV
 from scope_play.model.cache import StreamCache
-from scope_play.model.dit import Block, DiT, TextKV
+from scope_play.model.dit import DiT
 from scope_play.model.fused_block import Beside, FusedBlock, StepPlan, lay_out_for_few_rows
 from scope_play.model.layers import Rotation, frames_to_tokens, pixel_rotation, video_rotation
 

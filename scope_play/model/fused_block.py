@@ -20,8 +20,8 @@ from scope_play.kernels.attention import sdpa
 from scope_play.kernels.button_attention_torch import button_attention
 from scope_play.kernels.pixel_attention_torch import pixel_attention
 from scope_play.model.action import ActionModule, PixelAttention
+from scope_play.model.block import Block, TextAttention, TextKV, VideoAttention
 from scope_play.model.cache import KVMemory, LayerMemory
-from scope_play.model.dit import Block, TextAttention, TextKV, VideoAttention
 from scope_play.model.layers import Rotation, split_heads
 from scope_play.model.quant import QuantLinear
 

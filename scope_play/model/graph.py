@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from scope_play.model.action import ActionWindows
+from scope_play.model.block import TextKV
 from scope_play.model.cache import StreamCache
-from scope_play.model.dit import TextKV
 from scope_play.model.fused import FusedDiT, StepTime
 from scope_play.model.fused_block import StepPlan
 

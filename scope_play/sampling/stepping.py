@@ -14,7 +14,7 @@ from scope_play.kernels.dispatch import VARIABLE
 from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 from scope_play.model.graph import CudaRecorder, GraphedDiT
-from scope_play.sampling.streaming import StreamConfig
+from scope_play.sampling.stream_config import StreamConfig
 
 
 def network_for_streaming(network: DiT, config: StreamConfig) -> DiT | FusedDiT:

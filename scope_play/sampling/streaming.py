@@ -14,122 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
 from scope_play.model.action import ActionWindows
-from scope_play.model.cache import CacheConfig, CacheSnapshot, StreamCache
-from scope_play.model.config import DiTConfig
-from scope_play.model.dit import DiT, TextKV, join_prompts
-from scope_play.model.layout import bidirectional
-from scope_play.sampling.guidance import guidance_branches, guide, keep_mask
+from scope_play.model.block import TextKV
+from scope_play.model.cache import CacheSnapshot, StreamCache
+from scope_play.model.dit import DiT
+from scope_play.sampling.branches import Branches, join_windows, opening_windows
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
-
-MODES = ("cached", "window")
-FEW_TOKENS = 32
-"""In a chunk: twice as many cost a pass little more, since it waits for weights and launches rather than products."""
-
-
-@dataclass(frozen=True)
-class StreamConfig:
-    """How a world is streamed. Sizes are in latent frames.
-
-    steps, shift: the flow-matching schedule. chunk: latents denoised together. window: latents remembered. sink:
-    first latents never forgotten. mode: see the module. guidance, action_guidance: scales, 1 is off. cache: how keys
-    and values are kept, see CacheConfig.numbers.
-    """
-
-    steps: int = 2
-    shift: float = 1.0
-    chunk: int = 1
-    window: int = 12
-    sink: int = 0
-    mode: str = "cached"
-    guidance: float = 1.0
-    action_guidance: float = 1.0
-    cache: str = "full"
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ScopeError(f"streaming mode {self.mode!r} is not known; use one of {', '.join(MODES)}")
-        if self.mode == "window" and self.sink:
-            raise ScopeError("streaming mode 'window' keeps no attention sink; set sink to 0")
-        if self.steps < 1:
-            raise ScopeError(f"steps is {self.steps}, but must be at least 1")
-        if self.mode == "window" and self.cache != "full":
-            raise ScopeError(f"streaming mode 'window' has no cache to keep as {self.cache!r}; use mode 'cached'")
-        CacheConfig(self.window, self.chunk, self.sink, self.cache)
-
-    def memory(self, causal: bool) -> CacheConfig:
-        """The cache of such a stream."""
-        return CacheConfig(self.window, self.room(causal), self.sink, self.cache)
-
-    def room(self, causal: bool) -> int:
-        """Latents of the longest chunk: a bidirectional network denoises the first one with the start image in it."""
-        return self.chunk if causal else self.chunk + 1
-
-
-def commits_beside(config: StreamConfig, causal: bool, tokens: int) -> bool:
-    """Whether a chunk is committed in the first pass of the next one, rather than in a pass of its own.
-
-    That saves a pass a chunk. But the next chunk's first pass takes as many tokens again, between the actions and the
-    picture, while a commit of its own runs when the frames are out already. `scope-play bench stream` prints both.
-    """
-    room = config.room(causal)
-    return room * tokens <= FEW_TOKENS and room <= config.window and config.cache == "full"
-
-
-def latent_noise(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal float32 noise of latent `index`: a function of (seed, index) alone, on any machine and device."""
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, index], dtype=np.uint64)))
-    return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
-
-
-class StreamingNetwork(Protocol):
-    """What a CachedStream asks of a network: DiT, and the forms of it that are made for streaming.
-
-    What `plan_chunk` and `embed_time` return is each form's own, for its `step` alone.
-    """
-
-    @property
-    def config(self) -> DiTConfig: ...
-
-    def tokens_per_frame(self, height: int, width: int) -> int: ...
-
-    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows, clean: int = 0) -> Any: ...
-
-    def embed_time(self, timesteps: Tensor, frames: int) -> Any: ...
-
-    def step(
-        self, latents: Tensor, time: Any, cache: StreamCache, plan: Any, *, text_cache: list[TextKV] | None = None
-    ) -> Tensor: ...
-
-
-class StreamState(Protocol):
-    """A copy of a stream's memory."""
-
-    @property
-    def nbytes(self) -> int: ...
-
-
-class Stream(Protocol):
-    """One running world, or B of them in step, in latents."""
-
-    def denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
-        """noise (B, C, n, h, w) and the windows of its n latents -> clean latents of that shape."""
-
-    def commit(self) -> None:
-        """Remember the latents last denoised."""
-
-    def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None: ...
-
-    def snapshot(self) -> StreamState: ...
-
-    def restore(self, state: StreamState) -> None: ...
+from scope_play.sampling.stream_config import Stream, StreamConfig, StreamingNetwork, StreamState, commits_beside
+from scope_play.sampling.window_stream import WindowStream
 
 
 def make_stream(
@@ -144,56 +42,6 @@ def make_stream(
     if not isinstance(network, DiT):
         raise ScopeError("streaming mode 'window' runs the DiT itself; give that rather than a form made for caches")
     return WindowStream(network, config, first)
-
-
-class _Branches:
-    """The passes that guidance asks for, laid out along the batch axis."""
-
-    def __init__(self, config: StreamConfig, batch: int, device: torch.device) -> None:
-        self.scales = config.guidance, config.action_guidance
-        self.branches = guidance_branches(*self.scales)
-        self.count = len(self.branches)
-        self.keep = keep_mask(self.branches, batch, device)
-        self.text: list[TextKV] | None = None
-
-    def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None:
-        if text is None:
-            self.text = None
-            return
-        if negative is None and not all(branch.prompt for branch in self.branches):
-            raise ScopeError("text guidance needs a negative prompt; give one or set guidance to 1")
-        per_branch = [text if branch.prompt or negative is None else negative for branch in self.branches]
-        self.text = join_prompts(per_branch)
-
-    def widen(self, x: Tensor) -> Tensor:
-        """Repeat a batch for every branch."""
-        return x if self.count == 1 else x.repeat(self.count, *([1] * (x.dim() - 1)))
-
-    def guide(self, velocities: Tensor) -> Tensor:
-        return guide(velocities, *self.scales)
-
-    def windows(self, windows: ActionWindows) -> ActionWindows:
-        sticks = None if windows.sticks is None else self.widen(windows.sticks)
-        buttons = None if windows.buttons is None else self.widen(windows.buttons)
-        return ActionWindows(sticks, buttons, self.keep)
-
-
-def _join(first: ActionWindows, second: ActionWindows) -> ActionWindows:
-    """Windows of some latents followed by windows of others."""
-
-    def cat(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-        return None if a is None or b is None else torch.cat([a, b], 1)
-
-    return ActionWindows(cat(first.sticks, second.sticks), cat(first.buttons, second.buttons), second.keep)
-
-
-def _opening(windows: ActionWindows) -> ActionWindows:
-    """Windows of the start image: it sees row 0 alone, which is the oldest row the first chunk sees."""
-
-    def fill(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x[:, :1, :1].expand(-1, -1, x.shape[2], -1)
-
-    return ActionWindows(fill(windows.sticks), fill(windows.buttons), windows.keep)
 
 
 @dataclass(frozen=True)
@@ -238,7 +86,7 @@ class CachedStream:
         self.settle = settle
         self.sigmas = make_sigmas(config.steps, config.shift)
         self.timesteps = make_timesteps(self.sigmas[:-1], first.dtype)
-        self.guided = _Branches(config, batch, first.device)
+        self.guided = Branches(config, batch, first.device)
         self.opening: Tensor | None = first
         self.in_flight: CleanChunk | None = None
         self.waiting: CleanChunk | None = None
@@ -263,9 +111,9 @@ class CachedStream:
     def denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
         lead = None
         if self.opening is not None and self.network.config.causal:
-            self._remember(CleanChunk(self.opening, _opening(windows)))
+            self._remember(CleanChunk(self.opening, opening_windows(windows)))
         elif self.opening is not None:
-            lead, windows = self.opening, _join(_opening(windows), windows)
+            lead, windows = self.opening, join_windows(opening_windows(windows), windows)
         x, plan = noise, None
         for step in range(len(self.timesteps)):
             if self.waiting is not None:
@@ -322,7 +170,7 @@ class CachedStream:
         """One pass that also writes the chunk before into the caches."""
         clean = waiting.latents.shape[2]
         both = torch.cat([x, waiting.latents], 2)
-        plan = self._plan(both, _join(windows, waiting.windows), clean)
+        plan = self._plan(both, join_windows(windows, waiting.windows), clean)
         time = self._time(*[float(self.timesteps[step])] * x.shape[2], *[0.0] * clean)
         velocity = self._guided_step(both, time, plan)
         self.cache.commit()
@@ -346,76 +194,3 @@ class CachedStream:
         plan = self._plan(chunk.latents, chunk.windows) if chunk.plan is None else chunk.plan
         self._guided_step(chunk.latents, self._time(0.0), plan)
         self.cache.commit()
-
-
-@dataclass(frozen=True)
-class WindowState:
-    context: Tensor
-    windows: ActionWindows | None
-    opening: bool
-    text: list[TextKV] | None
-
-    @property
-    def nbytes(self) -> int:
-        return self.context.nbytes
-
-
-class WindowStream:
-    """Streams by running the clean context again beside the chunk; positions always start at 0."""
-
-    def __init__(self, network: DiT, config: StreamConfig, first: Tensor) -> None:
-        if network.config.causal:
-            raise ScopeError("streaming mode 'window' is for bidirectional weights; use 'cached' with this model")
-        self.network = network
-        self.config = config
-        self.sigmas = make_sigmas(config.steps, config.shift)
-        self.timesteps = make_timesteps(self.sigmas[:-1], first.dtype)
-        self.guided = _Branches(config, len(first), first.device)
-        self.context = first
-        self.windows: ActionWindows | None = None
-        self.in_flight: tuple[Tensor, ActionWindows] | None = None
-
-    def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None:
-        self.guided.set_text(text, negative)
-
-    @torch.inference_mode()
-    def denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
-        earlier = _opening(windows) if self.windows is None else self.windows
-        joined = _join(earlier, windows)
-        wide = self.guided.windows(joined)
-        context, x = self.context, noise
-        frames = context.shape[2] + x.shape[2]
-        layout = replace(bidirectional(frames), timestep_index=(torch.arange(frames) >= context.shape[2]).long())
-        for step, timestep in enumerate(self.timesteps):
-            whole = torch.cat([context, x], 2)
-            times = torch.stack([torch.zeros(()), timestep]).to(x.device).expand(len(x) * self.guided.count, 2)
-            velocity = self.network(
-                self.guided.widen(whole), times, layout=layout, windows=wide, text_cache=self.guided.text
-            )
-            velocity = self.guided.guide(velocity)[:, :, context.shape[2] :]
-            x = euler_step(x, velocity, self.sigmas[step], self.sigmas[step + 1])
-        self.in_flight = (x, joined)
-        return x
-
-    def commit(self) -> None:
-        if self.in_flight is None:
-            raise ScopeError("there is no chunk in flight to commit; denoise one first")
-        x, windows = self.in_flight
-        keep = slice(-self.config.window, None)
-        self.context = torch.cat([self.context, x], 2)[:, :, keep]
-        self.windows = ActionWindows(
-            None if windows.sticks is None else windows.sticks[:, keep],
-            None if windows.buttons is None else windows.buttons[:, keep],
-        )
-        self.in_flight = None
-
-    def snapshot(self) -> WindowState:
-        if self.in_flight is not None:
-            raise ScopeError("a chunk is in flight; commit it before taking a snapshot")
-        return WindowState(self.context, self.windows, self.windows is None, self.guided.text)
-
-    def restore(self, state: StreamState) -> None:
-        if not isinstance(state, WindowState):
-            raise ScopeError("this snapshot was taken in another streaming mode; restore it in the mode it came from")
-        self.context, self.windows, self.guided.text = state.context, state.windows, state.text
-        self.in_flight = None

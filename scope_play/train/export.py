@@ -23,7 +23,7 @@ def export_native(run_dir: Path, codec: TinyVAE, out_dir: Path, *, size: tuple[i
     no world, or `out_dir` cannot be written.
     """
     from scope_play.loading import NativeConfig, to_native_json
-    from scope_play.sampling.streaming import StreamConfig
+    from scope_play.sampling.stream_config import StreamConfig
     from scope_play.weights.native import write_native_folder
 
     _, tensors, values = checkpoint.load(run_dir)

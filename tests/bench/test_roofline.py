@@ -17,9 +17,10 @@ from scope_play.bench.roofline import GPUS, Cost, Gpu, Workload, chunk_costs, fr
 from scope_play.cli import main
 from scope_play.errors import ScopeError
 from scope_play.model.action import ActionWindows
+from scope_play.model.block import TextKV
 from scope_play.model.cache import CacheConfig, StreamCache
 from scope_play.model.config import NANO, SCOPE_5B, DiTConfig
-from scope_play.model.dit import DiT, TextKV
+from scope_play.model.dit import DiT
 
 SCOPE_WORK = Workload(tokens=390)
 

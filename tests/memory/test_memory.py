@@ -43,7 +43,7 @@ from scope_play.model.vae_config import WAN22_VAE, VAEConfig
 from scope_play.model.vae_network import VAENetwork
 from scope_play.official import OFFICIAL_STREAM, Demand, Ease
 from scope_play.sampling.offline import ClipShape
-from scope_play.sampling.streaming import StreamConfig
+from scope_play.sampling.stream_config import StreamConfig
 
 SMALL = DiTConfig(dim=48, layers=3, heads=2, ffn_dim=64, in_channels=4, out_channels=4, text_dim=8, freq_dim=16)
 

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from scope_play.model.action import ActionWindows, window_rows
+from scope_play.model.block import TextKV
 from scope_play.model.cache import CacheConfig, StreamCache
 from scope_play.model.config import ActionConfig, DiTConfig
-from scope_play.model.dit import DiT, TextKV
+from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 
 LIMIT = 2e-5

@@ -20,7 +20,8 @@ from scope_play.model.config import ActionConfig
 from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 from scope_play.model.graph import GraphedDiT, run_again
-from scope_play.sampling.streaming import CachedStream, StreamConfig, commits_beside
+from scope_play.sampling.stream_config import StreamConfig, commits_beside
+from scope_play.sampling.streaming import CachedStream
 
 TWINS = torch_kernels("a test")
 

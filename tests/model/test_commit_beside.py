@@ -18,8 +18,9 @@ from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 from scope_play.model.graph import GraphedDiT, run_again
 from scope_play.model.layout import commit_beside
-from scope_play.sampling import streaming
-from scope_play.sampling.streaming import CachedStream, StreamConfig, StreamingNetwork, commits_beside
+from scope_play.sampling import stream_config
+from scope_play.sampling.stream_config import StreamConfig, StreamingNetwork, commits_beside
+from scope_play.sampling.streaming import CachedStream
 
 FROM_PREVIOUS = {"prediction": "clean", "from_previous": True}
 TWINS = torch_kernels("a test")
@@ -122,7 +123,7 @@ def test_each_sees_what_it_would_alone() -> None:
 def test_many_tokens_and_short_windows_are_committed_alone() -> None:
     assert commits_beside(StreamConfig(window=12), True, tokens=16)
     assert not commits_beside(StreamConfig(window=12), True, tokens=390)
-    assert not commits_beside(StreamConfig(window=12, chunk=3), True, tokens=streaming.FEW_TOKENS // 2)
+    assert not commits_beside(StreamConfig(window=12, chunk=3), True, tokens=stream_config.FEW_TOKENS // 2)
     assert not commits_beside(StreamConfig(window=2, chunk=2), False, tokens=4)
 
 

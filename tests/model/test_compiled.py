@@ -18,7 +18,7 @@ from scope_play.model.config import ActionConfig
 from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 from scope_play.sampling.stepping import network_for_streaming
-from scope_play.sampling.streaming import StreamConfig
+from scope_play.sampling.stream_config import StreamConfig
 
 TWINS = torch_kernels("a test")
 FROM_PREVIOUS = {"prediction": "clean", "from_previous": True}

@@ -16,7 +16,8 @@ from scope_play.model.config import ActionConfig
 from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 from scope_play.model.graph import GraphedDiT, Replay, run_again
-from scope_play.sampling.streaming import CachedStream, StreamConfig, StreamingNetwork
+from scope_play.sampling.stream_config import StreamConfig, StreamingNetwork
+from scope_play.sampling.streaming import CachedStream
 
 
 class Counting:

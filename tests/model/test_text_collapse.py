@@ -11,11 +11,13 @@ from torch import Tensor
 from scope_play.kernels.dispatch import torch_kernels
 from scope_play.kernels.text_attention import shorten
 from scope_play.model.action import ActionWindows
+from scope_play.model.block import TextKV, join_prompts
 from scope_play.model.cache import CacheConfig
-from scope_play.model.dit import DiT, TextKV, join_prompts
+from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 from scope_play.model.graph import GraphedDiT, Replay
-from scope_play.sampling.streaming import CachedStream, StreamConfig
+from scope_play.sampling.stream_config import StreamConfig
+from scope_play.sampling.streaming import CachedStream
 
 TOKENS = 512
 THROUGH_THE_NETWORK = 3e-6

@@ -9,7 +9,8 @@ from scope_play.model.config import DiTConfig
 from scope_play.model.dit import DiT
 from scope_play.model.fused import FusedDiT
 from scope_play.sampling.stepping import network_for_session, network_for_streaming
-from scope_play.sampling.streaming import StreamConfig, make_stream
+from scope_play.sampling.stream_config import StreamConfig
+from scope_play.sampling.streaming import make_stream
 
 TINY = DiTConfig(dim=32, layers=1, heads=2, ffn_dim=32, in_channels=4, out_channels=4, text_dim=None, freq_dim=16)
 

@@ -13,7 +13,8 @@ from scope_play.model.dit import DiT
 from scope_play.sampling.guidance import guidance_branches
 from scope_play.sampling.offline import Conditions, GuidedVelocity, Sampling, denoise
 from scope_play.sampling.schedule import make_sigmas
-from scope_play.sampling.streaming import StreamConfig, latent_noise, make_stream
+from scope_play.sampling.stream_config import StreamConfig, latent_noise
+from scope_play.sampling.streaming import make_stream
 
 LATENTS = 5
 

@@ -13,7 +13,7 @@ from scope_play.errors import ScopeError
 from scope_play.loading import NativeConfig, build_world, parse_native_config, to_native_json, untrained_nano_config
 from scope_play.model.dit import DiT
 from scope_play.model.tiny_vae import TinyVAE
-from scope_play.sampling.streaming import StreamConfig, latent_noise
+from scope_play.sampling.stream_config import StreamConfig, latent_noise
 from scope_play.world import World
 from tests.helpers.small_codec import small_codec
 

@@ -1,0 +1,90 @@
+"""Streaming without caches: the clean context runs again beside every chunk, for bidirectional weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from scope_play.errors import ScopeError
+from scope_play.model.action import ActionWindows
+from scope_play.model.block import TextKV
+from scope_play.model.dit import DiT
+from scope_play.model.layout import bidirectional
+from scope_play.sampling.branches import Branches, join_windows, opening_windows
+from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
+from scope_play.sampling.stream_config import StreamConfig, StreamState
+
+
+@dataclass(frozen=True)
+class WindowState:
+    context: Tensor
+    windows: ActionWindows | None
+    opening: bool
+    text: list[TextKV] | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.context.nbytes
+
+
+class WindowStream:
+    """Streams by running the clean context again beside the chunk; positions always start at 0."""
+
+    def __init__(self, network: DiT, config: StreamConfig, first: Tensor) -> None:
+        if network.config.causal:
+            raise ScopeError("streaming mode 'window' is for bidirectional weights; use 'cached' with this model")
+        self.network = network
+        self.config = config
+        self.sigmas = make_sigmas(config.steps, config.shift)
+        self.timesteps = make_timesteps(self.sigmas[:-1], first.dtype)
+        self.guided = Branches(config, len(first), first.device)
+        self.context = first
+        self.windows: ActionWindows | None = None
+        self.in_flight: tuple[Tensor, ActionWindows] | None = None
+
+    def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None:
+        self.guided.set_text(text, negative)
+
+    @torch.inference_mode()
+    def denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
+        earlier = opening_windows(windows) if self.windows is None else self.windows
+        joined = join_windows(earlier, windows)
+        wide = self.guided.windows(joined)
+        context, x = self.context, noise
+        frames = context.shape[2] + x.shape[2]
+        layout = replace(bidirectional(frames), timestep_index=(torch.arange(frames) >= context.shape[2]).long())
+        for step, timestep in enumerate(self.timesteps):
+            whole = torch.cat([context, x], 2)
+            times = torch.stack([torch.zeros(()), timestep]).to(x.device).expand(len(x) * self.guided.count, 2)
+            velocity = self.network(
+                self.guided.widen(whole), times, layout=layout, windows=wide, text_cache=self.guided.text
+            )
+            velocity = self.guided.guide(velocity)[:, :, context.shape[2] :]
+            x = euler_step(x, velocity, self.sigmas[step], self.sigmas[step + 1])
+        self.in_flight = (x, joined)
+        return x
+
+    def commit(self) -> None:
+        if self.in_flight is None:
+            raise ScopeError("there is no chunk in flight to commit; denoise one first")
+        x, windows = self.in_flight
+        keep = slice(-self.config.window, None)
+        self.context = torch.cat([self.context, x], 2)[:, :, keep]
+        self.windows = ActionWindows(
+            None if windows.sticks is None else windows.sticks[:, keep],
+            None if windows.buttons is None else windows.buttons[:, keep],
+        )
+        self.in_flight = None
+
+    def snapshot(self) -> WindowState:
+        if self.in_flight is not None:
+            raise ScopeError("a chunk is in flight; commit it before taking a snapshot")
+        return WindowState(self.context, self.windows, self.windows is None, self.guided.text)
+
+    def restore(self, state: StreamState) -> None:
+        if not isinstance(state, WindowState):
+            raise ScopeError("this snapshot was taken in another streaming mode; restore it in the mode it came from")
+        self.context, self.windows, self.guided.text = state.context, state.windows, state.text
+        self.in_flight = None
