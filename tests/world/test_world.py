@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from scope_play.errors import ScopeError
-from scope_play.loading import NativeConfig, build_world, parse_native_config, to_native_json, untrained_nano_config
+from scope_play.first_scene import draw_first_scene
+from scope_play.images import read_image
+from scope_play.loading import (
+    FIRST_SCENE,
+    NativeConfig,
+    build_world,
+    nano_folder,
+    parse_native_config,
+    to_native_json,
+    untrained_nano_config,
+)
 from scope_play.model.dit import DiT
 from scope_play.model.tiny_vae import TinyVAE
 from scope_play.sampling.stream_config import StreamConfig, latent_noise
@@ -29,7 +39,8 @@ def small_config(**stream: int) -> NativeConfig:
     )
 
 
-def small_world(**stream: int) -> World:
+def small_world(rounded: bool = False, **stream: int) -> World:
+    """`rounded` weights are those of a bfloat16 file, which play compiled."""
     config = small_config(**stream)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -37,14 +48,18 @@ def small_world(**stream: int) -> World:
         for parameter in (*network.parameters(), *codec.parameters()):
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.1)
+            if rounded:
+                parameter.data = parameter.data.bfloat16().float()
     world = build_world(network, codec, config, "small", {"model": "small"}, torch.device("cpu"), torch.float32, {})
     world.default_image = lambda: np.full((*SIZE, 3), 90, np.uint8)
     return world
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return small_world()
+@pytest.fixture(scope="module", params=["fused", "compiled"])
+def world(request: pytest.FixtureRequest) -> World:
+    world = small_world(rounded=request.param == "compiled")
+    assert ("compiled" in world.kernels) == (request.param == "compiled")
+    return world
 
 
 def rows_for(chunks: int, seed: int = 0, frames: int = 4) -> np.ndarray:
@@ -223,6 +238,10 @@ def test_start_images_are_fitted_or_refused(world: World) -> None:
         world.start(image=np.zeros((64, 64, 3), np.float32))
     with pytest.raises(ScopeError, match="no image"):
         world.start(image="nowhere.png")
+
+
+def test_nanos_own_scene_is_what_the_arena_draws() -> None:
+    assert np.array_equal(read_image(nano_folder() / FIRST_SCENE), draw_first_scene((96, 160)))
 
 
 def test_native_config_round_trips_and_names_what_is_wrong() -> None:
