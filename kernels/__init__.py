@@ -7,6 +7,7 @@
     int8_linear        a linear whose weight is stored as int8
     attention          the big attentions: SDPA, or flash-attn where installed
     text_attention     the zero padding of a prompt as one weighted key
+    few_rows           a whole block for a few rows on a CPU, compiled by numba
 
 Training uses the twins, which autograd differentiates; the Triton kernels refuse inputs that require gradients.
 """

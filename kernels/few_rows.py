@@ -53,8 +53,8 @@ class Sight(NamedTuple):
 
 
 class BlockRows(NamedTuple):
-    """The weights of a block. `qkv` and `mouse_qkv` give queries, keys and values side by side, `keyboard_kv` keys and
-    values; `*_qk_norms` are the RMSNorm weights (C,) of queries and keys; `mouse_first` is the hidden half of it."""
+    """The weights of a block. `qkv` and `mouse_qkv` give queries, keys and values side by side; `*_qk_norms` are the
+    RMSNorm weights (C,) of queries and keys, `keyboard_norm` of queries; `mouse_first` is the hidden half of it."""
 
     qkv: Linear
     qk_norms: tuple[np.ndarray, np.ndarray]
@@ -66,8 +66,7 @@ class BlockRows(NamedTuple):
     mouse_qk_norms: tuple[np.ndarray, np.ndarray]
     mouse_out: Linear
     keyboard_q: Linear
-    keyboard_kv: Linear
-    keyboard_qk_norms: tuple[np.ndarray, np.ndarray]
+    keyboard_norm: np.ndarray
     keyboard_out: Linear
     ffn_first: Linear
     ffn_second: Linear
@@ -262,7 +261,7 @@ def block_rows(
     _add(x, _linear(_attend(qkv, block.mouse_qk_norms[0], pixels, time, heads, eps), block.mouse_out))
 
     q = _linear(x, block.keyboard_q)
-    _add(x, _linear(_attend(q, block.keyboard_qk_norms[0], buttons, time, heads, eps), block.keyboard_out))
+    _add(x, _linear(_attend(q, block.keyboard_norm, buttons, time, heads, eps), block.keyboard_out))
 
     hidden = _linear(_modulate(x, modulation[3], modulation[4], eps), block.ffn_first)
     _gelu(hidden)
@@ -280,15 +279,15 @@ def silu_rows(x: np.ndarray, first: Linear, second: Linear) -> np.ndarray:
 
 
 @_compiled
-def button_rows(embedded: np.ndarray, block: BlockRows, buttons: Slots, time: Sight, eps: float) -> None:
+def button_rows(embedded: np.ndarray, to_kv: Linear, norm: np.ndarray, buttons: Slots, time: Sight, eps: float) -> None:
     """Keys and values of embedded button windows (R, C) into the slots of the pass."""
-    kv = _linear(embedded, block.keyboard_kv)
+    kv = _linear(embedded, to_kv)
     latents, width = time.cos.shape[0], buttons.keys.shape[2]
     for r in range(kv.shape[0]):
         batch, latent = r // latents, r % latents
         slot = time.start + latent
         cos, sin, key = time.cos[latent], time.sin[latent], buttons.keys[batch, slot]
-        _turned(kv[r, :width], block.keyboard_qk_norms[1], cos, sin, eps, key)
+        _turned(kv[r, :width], norm, cos, sin, eps, key)
         buttons.values[batch, slot] = kv[r, width:]
 
 
@@ -298,10 +297,10 @@ def prepare() -> None:
     one, two, three = (Linear(np.zeros((4, 4 * parts), np.uint16), nothing) for parts in (1, 2, 3))
     norms, pair = (rows[0], rows[0]), (np.zeros((1, 1, 4), np.float32), np.zeros((1, 1, 4), np.float32))
     block = BlockRows(
-        three, norms, one, one, one, Affine(rows[0], rows[0]), three, norms, one, one, two, norms, one, one, one
+        three, norms, one, one, one, Affine(rows[0], rows[0]), three, norms, one, one, rows[0], one, one, one
     )
     slots, turn = Slots(*pair), np.zeros((1, 2), np.float32)
     sight = Sight(turn, turn.copy(), 0, 1, np.zeros((0, 0), np.float32))
     silu_rows(rows, one, one)
-    button_rows(rows, block, slots, sight, 1e-6)
+    button_rows(rows, two, rows[0], slots, sight, 1e-6)
     block_rows(rows, np.zeros((6, 1, 4), np.float32), rows.copy(), block, slots, slots, slots, sight, sight, 1, 1e-6)

@@ -204,8 +204,13 @@ class SessionBatch:
         return to_device(noise * self.world.network.config.noise_scale, self.world.device, self.world.dtype)
 
     def _windows(self, rows: np.ndarray) -> ActionWindows:
-        """Windows of the chunk's latents; the rows they reach back to are remembered, before the first it repeats."""
-        history = self._rows if self.index else np.repeat(rows[:, :1], WINDOW_ROWS, axis=1)
+        """Windows of the chunk's latents; the rows they reach back to are remembered. See ActionConfig for those before
+        the first."""
+        history = self._rows
+        if self.index == 0:
+            action = self.world.network.config.action
+            known = 0 if action is not None and action.from_rest else 1
+            history = known * np.repeat(rows[:, :1], WINDOW_ROWS, axis=1)
         joined = np.concatenate([history, rows], axis=1)
         self._rows = joined[:, -WINDOW_ROWS:]
         ends = FRAMES_PER_LATENT * (1 + np.arange(self.world.spec.latents_per_chunk))

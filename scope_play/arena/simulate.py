@@ -284,3 +284,11 @@ class Simulator:
             raise ScopeError(f"arena: rows have shape {rows.shape}, need {(len(self.state), ROW_WIDTH)}: one row each.")
         court = (self.config.map.size, self.config.map.wall_height)
         _step(self.state, rows, self.solids, self.targets, court, self.rules)
+
+    def run(self, rows: np.ndarray) -> ArenaState:
+        """States (T + 1, B) from the present one on, before and after each of `rows` (T, B, 10)."""
+        states = [self.state.copy()]
+        for row in rows:
+            self.step(row)
+            states.append(self.state.copy())
+        return np.stack(states)

@@ -49,12 +49,7 @@ class Trials:
 
     def simulate(self, seeds: Sequence[int], rows: np.ndarray) -> ArenaState:
         """States alone, (T + 1, B)."""
-        simulator = Simulator(list(seeds), self.config, varied=True)
-        states = [simulator.state.copy()]
-        for t in range(rows.shape[1]):
-            simulator.step(rows[:, t])
-            states.append(simulator.state.copy())
-        return np.stack(states)
+        return Simulator(list(seeds), self.config, varied=True).run(rows.swapaxes(0, 1))
 
     def mixed(self, seeds: Sequence[int], frames: int, rows: np.ndarray | None = None) -> Trial:
         """The behaviours of training for `frames` frames, or the given rows (T, 10) from every start."""

@@ -71,7 +71,8 @@ class TimePlan(NamedTuple):
 def window_rows(rows: Tensor, latents: int, config: ActionConfig) -> Tensor:
     """(B, N, channels) rows -> (B, latents, window rows, channels). Latent i sees rows 4i - 16 .. 4i - 1.
 
-    Rows before the first repeat row 0. Raises ScopeError when fewer than 4 (latents - 1) rows are there.
+    Rows before the first repeat row 0, or are 0, as `config` says. Raises ScopeError when fewer than 4 (latents - 1)
+    rows are there.
     """
     needed = max(1, config.frames_per_latent * (latents - 1))
     if rows.shape[1] < needed:
@@ -82,7 +83,9 @@ def window_rows(rows: Tensor, latents: int, config: ActionConfig) -> Tensor:
 def windows_at(rows: Tensor, index: Tensor, config: ActionConfig) -> Tensor:
     """The windows of the latents `index` (F,) alone: (B, F, window rows, channels)."""
     first = index * config.frames_per_latent - config.window_rows
-    return rows[:, (first[:, None] + torch.arange(config.window_rows, device=rows.device)).clamp(min=0)]
+    wanted = first[:, None] + torch.arange(config.window_rows, device=rows.device)
+    windows = rows[:, wanted.clamp(min=0)]
+    return torch.where((wanted < 0)[..., None], 0, windows) if config.from_rest else windows
 
 
 def project_values_first(queries: int, keys: int, heads: int, dim: int) -> bool:

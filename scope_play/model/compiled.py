@@ -56,6 +56,8 @@ class CompiledDiT(FusedDiT):
             torch.stack([linear.bias for linear in second])[:, None],
             torch.stack([linear.weight.t() for linear in second]),
         )
+        sources = [action.source for action in _actions(self)]
+        self._buttons = [(_linear(it.keyboard_kv_proj), _plain(it.key_attn_k_norm.weight)) for it in sources]
         modulation = network.action_modulation
         self._modulation = None if modulation is None else (_linear(modulation[0]), _linear(modulation[2]))
         self._slots: WeakKeyDictionary[StreamCache, list[tuple[Slots, Slots, Slots]]] = WeakKeyDictionary()
@@ -71,8 +73,8 @@ class CompiledDiT(FusedDiT):
         windows = torch.baddbmm(self._embed_second[0], embedded, self._embed_second[1])
         joined = windows.reshape(len(self._rows), batch * latents, -1).contiguous().numpy()
         sight = _sight(rotation, cache, behind, ALL_SEE_ALL)
-        for window, rows, (_, _, slots) in zip(joined, self._rows, self._slots_of(cache), strict=True):
-            button_rows(window, rows, slots, sight, self.config.eps)
+        for window, (to_kv, norm), (_, _, slots) in zip(joined, self._buttons, self._slots_of(cache), strict=True):
+            button_rows(window, to_kv, norm, slots, sight, self.config.eps)
 
     def _modulate_by(self, windows: ActionWindows) -> Tensor | None:
         sticks, buttons = windows.sticks, windows.buttons
@@ -148,8 +150,7 @@ def _block_rows(block: FusedBlock) -> BlockRows:
         mouse_qk_norms=_norms(mouse.norm_q, mouse.norm_k),
         mouse_out=_linear(mouse.o),
         keyboard_q=_linear(source.keyboard_q_proj),
-        keyboard_kv=_linear(source.keyboard_kv_proj),
-        keyboard_qk_norms=_norms(source.key_attn_q_norm, source.key_attn_k_norm),
+        keyboard_norm=_plain(source.key_attn_q_norm.weight),
         keyboard_out=_linear(source.keyboard_o_proj),
         ffn_first=_linear(block.ffn[0]),
         ffn_second=_linear(block.ffn[2]),

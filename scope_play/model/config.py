@@ -16,6 +16,8 @@ class ActionConfig:
     A latent frame stands for `frames_per_latent` video frames and sees the `windows * frames_per_latent` action
     rows before it (SPEC.md section 2). With `modulates` the rows also shift, scale and gate every block, as the
     timestep does: a turn is a product of the stick and the picture, which a small network adds up slowly without.
+    Rows before the first repeat it, as SCOPE was trained, or, with `from_rest`, are 0: then a button held from the
+    first row on is seen to be pressed in it.
     """
 
     axes: int = 4
@@ -23,6 +25,7 @@ class ActionConfig:
     frames_per_latent: int = 4
     windows: int = 4
     modulates: bool = False
+    from_rest: bool = False
 
     @property
     def window_rows(self) -> int:
@@ -130,14 +133,14 @@ NANO = DiTConfig(
     layers=4,
     heads=4,
     ffn_dim=1024,
-    in_channels=188,
-    out_channels=188,
+    in_channels=192,
+    out_channels=192,
     patch=(1, 1, 1),
     text_dim=None,
     causal=True,
     prediction="clean",
     from_previous=True,
     noise_scale=0.1,
-    action=ActionConfig(modulates=True),
+    action=ActionConfig(modulates=True, from_rest=True),
 )
 """One token a latent: nano's codec makes one vector of four frames."""

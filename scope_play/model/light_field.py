@@ -193,7 +193,9 @@ class Finish(nn.Module):
 
     def forward(self, cells: Tensor) -> Tensor:
         x = rearrange(cells, "n (h w) c -> n c h w", h=self.rows)
-        x = self.write(F.relu(self.middle(F.relu(self.read(x - 0.5)))))
+        # Not ReLU: all channels of the middle layer once died of a large step, and nobody saw it.
+        x = F.gelu(self.read(x - 0.5), approximate="tanh")
+        x = self.write(F.gelu(self.middle(x), approximate="tanh"))
         return rearrange(x, "n c h w -> n (h w) c")
 
 

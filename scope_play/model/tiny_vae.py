@@ -41,7 +41,7 @@ class TinyVAEConfig:
     channels of its convolutions and width of what follows."""
 
     frame: tuple[int, int] = (96, 160)
-    latent_channels: int = 188
+    latent_channels: int = 192
     camera: CameraConfig = field(default_factory=CameraConfig)
     court: FieldConfig = field(default_factory=lambda: FieldConfig(width=256, layers=3))
     hand: FieldConfig = field(default_factory=lambda: FieldConfig(width=128, layers=2))
@@ -163,7 +163,7 @@ class TinyVAE(nn.Module):
         if frames.shape[1:] != (3, *self.config.frame):
             raise ValueError(f"frames must be (B, 3, *{self.config.frame}), got {tuple(frames.shape)}")
         features = recognise(self, frames).repeat(1, 4)
-        return self.from_features(features).to(frames.dtype)[:, :, None, None]
+        return self.settle(self.from_features(features)[:, :, None, None, None])[:, :, 0].to(frames.dtype)
 
     def decode_chunk(self, latent: Tensor) -> Tensor:
         """Latent (B, C, 1, 1) -> frames (B, 3, 4, H, W), not clamped. Raises ValueError on others."""

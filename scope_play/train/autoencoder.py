@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class AutoencoderRecipe:
     them, and from `pictures` whole ones, of which `finished` are also drawn. `elsewhere` is how often a cell without
     the hand is taken for its layer, beside one with it. `squared` weighs squared errors beside absolute ones. The
     finder sees noise of up to `picture_noise`, and where and which way count `place` times what else it finds. `fit`
-    moments give the features' mean, spread and bounds.
+    moments give the features' mean, spread and bounds. Only parameters whose names begin as one of `trained` learn.
     """
 
     pool: int = 6000
@@ -50,6 +50,7 @@ class AutoencoderRecipe:
     place: float = 8.0
     fit: int = 4000
     average: float = 0.998
+    trained: tuple[str, ...] = ("",)
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(
             lr=5e-3, adam_scale=0.4, weight_decay=0.0, warmup=100, max_norm=10.0, newton_schulz_steps=3
@@ -125,8 +126,11 @@ class AutoencoderTrainer:
         else:
             self.model.load_state_dict(start)
         self._pool = Pool(source, recipe.fresh, recipe.pool)
-        self._parameters = dict(self.model.named_parameters())
-        matrices = hidden_matrices(self.model, ("field.court.hidden", "field.hand.hidden", "finder.think"))
+        self._parameters = {
+            name: parameter for name, parameter in self.model.named_parameters() if name.startswith(recipe.trained)
+        }
+        hidden = hidden_matrices(self.model, ("field.court.hidden", "field.hand.hidden", "finder.think"))
+        matrices = [name for name in hidden if name in self._parameters]
         self._optimiser = MuonAdamW(self._parameters, matrices, recipe.optimiser)
         self._average = Average(self._parameters, recipe.average)
         self._gradients = Gradients(self._parameters, threads)
@@ -153,11 +157,12 @@ class AutoencoderTrainer:
             pictures = [getattr(pool[place // recipe.fresh], name)[place % recipe.fresh] for place in places]
             return to_cells(torch.from_numpy(np.stack(pictures)))
 
-        anywhere = draw.integers(0, len(features), recipe.moments)
-        court = cells_at("court", anywhere)
+        state = self.model.state(features.to(device))
+        camera = self.model.config.camera
+        seen_from = self._chosen(1 + unusual(state[:, [camera.height, camera.pitch, camera.aim]]), draw)
+        court = cells_at("court", seen_from)
         court_cells = torch.from_numpy(draw.integers(0, court.shape[1], (recipe.moments, recipe.cells)))
-        rarity = unusual(self.model.state(features.to(device))).cpu().numpy()
-        rare = draw.choice(len(features), recipe.moments, p=rarity / rarity.sum())
+        rare = self._chosen(unusual(state), draw)
         behind, shown = cells_at("court", rare), cells_at("frames", rare)
         wanted = (behind != shown).any(-1).float() + recipe.elsewhere
         hand_cells = torch.multinomial(
@@ -166,7 +171,7 @@ class AutoencoderTrainer:
         looked = draw.integers(0, len(features), recipe.pictures)
         pictures = to_pictures(cells_at("frames", looked), self.model.config.frame)
         return Batch(
-            seen_from=features[anywhere].to(device),
+            seen_from=features[seen_from].to(device),
             court_cells=court_cells.to(device),
             court=self._colours(court, court_cells),
             held=features[rare].to(device),
@@ -176,6 +181,11 @@ class AutoencoderTrainer:
             pictures=pictures.to(device).float() / 127.5 - 1,
             known=features[looked].to(device),
         )
+
+    def _chosen(self, weight: Tensor, draw: np.random.Generator) -> np.ndarray:
+        """Numbers of `moments` moments of the pool, taken in proportion to `weight` (N,)."""
+        share = weight.cpu().numpy()
+        return draw.choice(len(share), self.recipe.moments, p=share / share.sum())
 
     def _colours(self, cells: Tensor, chosen: Tensor) -> Tensor:
         """uint8 (N, cells, 48) at (N, P) -> (N, P, 48) in [0, 1]."""
@@ -249,6 +259,9 @@ class AutoencoderTrainer:
             to_uint8(some[first : first + 8].transpose(0, 1)) for first in (0, 8) for some in (video, shown, recognised)
         ]
         return figures, contact_sheet(rows)
+
+    def cool(self, first: int, last: int) -> None:
+        self._optimiser.config = replace(self._optimiser.config, decay=(first, last))
 
     def state(self) -> dict[str, Tensor]:
         groups = {

@@ -1,6 +1,7 @@
 """Clips of latents straight from the simulator: what a world learns from needs no pictures.
 
-A clip begins at some frame of a game as a session begins at its image: with that frame shown four times.
+A clip begins at some frame of a game as a session begins at its image: with that frame shown four times, at rest, and
+with no button held before. What a still picture cannot tell must not decide what happens next.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from scope_play.train.states import chunk_features
 
 LATEST_START = 60
 """Frames into a game at which a clip may begin: by then everything that can be going on is."""
+OPENINGS = 0.5
+"""How often clips begin where their games do, as every session does: what is pressed there has not been held before."""
 
 
 class Games:
@@ -27,11 +30,19 @@ class Games:
     def clips(self, batch: int, latents: int, purpose: str, step: int) -> tuple[Tensor, Tensor]:
         """Latents (batch, C, latents, 1, 1) on the codec's device and rows (batch, 4 (latents - 1), 10)."""
         from scope_play.arena.behaviour import sample_states
+        from scope_play.arena.config import ArenaConfig
+        from scope_play.arena.simulate import Simulator
 
         seed = seed_of(self._seed, f"games/{purpose}", step) % 2**62
-        first = int(np.random.default_rng(seed).integers(LATEST_START + 1))
+        draw = np.random.default_rng(seed)
+        first = int(draw.integers(LATEST_START + 1)) if draw.random() >= OPENINGS else 0
         states, rows = sample_states(batch, first + frames_of(latents), seed)
-        features = torch.from_numpy(chunk_features(states[first:])).to(self._codec.feature_mean)
+        simulator = Simulator([0] * batch, ArenaConfig(), varied=False)
+        simulator.state = states[first].copy()
+        for hidden in ("vx", "vy", "north_held"):
+            simulator.state[hidden] = 0
+        begun = simulator.run(rows[first:-1])
+        features = torch.from_numpy(chunk_features(begun)).to(self._codec.feature_mean)
         clips = self._codec.from_features(features).transpose(1, 2)[..., None, None].contiguous()
         return clips, torch.from_numpy(np.ascontiguousarray(rows[first:-1].swapaxes(0, 1)))
 

@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from scope_play.train.build import Options, build, load_tiny
 from scope_play.train.common import Budget, Run
 from scope_play.train.export import export_native
 
 SHARES = {"autoencoder": 0.35, "world": 0.45, "student": 0.20}
+FALL = 0.4
+"""Share of a stage in which the learning rate falls to nothing."""
 
 
 def train_nano(
@@ -52,7 +55,7 @@ def train_nano(
         report(f"{stage}: from step {loop.step}")
         left = sum(SHARES[later] for later in stages[position:])
         minutes_gone = (time.monotonic() - begun) / 60
-        loop.fit(_part_of(budget, SHARES[stage] / left, minutes_gone, SHARES[stage] / total))
+        fit_and_cool(loop, _part_of(budget, SHARES[stage] / left, minutes_gone, SHARES[stage] / total))
         if stage != "autoencoder":
             export_native(home[stage], load_tiny(settings), out / "weights", size=options.size)
 
@@ -62,3 +65,20 @@ def _part_of(budget: Budget, of_time_left: float, minutes_gone: float, of_steps:
         minutes=None if budget.minutes is None else max(0.0, budget.minutes - minutes_gone) * of_time_left,
         steps=None if budget.steps is None else max(1, round(budget.steps * of_steps)),
     )
+
+
+def fit_and_cool(loop: Run[Any], budget: Budget) -> None:
+    """Spends the budget, the last part of it while the rate falls. What is left of its minutes is turned into steps by
+    the pace so far."""
+    begun, first = time.monotonic(), loop.step
+    minutes, steps = (None if whole is None else whole * (1 - FALL) for whole in (budget.minutes, budget.steps))
+    loop.fit(Budget(minutes, None if steps is None else round(steps)))
+    spent = (time.monotonic() - begun) / 60
+    if budget.minutes is None:
+        rest, last = None, budget.steps or loop.step
+    else:
+        rest = max(0.0, budget.minutes - spent)
+        last = loop.step + round((loop.step - first) * rest / max(spent, 1e-6))
+    if last > loop.step:
+        loop.trainer.cool(loop.step, last)
+        loop.fit(Budget(rest, last))

@@ -49,6 +49,7 @@ def state_features(states: ArenaState, config: ArenaConfig | None = None) -> np.
         s["weapon"] != RIFLE,
         *(s["ammo"][..., weapon] / magazine for weapon, magazine in enumerate(rules.magazine)),
         s["cooldown"] / max(rules.fire_frames),
+        s["vz"] * rules.jump_frames / (4 * rules.jump_height),
     ]
     for target in range(len(config.map.targets)):
         left = s["target"][..., target]
@@ -61,7 +62,7 @@ def state_features(states: ArenaState, config: ArenaConfig | None = None) -> np.
     return np.stack([np.asarray(column, np.float32) for column in columns], -1)
 
 
-FEATURES = 27 + 4 * 5
+FEATURES = 28 + 4 * 5
 """How many there are in the court as it is."""
 
 

@@ -31,7 +31,7 @@ class StudentRecipe(WorldRecipe):
     longest: int = 64
     growth: int = 2000
     segment: int = 14
-    own_noise: tuple[float, float] = (0.0, 0.02)
+    own_noise: tuple[float, float] = (0.0, 0.0005)
     teacher_every: int = 4
     teacher_latents: int = 13
     trust_scale: float = 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,7 +38,9 @@ class Codec(Protocol):
 class WorldRecipe:
     """`own_context` is the share of context latents replaced by predictions, from step `own_context_after` on.
 
-    `sigmas` are the noise levels that rollouts, and later play, visit.
+    `sigmas` are the noise levels that rollouts, and later play, visit. Errors count by their square; those of a clean
+    prediction also by their size, down to `exact`: what is wrong by a little in every latent adds up in play. A
+    velocity has to be a mean.
     """
 
     clips: int = 40
@@ -53,6 +55,7 @@ class WorldRecipe:
     own_context: float = 0.35
     own_context_after: int = 500
     channel_weight: float = 0.5
+    exact: float = 5e-4
     sigmas: tuple[float, ...] = (1.0,)
     average: float = 0.98
     optimiser: OptimiserConfig = field(
@@ -198,8 +201,9 @@ class WorldTrainer:
     def _loss(self, job: tuple[LatentClips, int, int]) -> tuple[Tensor, dict[str, Tensor]]:
         clips, step, number = job
         example = self.example(clips, step, generator(self._seed, f"{self.kind}/noise/{number}", step))
-        error = (self.velocity(example) - example.velocity).square() * self._weight
-        clean = error.detach() * example.sigma[:, None, :, None, None].square()
+        missed = self.velocity(example) - example.velocity
+        clean = missed.detach().square() * self._weight * example.sigma[:, None, :, None, None].square()
+        error = cost(missed, self.model.config.prediction, self.recipe.exact) * self._weight
         if example.trust is not None:
             error = error * example.trust[:, None, :, None, None]
         return error.mean(), {"clean_error": clean.mean()}
@@ -217,6 +221,9 @@ class WorldTrainer:
         from scope_play.train.validate import validate_world
 
         return validate_world(self)
+
+    def cool(self, first: int, last: int) -> None:
+        self._optimiser.config = replace(self._optimiser.config, decay=(first, last))
 
     def state(self) -> dict[str, Tensor]:
         groups = {
@@ -238,6 +245,13 @@ class WorldTrainer:
             "recipe": asdict(self.recipe),
             "seed": self._seed,
         }
+
+
+def cost(missed: Tensor, prediction: str, exact: float) -> Tensor:
+    """What errors of a network that predicts this count, entry by entry; see WorldRecipe."""
+    if prediction == "velocity":
+        return missed.square()
+    return torch.sqrt(missed.square() + exact**2) - exact + missed.square()
 
 
 @torch.no_grad()

@@ -23,15 +23,15 @@ TINY_WORLD = DiTConfig(
     layers=1,
     heads=2,
     ffn_dim=32,
-    in_channels=188,
-    out_channels=188,
+    in_channels=192,
+    out_channels=192,
     patch=(1, 1, 1),
     text_dim=None,
     causal=True,
     prediction="clean",
     from_previous=True,
 )
-TINY_CODEC = asdict(small_codec(latent_channels=188))
+TINY_CODEC = asdict(small_codec(latent_channels=192))
 SCOPE_LIKE = DiTConfig(
     dim=32, layers=1, heads=2, ffn_dim=32, in_channels=4, out_channels=4, text_dim=None, action=ActionConfig()
 )

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from scope_play.arena.behaviour import sample_states
+from scope_play.arena.config import ArenaConfig
+from scope_play.arena.render import Renderer
 from scope_play.model.light_field import CELL
 from scope_play.model.tiny_vae import TinyVAE
 from scope_play.train.data import ArenaSource
@@ -29,6 +31,21 @@ def test_features_are_bounded_and_tell_states_apart() -> None:
     assert (features.std((0, 1)) > 0).all()  # every one of them says something
 
 
+def test_whatever_shows_in_the_picture_is_among_the_features() -> None:
+    states, _ = sample_states(24, 80, 7)
+    shown = states[np.arange(24) % 5 * 15 + 19, np.arange(24)]
+    renderer = Renderer(ArenaConfig(), 96, 160)
+    before, pictures = state_features(shown), renderer.render(shown)[0]
+    hidden = []
+    for name in shown.dtype.names:
+        changed = shown.copy()
+        changed[name] = 1 - shown[name] if name in ("weapon", "north_held") else shown[name] + 0.3
+        seen = (renderer.render(changed)[0] != pictures).any((1, 2, 3))
+        if (seen & ~(state_features(changed) != before).any(1)).any():
+            hidden.append(name)
+    assert hidden == []
+
+
 def test_chunks_hold_their_four_frames() -> None:
     states, _ = sample_states(3, 13, 5)
     chunks = chunk_features(states).reshape(3, 4, 4, FEATURES)
@@ -43,7 +60,7 @@ def test_clips_start_still_and_carry_their_rows() -> None:
     codec = TinyVAE(SMALL).eval()
     games = Games(codec, seed=4)
     latents, rows = games.clips(6, 5, "world", 2)
-    assert latents.shape == (6, 188, 5, 1, 1)
+    assert latents.shape == (6, 4 * FEATURES, 5, 1, 1)
     assert rows.shape == (6, 16, 10)
     frames = latents[..., 0, 0].reshape(6, 4, FEATURES, 5)
     assert torch.equal(frames[:, 0, :, 0], frames[:, 3, :, 0])
@@ -55,6 +72,18 @@ def test_clips_start_still_and_carry_their_rows() -> None:
     again, _ = games.clips(6, 5, "world", 2)
     assert torch.equal(latents, again)
     assert not torch.equal(latents, games.clips(6, 5, "world", 3)[0])
+
+
+def test_a_button_held_from_the_first_row_is_pressed_in_it() -> None:
+    torch.manual_seed(0)
+    codec = TinyVAE(SMALL).eval()
+    drawn = [Games(codec, seed=4).clips(100, 3, "world", step) for step in range(8)]
+    latents, rows = (torch.cat(part) for part in zip(*drawn, strict=True))
+    features = codec.to_features(latents[..., 0, 0].transpose(1, 2)).unflatten(-1, (4, FEATURES))
+    switching, swinging = features[:, 0, 3, 21] > 0, features[:, 0, 3, 19] > 0
+    pressed = (rows[:, 0, 5] > 0.5) & ~switching & ~swinging
+    assert pressed.sum() > 3
+    assert (features[pressed, 1, 0, 21] > 0.5).all()
 
 
 def test_importance_is_the_squared_columns_of_the_decoders_jacobian() -> None:

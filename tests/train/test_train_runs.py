@@ -20,8 +20,9 @@ from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer, 
 from scope_play.train.common import Budget, Run, Trainer
 from scope_play.train.data import Moments
 from scope_play.train.muon import OptimiserConfig
+from scope_play.train.nano import fit_and_cool
 from scope_play.train.student import StudentRecipe, StudentTrainer
-from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
+from scope_play.train.world import WorldRecipe, WorldTrainer, cost, initialise
 from tests.helpers.small_codec import small_codec
 
 CODEC = small_codec(frame=(32, 32))
@@ -141,6 +142,16 @@ def test_world_learns_and_listens_to_the_sticks(waves: Any, tmp_path: Path) -> N
     assert figures["next_true"] > figures["next_shuffled"]
 
 
+def test_small_errors_of_a_clean_prediction_count_by_their_size() -> None:
+    errors = torch.tensor([1e-6, 1e-2, 2e-2, 10.0, 20.0])
+    clean, velocity = (cost(errors, kind, 1e-3) for kind in ("clean", "velocity"))
+    assert torch.equal(velocity, errors.square())
+    assert float(clean[0]) < 1e-9
+    assert float(clean[2] / clean[1]) == pytest.approx(2, rel=0.1)
+    assert float(clean[4] / clean[3]) == pytest.approx(4, rel=0.1)
+    assert torch.equal(clean, cost(-errors, "clean", 1e-3))
+
+
 def test_student_alternates_and_grows(waves: Any) -> None:
     trainer = make("student", waves)
     assert isinstance(trainer, StudentTrainer)
@@ -160,6 +171,28 @@ def test_run_leaves_metrics_sheets_and_a_checkpoint(waves: Any, tmp_path: Path) 
     validation = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][-1]["validation"]
     assert {"next_true", "next_shuffled", "next_copy", "rollout_1_3"} <= validation.keys()
     assert checkpoint.load(tmp_path)[2]["kind"] == "world"
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "world"])
+def test_nanos_stages_end_at_a_rate_of_nothing(kind: str, waves: Any, tmp_path: Path) -> None:
+    trainer = make(kind, waves)
+    loop = Run(tmp_path / "run", trainer, sheet_every=None, report=lambda _: None)
+    fit_and_cool(loop, Budget(steps=5))
+    assert loop.step == 5
+    rates = [trainer._optimiser.config.rate(step) for step in range(6)]  # type: ignore[attr-defined]
+    assert rates[3] == trainer.recipe.optimiser.lr  # type: ignore[attr-defined]
+    assert rates[3] > rates[4] > rates[5] == 0
+    before = {name: tensor.clone() for name, tensor in trainer.state().items() if name.startswith("model/")}
+    trainer.update(trainer.batch(5), 5)
+    assert all(torch.equal(tensor, trainer.state()[name]) for name, tensor in before.items())
+
+
+def test_minutes_are_turned_into_steps_by_the_pace_so_far(waves: Any, tmp_path: Path) -> None:
+    trainer = make("world", waves)
+    loop = Run(tmp_path / "run", trainer, sheet_every=None, report=lambda _: None)
+    fit_and_cool(loop, Budget(minutes=0.05))
+    first, last = trainer._optimiser.config.decay  # type: ignore[attr-defined]
+    assert 0 < first < loop.step <= last
 
 
 def test_resuming_another_kind_is_refused(waves: Any, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from scope_play.loading import (
     to_native_json,
     untrained_nano_config,
 )
+from scope_play.model.action import window_rows
+from scope_play.model.config import ActionConfig
 from scope_play.model.dit import DiT
 from scope_play.model.tiny_vae import TinyVAE
 from scope_play.sampling.stream_config import StreamConfig, latent_noise
@@ -30,18 +32,19 @@ from tests.helpers.small_codec import small_codec
 SIZE = (32, 64)
 
 
-def small_config(**stream: int) -> NativeConfig:
+def small_config(action: ActionConfig | None = None, **stream: int) -> NativeConfig:
     config = untrained_nano_config()
     network = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=64, in_channels=32, out_channels=32)
+    network = network if action is None else replace(network, action=action)
     codec = small_codec(frame=SIZE)
     return replace(
         config, world=network, codec=codec, size=SIZE, stream=StreamConfig(**({"window": 4, "steps": 2} | stream))
     )
 
 
-def small_world(rounded: bool = False, **stream: int) -> World:
+def small_world(rounded: bool = False, action: ActionConfig | None = None, **stream: int) -> World:
     """`rounded` weights are those of a bfloat16 file, which play compiled."""
-    config = small_config(**stream)
+    config = small_config(action, **stream)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network, codec = DiT(config.world), TinyVAE(config.codec)
@@ -185,14 +188,21 @@ def test_stream_groups_single_rows(world: World) -> None:
     assert same(streamed, run(world, rows))
 
 
-def test_the_first_row_stands_for_all_before_it(world: World) -> None:
-    """The start image and the first chunk see row 0 repeated backwards, as in training (SPEC.md section 2)."""
-    rows = np.repeat(rows_for(1)[:, :1], 4, axis=1)
-    held = np.concatenate([rows, rows])
+@pytest.mark.parametrize("from_rest", [False, True])
+def test_what_is_seen_of_the_time_before_a_session(from_rest: bool) -> None:
+    """Row 0 repeated backwards, as SCOPE was trained (SPEC.md section 2), or rest; in a session as in one pass."""
+    action = ActionConfig(from_rest=from_rest)
+    world = small_world(action=action)
+    assert world.network.config.action == action
+    rows = rows_for(2)
     with world.start() as session:
-        session.step(held[0])
-        kept = session.snapshot().rows
-    assert np.array_equal(kept, np.repeat(rows[:, :1], 16, axis=1))
+        session.step(rows[0])
+        kept = session.snapshot().rows[0]
+    before = 0 * rows[0, :1] if from_rest else rows[0, :1]
+    assert np.array_equal(kept, np.concatenate([np.repeat(before, 12, axis=0), rows[0]]))
+    windows = window_rows(torch.from_numpy(rows.reshape(1, 8, 10)), 3, action)[0].numpy()
+    assert np.array_equal(windows[0], np.repeat(before, 16, axis=0))
+    assert np.array_equal(windows[1], kept)
 
 
 @pytest.mark.parametrize(
