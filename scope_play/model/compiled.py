@@ -113,8 +113,10 @@ class CompiledDiT(FusedDiT):
     def _slots_of(self, cache: StreamCache) -> list[tuple[Slots, Slots, Slots]]:
         """Frames, pixels and buttons of every block, as views that stay right as long as the cache lives."""
         if cache not in self._slots:
-            memories = [(layer.frames, layer.pixels, layer.buttons) for layer in cache.layers]
-            self._slots[cache] = [tuple(_slots(cast(KVMemory, memory)) for memory in layer) for layer in memories]
+            self._slots[cache] = [
+                (_slots(layer.frames), _slots(cast(KVMemory, layer.pixels)), _slots(cast(KVMemory, layer.buttons)))
+                for layer in cache.layers
+            ]
         return self._slots[cache]
 
 
