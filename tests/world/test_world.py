@@ -322,9 +322,9 @@ def test_what_a_codec_settles_is_what_is_shown_and_remembered() -> None:
 
     world.codec.settle = watched  # type: ignore[method-assign]
     frames = run(world, rows_for(3))
-    assert len(made) == 3
+    assert len(made) == 4  # the start image, then every chunk
     features = torch.cat([world.codec.to_features(latent[:, :, 0, 0, 0]) for latent in made])
     others = [channel for channel in range(32) if channel % 8 not in (3, 4)]
     assert features[:, others].abs().max() <= 0.2 + 1e-5
-    shown = world.codec.decode_chunk(made[1][:, :, 0])[0].clamp(-1, 1).permute(1, 2, 3, 0)
+    shown = world.codec.decode_chunk(made[2][:, :, 0])[0].clamp(-1, 1).permute(1, 2, 3, 0)
     np.testing.assert_allclose(frames[1], ((shown + 1) * 127.5).numpy(), atol=1.0)
