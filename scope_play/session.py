@@ -209,8 +209,8 @@ class SessionBatch:
         history = self._rows
         if self.index == 0:
             action = self.world.network.config.action
-            known = 0 if action is not None and action.from_rest else 1
-            history = known * np.repeat(rows[:, :1], WINDOW_ROWS, axis=1)
+            before = np.zeros_like(rows[:, :1]) if action is not None and action.from_rest else rows[:, :1]
+            history = np.repeat(before, WINDOW_ROWS, axis=1)
         joined = np.concatenate([history, rows], axis=1)
         self._rows = joined[:, -WINDOW_ROWS:]
         ends = FRAMES_PER_LATENT * (1 + np.arange(self.world.spec.latents_per_chunk))

@@ -36,7 +36,8 @@ from scope_play.model.fused import FusedDiT, StepTime
 from scope_play.model.fused_block import FusedAction, FusedBlock, StepPlan
 from scope_play.model.layers import RMSNorm, Rotation
 
-FEW_ROWS = 8
+FEW_ROWS = 16
+"""Nano's passes are quicker compiled up to 24 rows, by a quarter at 16 and by half at 2 to 8 (`bench/LOG.md`)."""
 NOTHING = np.zeros(0, np.float32)
 ALL_SEE_ALL = np.zeros((0, 0), np.float32)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -261,7 +261,7 @@ class AutoencoderTrainer:
         return figures, contact_sheet(rows)
 
     def cool(self, first: int, last: int) -> None:
-        self._optimiser.config = replace(self._optimiser.config, decay=(first, last))
+        self._optimiser.cool(first, last)
 
     def state(self) -> dict[str, Tensor]:
         groups = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -126,6 +126,10 @@ class MuonAdamW:
         second.lerp_(gradient.square(), 1 - beta2)
         corrected = (second / (1 - beta2 ** (step + 1))).sqrt_().add_(1e-8)
         parameter.addcdiv_(first, corrected, value=-rate / (1 - beta1 ** (step + 1)))
+
+    def cool(self, first: int, last: int) -> None:
+        """Let the rate fall to zero from the first to the last of these steps."""
+        self.config = replace(self.config, decay=(first, last))
 
     def state(self) -> dict[str, Tensor]:
         return self._state

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -223,7 +223,7 @@ class WorldTrainer:
         return validate_world(self)
 
     def cool(self, first: int, last: int) -> None:
-        self._optimiser.config = replace(self._optimiser.config, decay=(first, last))
+        self._optimiser.cool(first, last)
 
     def state(self) -> dict[str, Tensor]:
         groups = {

@@ -11,6 +11,7 @@ import torch
 from scope_play.arena.behaviour import sample_states
 from scope_play.arena.config import ArenaConfig
 from scope_play.arena.scene import CAM_EYE, CAM_FOCAL, CAM_FX, CAM_FY, CAM_HORIZON, CAM_X, CAM_Y, SceneBuilder
+from scope_play.loading import nano_folder
 from scope_play.model.light_field import (
     CELL,
     RAY_NUMBERS,
@@ -24,6 +25,8 @@ from scope_play.model.light_field import (
     to_cells,
     to_pictures,
 )
+from scope_play.train.build import Options, load_tiny
+from scope_play.train.data import ArenaSource
 from scope_play.train.states import FEATURES, state_features
 
 FRAME = (32, 48)
@@ -166,3 +169,20 @@ def test_the_finish_adds_nothing_at_first_and_then_what_neighbours_tell(light_fi
         torch.testing.assert_close(light_field(features, features), finished)
     finally:
         write.weight.zero_()
+
+
+def test_every_part_of_the_shipped_decoder_makes_the_picture_truer() -> None:
+    """Its layers and its finish, each beside the picture without it: a part that has died shows nowhere else."""
+    codec = load_tiny(Options(codec=nano_folder()))
+    drawn = ArenaSource(77).moments(48, "shipped", 0)
+    truth = torch.from_numpy(drawn.frames).permute(0, 3, 1, 2) / 255.0
+    features = torch.from_numpy(drawn.features)
+    with torch.no_grad():
+        state, draw = codec.state(features), codec.field
+        court = draw.behind(features, state)
+        rough = draw.over(court, state)
+        stages = [court, rough, rough + draw.finish(rough)]
+        errors = [float((to_pictures(stage, codec.config.frame) - truth).square().mean()) for stage in stages]
+    decibels = [-10 * math.log10(error) for error in errors]
+    assert decibels[1] > decibels[0] + 3
+    assert decibels[2] > decibels[1] + 0.2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -187,12 +188,41 @@ def test_nanos_stages_end_at_a_rate_of_nothing(kind: str, waves: Any, tmp_path: 
     assert all(torch.equal(tensor, trainer.state()[name]) for name, tensor in before.items())
 
 
-def test_minutes_are_turned_into_steps_by_the_pace_so_far(waves: Any, tmp_path: Path) -> None:
+class Clock:
+    """Time that goes on by a tenth of a second whenever it is looked at."""
+
+    strftime = staticmethod(time.strftime)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.1
+        return self.now
+
+
+def test_minutes_are_turned_into_steps_by_the_pace_so_far(
+    waves: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    for module in ("common", "nano"):
+        monkeypatch.setattr(f"scope_play.train.{module}.time", clock)
     trainer = make("world", waves)
     loop = Run(tmp_path / "run", trainer, sheet_every=None, report=lambda _: None)
     fit_and_cool(loop, Budget(minutes=0.05))
     first, last = trainer._optimiser.config.decay  # type: ignore[attr-defined]
-    assert 0 < first < loop.step <= last
+    assert 0.5 < first / last < 0.7
+    assert first < loop.step <= last
+
+
+def test_only_what_is_asked_for_learns(waves: Any) -> None:
+    recipe = replace(AUTOENCODER_RECIPE, trained=("field.finish",))
+    trainer = AutoencoderTrainer(CODEC, waves, recipe=recipe)
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    for step in range(3):
+        trainer.update(trainer.batch(step), step)
+    changed = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if name.startswith("field.finish")}
 
 
 def test_resuming_another_kind_is_refused(waves: Any, tmp_path: Path) -> None:
