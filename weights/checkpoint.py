@@ -65,7 +65,7 @@ class _Unfilled(TorchFunctionMode):
         kwargs = kwargs or {}
         if getattr(func, "__module__", "") == "torch.nn.init":
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        if func is Tensor.div and isinstance(args[1], int | float):
+        if func is Tensor.normal_ or (func is Tensor.div and isinstance(args[1], int | float)):
             return args[0]
         return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import sys
 
@@ -21,6 +23,7 @@ class Window:
         if sys.platform.startswith("linux") and not os.environ.get("SDL_VIDEODRIVER"):
             if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
                 raise ScopeError("there is no display to open a window on; start from a desktop, or use --headless.")
+        load_compilers()
         try:
             pygame.display.init()
             pygame.font.init()
@@ -68,3 +71,10 @@ class Window:
             pygame.display.set_mode((0, 0), pygame.FULLSCREEN)
         else:
             pygame.display.set_mode(self._windowed, pygame.RESIZABLE)
+
+
+def load_compilers() -> None:
+    """Triton's LLVM before that of Mesa's drivers, which a window on Linux loads: the other way round is a crash, and
+    more than one path into PyTorch imports Triton later on, with or without a GPU."""
+    if importlib.util.find_spec("triton") is not None:
+        importlib.import_module("triton")

@@ -40,3 +40,18 @@ def test_untrained_is_said_on_screen(demo: Driver) -> None:
 def test_the_window_needs_no_torch() -> None:
     code = "import sys, scope_play.play.app, scope_play.commands.play; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton is there on Linux alone")
+def test_triton_is_there_before_the_graphics_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mesa's LLVM before Triton's is a crash (`load_compilers`)."""
+    code = """
+import sys, pygame
+from scope_play.play.window import Window
+opened = pygame.display.init
+pygame.display.init = lambda: (print("triton" in sys.modules), opened())
+Window((320, 180)).close()
+"""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "True"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -248,6 +250,13 @@ def test_start_images_are_fitted_or_refused(world: World) -> None:
         world.start(image=np.zeros((64, 64, 3), np.float32))
     with pytest.raises(ScopeError, match="no image"):
         world.start(image="nowhere.png")
+
+
+def test_loading_does_not_set_up_pytorchs_compiler() -> None:
+    """That takes two seconds, and it imports Triton beside whatever graphics driver is loaded by then."""
+    code = "import sys; from scope_play import World; World.load('nano').start(); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_nanos_own_scene_is_what_the_arena_draws() -> None:
