@@ -84,7 +84,7 @@ class HostHandover:
 class CudaHandover:
     """Decodes on a stream of its own and copies into pinned memory; the host waits once, in `take`.
 
-    The commit may run beside it, and the host draws the next noise meanwhile. Nothing of it has been run on a GPU yet.
+    The commit may run beside it, and the host draws the next noise meanwhile.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 KINDS = {
     "autoencoder": "frames to latents and back",
@@ -55,6 +59,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=1, help="CPU: micro-batches computed side by side, one core each"
     )
     parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that play and draw ahead (default: none on a CPU, all cores but two beside a GPU)",
+    )
+    parser.add_argument(
+        "--cool", action="store_true", help="let the rate fall to nothing in the last two fifths (nano always does)"
+    )
+    parser.add_argument(
         "--compile", action="store_true", help="compile the transformer's blocks (needs a C++ compiler on CPU)"
     )
     parser.add_argument("--no-sheets", action="store_true", help="no validation and no contact sheets")
@@ -89,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         device=str(device),
         bf16=args.precision == "bf16" or (args.precision == "auto" and fast_bf16(device)),
         threads=args.threads,
+        workers=_workers(device) if args.workers is None else args.workers,
         seed=args.seed,
         size=tuple(args.size),
         compiled=args.compile,
@@ -104,5 +118,16 @@ def run(args: argparse.Namespace) -> int:
     loop = Run(args.out, build(args.kind, options), sheet_every=sheet_every)
     if args.resume is not None:
         loop.resume(args.resume)
-    loop.fit(budget)
+    if args.cool:
+        from scope_play.train.nano import fit_and_cool
+
+        fit_and_cool(loop, budget)
+    else:
+        loop.fit(budget)
     return 0
+
+
+def _workers(device: torch.device) -> int:
+    import os
+
+    return 0 if device.type == "cpu" else max(1, (os.cpu_count() or 1) - 2)

@@ -4,8 +4,8 @@ A pass is hundreds of small launches, and a graph starts them all at once. It re
 a pass is given is copied into buffers first; the cache is at fixed addresses already. How many slots are in use is part
 of a recording: while the window fills each chunk makes its own, and from then on there is one.
 
-Without a GPU at hand this has been tested with a recorder that only calls the function (`run_again`): the buffers are
-then the same and the capture itself is not.
+Tests without a GPU give it a recorder that only calls the function (`run_again`): the buffers are then the same and the
+capture itself is not.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ class CameraConfig:
     Columns: `place` (x, y) from -1 to 1 over the court, `height` of the jump, `heading` (sine, cosine), `pitch` and
     `aim`. `half_court` and `eye` are lengths, `jump` the length of one unit of height; `pitch_limit` is the angle of
     one unit of pitch, `half_view` the tangent of half the vertical field of view, `zoom` what aiming magnifies. Pitch
-    shifts the picture (two-point perspective).
+    shifts the picture (two-point perspective). `sight` is the first of SIGHT columns that repeat all this as
+    `sight_line`, if there are such.
     """
 
     place: tuple[int, int] = (0, 1)
@@ -43,6 +44,7 @@ class CameraConfig:
     pitch_limit: float = 0.38
     half_view: float = 0.5
     zoom: float = 1.7
+    sight: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("place", "heading"):  # as lists when they come from JSON
@@ -51,7 +53,32 @@ class CameraConfig:
     @property
     def columns(self) -> int:
         """How many features a frame must have at least."""
-        return 1 + max(*self.place, self.height, *self.heading, self.pitch, self.aim)
+        last = -1 if self.sight is None else self.sight + SIGHT - 1
+        return 1 + max(*self.place, self.height, *self.heading, self.pitch, self.aim, last)
+
+
+SIGHT = 5
+
+
+def sight_line(features: Tensor, camera: CameraConfig) -> Tensor:
+    """Features of frames (..., F) -> (..., SIGHT): the line along which one looks, as products of place and angles.
+
+    Its moment about the middle of the court, how far along it that middle lies, and its slope times this, times the
+    cosine and times the sine of the heading. By how much a sight line misses something that stands anywhere, to the
+    side and in height, is a weighted sum of these and of the heading.
+    """
+    x, y, sine, cosine = (features[..., index] for index in (*camera.place, *camera.heading))
+    slope = torch.tan((features[..., camera.pitch] * camera.pitch_limit).clamp(-1.2, 1.2))
+    along = x * cosine + y * sine
+    return torch.stack([x * sine - y * cosine, along, slope * along, slope * cosine, slope * sine], -1)
+
+
+def with_sight(features: Tensor, camera: CameraConfig) -> Tensor:
+    """Features (..., F) whose columns of the sight line, if there are such, say what the camera's say."""
+    if camera.sight is None:
+        return features
+    before, after = features[..., : camera.sight], features[..., camera.sight + SIGHT :]
+    return torch.cat([before, sight_line(features, camera).to(features.dtype), after], -1)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from scope_play.model.light_field import CELL, CameraConfig, to_cells
+from scope_play.model.light_field import CELL, SIGHT, CameraConfig, to_cells, with_sight
 
 if TYPE_CHECKING:
     from scope_play.model.tiny_vae import TinyVAE
@@ -63,6 +63,7 @@ def _look(codec: TinyVAE, frame: Tensor, closer: Closer) -> Tensor:
 
     def missed(tried: Tensor, cells: Tensor) -> Tensor:
         """Features (K, F) -> in what their pictures differ (K, numbers)."""
+        tried = with_sight(tried, camera)
         some, state = cells.expand(len(tried), -1), codec.state(tried)
         drawn = codec.field.over(codec.field.behind(tried, state, some), state, some)
         return (drawn.float() - shown[cells]).flatten(1)
@@ -77,6 +78,8 @@ def _look(codec: TinyVAE, frame: Tensor, closer: Closer) -> Tensor:
 
     free = torch.ones(found.shape[1], device=device)
     free[[*camera.place, camera.height, *camera.heading, camera.pitch]] = 0
+    if camera.sight is not None:
+        free[camera.sight : camera.sight + SIGHT] = 0
     unit = codec.state(found + 1) - codec.state(found)
 
     def settled(moves: Tensor) -> Tensor:

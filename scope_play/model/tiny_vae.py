@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from scope_play.model.light_field import CameraConfig, FieldConfig, LightField
+from scope_play.model.light_field import CameraConfig, FieldConfig, LightField, with_sight
 from scope_play.model.recognise import recognise
 
 BLOCK = 8
@@ -41,10 +41,10 @@ class TinyVAEConfig:
     channels of its convolutions and width of what follows."""
 
     frame: tuple[int, int] = (96, 160)
-    latent_channels: int = 192
-    camera: CameraConfig = field(default_factory=CameraConfig)
-    court: FieldConfig = field(default_factory=lambda: FieldConfig(width=256, layers=3))
-    hand: FieldConfig = field(default_factory=lambda: FieldConfig(width=128, layers=2))
+    latent_channels: int = 212
+    camera: CameraConfig = field(default_factory=lambda: CameraConfig(sight=48))
+    court: FieldConfig = field(default_factory=lambda: FieldConfig(width=320, layers=3))
+    hand: FieldConfig = field(default_factory=lambda: FieldConfig(width=192, layers=2))
     finish_channels: int = 64
     finder_channels: int = 64
     finder_width: int = 384
@@ -135,11 +135,13 @@ class TinyVAE(nn.Module):
 
     def settle(self, latents: Tensor) -> Tensor:
         """Latents (B, C, n, 1, 1) -> the nearest that stand for something: no feature is beyond what it can be, and
-        every heading has length one. A world that goes on from what it made would be led further astray each time."""
+        every heading has length one, and the line of sight is the camera's. A world that goes on from what it made
+        would be led further astray each time."""
         features = self.to_features(latents.movedim(1, -1))
         frames = features.clamp(self.feature_low.float(), self.feature_high.float()).unflatten(-1, (4, -1))
         heading = list(self.config.camera.heading)
         frames[..., heading] = F.normalize(frames[..., heading], dim=-1)
+        frames = with_sight(frames, self.config.camera)
         return self.from_features(frames.flatten(-2)).movedim(-1, 1).to(latents.dtype)
 
     def state(self, features: Tensor) -> Tensor:

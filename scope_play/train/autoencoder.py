@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.model.light_field import to_cells, to_pictures
+from scope_play.model.light_field import to_pictures
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
 from scope_play.train.common import Average, generator, part
-from scope_play.train.data import Moments, MomentSource, pixels
+from scope_play.train.data import MomentSource, pixels
 from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices
 from scope_play.train.parallel import Gradients
+from scope_play.train.pool import Pool
 from scope_play.train.sheet import contact_sheet, to_uint8
 
 
@@ -80,26 +81,6 @@ class Batch:
         return [Batch(*some) for some in zip(*(tensor.tensor_split(count) for tensor in tensors), strict=True)]
 
 
-class Pool:
-    """The last moments drawn. What is in it at a step depends on the step alone."""
-
-    def __init__(self, source: MomentSource, fresh: int, size: int) -> None:
-        self._source, self._fresh = source, fresh
-        self._drawn: list[tuple[int, Moments] | None] = [None] * max(1, size // fresh)
-
-    def at(self, step: int) -> list[Moments]:
-        """Those of as many draws as there is room for; `step` counts the first of them."""
-        found = []
-        for number in range(step, step + len(self._drawn)):
-            place = number % len(self._drawn)
-            kept = self._drawn[place]
-            if kept is None or kept[0] != number:
-                kept = number, self._source.moments(self._fresh, "autoencoder", number)
-                self._drawn[place] = kept
-            found.append(kept[1])
-        return found
-
-
 class AutoencoderTrainer:
     def __init__(
         self,
@@ -111,9 +92,11 @@ class AutoencoderTrainer:
         device: torch.device | str = "cpu",
         bf16: bool = False,
         threads: int = 1,
+        workers: int = 0,
         start: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`start` holds a model's weights to go on from; without it the features' mean, spread and bounds are measured.
+        """`workers` processes draw moments ahead. `start` holds a model's weights to go on from; without it the
+        features' mean, spread and bounds are measured.
 
         Raises ScopeError when the model is not made for as many features as the simulator has.
         """
@@ -125,7 +108,7 @@ class AutoencoderTrainer:
             self._fit()
         else:
             self.model.load_state_dict(start)
-        self._pool = Pool(source, recipe.fresh, recipe.pool)
+        self._pool = Pool(source, recipe.fresh, recipe.pool, self._device, workers)
         self._parameters = {
             name: parameter for name, parameter in self.model.named_parameters() if name.startswith(recipe.trained)
         }
@@ -149,52 +132,37 @@ class AutoencoderTrainer:
         self.model.feature_high.copy_(known.amax(0).repeat(4))
 
     def batch(self, step: int) -> Batch:
-        recipe, device = self.recipe, self._device
-        pool, draw = self._pool.at(step), np.random.default_rng([self._seed, step])
-        features = torch.from_numpy(np.concatenate([drawn.features for drawn in pool]))
+        recipe, pool = self.recipe, self._pool.at(step)
+        draw = generator(self._seed, "batch", step, self._device)
+        state, camera = self.model.state(pool.features), self.model.config.camera
 
-        def cells_at(name: str, places: np.ndarray) -> Tensor:
-            pictures = [getattr(pool[place // recipe.fresh], name)[place % recipe.fresh] for place in places]
-            return to_cells(torch.from_numpy(np.stack(pictures)))
-
-        state = self.model.state(features.to(device))
-        camera = self.model.config.camera
         seen_from = self._chosen(1 + unusual(state[:, [camera.height, camera.pitch, camera.aim]]), draw)
-        court = cells_at("court", seen_from)
-        court_cells = torch.from_numpy(draw.integers(0, court.shape[1], (recipe.moments, recipe.cells)))
+        every = pool.court.shape[1]
+        court_cells = torch.randint(every, (recipe.moments, recipe.cells), generator=draw, device=self._device)
         rare = self._chosen(unusual(state), draw)
-        behind, shown = cells_at("court", rare), cells_at("frames", rare)
+        behind, shown = pool.court[rare], pool.frames[rare]
         wanted = (behind != shown).any(-1).float() + recipe.elsewhere
-        hand_cells = torch.multinomial(
-            wanted, recipe.cells, replacement=True, generator=generator(self._seed, "hand", step)
-        )
-        looked = draw.integers(0, len(features), recipe.pictures)
-        pictures = to_pictures(cells_at("frames", looked), self.model.config.frame)
+        hand_cells = torch.multinomial(wanted, recipe.cells, replacement=True, generator=draw)
+        looked = torch.randint(len(state), (recipe.pictures,), generator=draw, device=self._device)
         return Batch(
-            seen_from=features[seen_from].to(device),
-            court_cells=court_cells.to(device),
-            court=self._colours(court, court_cells),
-            held=features[rare].to(device),
-            hand_cells=hand_cells.to(device),
-            behind=self._colours(behind, hand_cells),
-            shown=self._colours(shown, hand_cells),
-            pictures=pictures.to(device).float() / 127.5 - 1,
-            known=features[looked].to(device),
+            seen_from=pool.features[seen_from],
+            court_cells=court_cells,
+            court=colours(pool.court[seen_from[:, None], court_cells]),
+            held=pool.features[rare],
+            hand_cells=hand_cells,
+            behind=colours(at_cells(behind, hand_cells)),
+            shown=colours(at_cells(shown, hand_cells)),
+            pictures=to_pictures(colours(pool.frames[looked]), self.model.config.frame) * 2 - 1,
+            known=pool.features[looked],
         )
 
-    def _chosen(self, weight: Tensor, draw: np.random.Generator) -> np.ndarray:
+    def _chosen(self, weight: Tensor, draw: torch.Generator) -> Tensor:
         """Numbers of `moments` moments of the pool, taken in proportion to `weight` (N,)."""
-        share = weight.cpu().numpy()
-        return draw.choice(len(share), self.recipe.moments, p=share / share.sum())
-
-    def _colours(self, cells: Tensor, chosen: Tensor) -> Tensor:
-        """uint8 (N, cells, 48) at (N, P) -> (N, P, 48) in [0, 1]."""
-        picked = cells.gather(1, chosen[..., None].expand(-1, -1, cells.shape[-1]))
-        return picked.to(self._device).float() / 255
+        return torch.multinomial(weight, self.recipe.moments, replacement=True, generator=draw)
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         parts = batch.split(self.recipe.micro_batch)
-        draws = [generator(self._seed, f"noise/{number}", step) for number in range(len(parts))]
+        draws = [generator(self._seed, f"noise/{number}", step, self._device) for number in range(len(parts))]
         gradients, metrics = self._gradients(self._loss, list(zip(parts, draws, strict=True)))
         metrics["gradient_norm"] = self._optimiser.update(gradients, step)
         self._average.update(self._parameters, step)
@@ -203,8 +171,8 @@ class AutoencoderTrainer:
     def _loss(self, job: tuple[Batch, torch.Generator]) -> tuple[Tensor, dict[str, Tensor]]:
         batch, draw = job
         model, camera = self.model, self.model.config.camera
-        level = self.recipe.picture_noise * torch.rand(len(batch.pictures), 1, 1, 1, generator=draw)
-        noise = (level * torch.randn(batch.pictures.shape, generator=draw)).to(self._device)
+        level = self.recipe.picture_noise * torch.rand(len(batch.pictures), 1, 1, 1, generator=draw, device=draw.device)
+        noise = level * torch.randn(batch.pictures.shape, generator=draw, device=draw.device)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
             court = model.field.behind(batch.seen_from, model.state(batch.seen_from), batch.court_cells) - batch.court
             hand = model.field.over(batch.behind, model.state(batch.held), batch.hand_cells) - batch.shown
@@ -283,6 +251,16 @@ class AutoencoderTrainer:
             "recipe": asdict(self.recipe),
             "seed": self._seed,
         }
+
+
+def at_cells(pictures: Tensor, cells: Tensor) -> Tensor:
+    """(N, every cell, 48) at (N, P) -> (N, P, 48)."""
+    return pictures.gather(1, cells[..., None].expand(-1, -1, pictures.shape[-1]))
+
+
+def colours(levels: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return levels.float() / 255
 
 
 def unusual(state: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +28,10 @@ from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
 from scope_play.weights.native import open_native_folder
 
-GPU_WORLD = {"clips": 64, "micro_batch": 64}
-GPU_AUTOENCODER = {"fresh": 96, "moments": 256, "pictures": 96, "finished": 16, "micro_batch": 256}
+GPU_WORLD = {"clips": 512, "micro_batch": 512}
+GPU_AUTOENCODER = {
+    "pool": 60_000, "fresh": 128, "moments": 512, "pictures": 128, "finished": 32, "micro_batch": 512
+}  # fmt: skip
 """What a GPU takes a step, in one piece; a CPU takes less, a few at a time."""
 KINDS = ("autoencoder", "world", "student")
 
@@ -48,6 +49,7 @@ class Options:
     device: str = "cpu"
     bf16: bool = True
     threads: int = 1
+    workers: int = 0
     seed: int = 0
     size: tuple[int, int] = (96, 160)
     compiled: bool = False
@@ -73,7 +75,8 @@ def build(kind: str, options: Options) -> Trainer[Any]:
             raise ScopeError(
                 "nano's autoencoder learns from what the simulator knows, which clips lack; leave out --clips"
             )
-        return AutoencoderTrainer(config, source, recipe=_recipe(AutoencoderRecipe, options), start=start, **shared)
+        recipe = _recipe(AutoencoderRecipe, options)
+        return AutoencoderTrainer(config, source, recipe=recipe, start=start, workers=options.workers, **shared)
     codec = load_codec(options, model)
     channels = codec.config.latent_channels
     world = DiTConfig.from_json(model["world"], str(options.model)) if "world" in model else NANO
@@ -90,7 +93,7 @@ def build(kind: str, options: Options) -> Trainer[Any]:
             block.compile()
     games = scale = None
     if isinstance(codec, TinyVAE) and options.clips is None:
-        games = Games(codec, options.seed)
+        games = Games(codec, options.seed, options.workers)
         scale = picture_change(codec, games.moments(192))
     trainer = StudentTrainer if kind == "student" else WorldTrainer
     recipe = _recipe(StudentRecipe if kind == "student" else WorldRecipe, options)
@@ -100,8 +103,7 @@ def build(kind: str, options: Options) -> Trainer[Any]:
 def clip_source(options: Options) -> ClipSource:
     height, width = options.size
     if options.clips is None:
-        threads = 1 if torch.device(options.device).type == "cpu" else os.cpu_count() or 1
-        return ArenaSource(options.seed, height, width, threads)
+        return ArenaSource(options.seed, height, width)
     return FolderSource(clip_folders(options.clips), seed=options.seed, height=height, width=width)
 
 

@@ -31,8 +31,9 @@ def seed_of(seed: int, purpose: str, step: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def generator(seed: int, purpose: str, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed_of(seed, purpose, step))
+def generator(seed: int, purpose: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Draws of one purpose in one step; what is drawn differs from device to device."""
+    return torch.Generator(device).manual_seed(seed_of(seed, purpose, step))
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,7 @@ class Average:
     @torch.no_grad()
     def update(self, parameters: Mapping[str, nn.Parameter], step: int) -> None:
         decay = min(self.decay, (step + 1) / (step + 10))
-        for name, parameter in parameters.items():
-            self.values[name].lerp_(parameter, 1 - decay)
+        torch._foreach_lerp_([self.values[name] for name in parameters], list(parameters.values()), 1 - decay)
 
     @torch.no_grad()
     def load(self, values: Mapping[str, Tensor]) -> None:

@@ -93,39 +93,47 @@ class MuonAdamW:
     def update(self, gradients: Mapping[str, Tensor], step: int) -> float:
         """One step. `step` counts from 0. Returns the norm of the gradient."""
         config = self.config
-        norm = torch.stack([g.norm() for g in gradients.values()]).norm()
+        norm = torch.stack(torch._foreach_norm(list(gradients.values()))).norm()
         clip = (config.max_norm / (norm + 1e-6)).clamp(max=1.0)
+        clipped = dict(zip(gradients, torch._foreach_mul(list(gradients.values()), clip), strict=True))
         rate = config.rate(step)
         groups: dict[tuple[int, int], list[str]] = defaultdict(list)
-        for name, gradient in gradients.items():
+        for name, gradient in clipped.items():
             if name in self._matrices:
                 matrix = gradient.flatten(1)
                 groups[matrix.shape[0], matrix.shape[1]].append(name)
-                self._state[f"{name}/momentum"].lerp_(gradient * clip, 1 - config.momentum)
-            else:
-                self._adamw(name, gradient * clip, rate * config.adam_scale, step)
+        self._adamw([name for name in clipped if name not in self._matrices], clipped, rate * config.adam_scale, step)
         for shape, names in groups.items():
-            self._muon(shape, names, gradients, clip, rate)
+            self._muon(shape, names, clipped, rate)
         return float(norm)
 
-    def _muon(
-        self, shape: tuple[int, int], names: list[str], gradients: Mapping[str, Tensor], clip: Tensor, rate: float
-    ) -> None:
+    def _muon(self, shape: tuple[int, int], names: list[str], gradients: Mapping[str, Tensor], rate: float) -> None:
         momentum = self.config.momentum
-        nesterov = [torch.lerp(gradients[n] * clip, self._state[f"{n}/momentum"], momentum).flatten(1) for n in names]
+        parameters: list[Tensor] = [self.parameters[name] for name in names]
+        given, mine = [gradients[name] for name in names], self._of(names, "momentum")
+        torch._foreach_lerp_(mine, given, 1 - momentum)
+        nesterov = [matrix.flatten(1) for matrix in torch._foreach_lerp(given, mine, momentum)]
         updates = orthogonalise(torch.stack(nesterov), self.config.newton_schulz_steps)
-        for name, update in zip(names, updates, strict=True):
-            parameter = self.parameters[name]
-            parameter.mul_(1 - rate * self.config.weight_decay)
-            parameter.add_(update.reshape(parameter.shape), alpha=-rate * 0.2 * max(shape) ** 0.5)
+        torch._foreach_mul_(parameters, 1 - rate * self.config.weight_decay)
+        shaped = [update.reshape(one.shape) for update, one in zip(updates, parameters, strict=True)]
+        torch._foreach_add_(parameters, shaped, alpha=-rate * 0.2 * max(shape) ** 0.5)
 
-    def _adamw(self, name: str, gradient: Tensor, rate: float, step: int) -> None:
-        parameter, (beta1, beta2) = self.parameters[name], self.config.betas
-        first, second = self._state[f"{name}/momentum"], self._state[f"{name}/square"]
-        first.lerp_(gradient, 1 - beta1)
-        second.lerp_(gradient.square(), 1 - beta2)
-        corrected = (second / (1 - beta2 ** (step + 1))).sqrt_().add_(1e-8)
-        parameter.addcdiv_(first, corrected, value=-rate / (1 - beta1 ** (step + 1)))
+    def _adamw(self, names: list[str], gradients: Mapping[str, Tensor], rate: float, step: int) -> None:
+        if not names:
+            return
+        parameters: list[Tensor] = [self.parameters[name] for name in names]
+        beta1, beta2 = self.config.betas
+        first, second = self._of(names, "momentum"), self._of(names, "square")
+        given = [gradients[name] for name in names]
+        torch._foreach_lerp_(first, given, 1 - beta1)
+        torch._foreach_mul_(second, beta2)
+        torch._foreach_addcmul_(second, given, given, 1 - beta2)
+        corrected = torch._foreach_sqrt(torch._foreach_div(second, 1 - beta2 ** (step + 1)))
+        torch._foreach_add_(corrected, 1e-8)
+        torch._foreach_addcdiv_(parameters, first, corrected, -rate / (1 - beta1 ** (step + 1)))
+
+    def _of(self, names: list[str], what: str) -> list[Tensor]:
+        return [self._state[f"{name}/{what}"] for name in names]
 
     def cool(self, first: int, last: int) -> None:
         """Let the rate fall to zero from the first to the last of these steps."""

@@ -32,9 +32,10 @@ def train_nano(
 ) -> None:
     """Runs the stages in turn within `budget` and exports to `out/weights` after the last two.
 
-    With `options.codec` the autoencoder is taken from there and its share goes to the others. `resume` is the `out` of
-    an earlier call: the stage it stopped in goes on, and those before it are done. A budget of steps gives each stage
-    its share of them. `options.recipe` has one object for each stage to change.
+    `options.start` is a model whose networks go on from where they are. With `options.codec` the autoencoder is taken
+    from there and its share goes to the others. `resume` is the `out` of an earlier call: the stage it stopped in goes
+    on, and those before it are done. A budget of steps gives each stage its share of them. `options.recipe` has one
+    object for each stage to change.
     """
     begun = time.monotonic()
     stages = [stage for stage in SHARES if not (stage == "autoencoder" and options.codec)]
@@ -47,7 +48,7 @@ def train_nano(
         if stage in reached[:-1]:
             continue
         codec = None if stage == "autoencoder" else options.codec or home["autoencoder"]
-        start = home["world"] if stage == "student" else None
+        start = home["world"] if stage == "student" else options.start
         settings = replace(options, codec=codec, start=start, recipe=(options.recipe or {}).get(stage))
         loop = Run(home[stage], build(stage, settings), sheet_every=sheet_every, report=report)
         if resume is not None and stage in reached:

@@ -42,7 +42,10 @@ class Gradients:
         summed: dict[str, Tensor] = {}
         for index, (name, parameter) in enumerate(self._parameters.items()):
             parts = [part for gradients, _ in results if (part := gradients[index]) is not None]
-            summed[name] = torch.stack(parts).sum(0) * share if parts else torch.zeros_like(parameter)
+            if len(results) == len(parts) == 1:
+                summed[name] = parts[0]
+            else:
+                summed[name] = torch.stack(parts).sum(0) * share if parts else torch.zeros_like(parameter)
         metrics = {key: sum(float(m[key]) for _, m in results) * share for key in results[0][1]}
         return summed, metrics
 

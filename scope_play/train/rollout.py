@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,8 +13,8 @@ from scope_play.model.dit import DiT
 
 
 def noise_like(shape: Sequence[int], draw: torch.Generator, device: torch.device) -> Tensor:
-    """Standard normal noise drawn on the CPU, so that a seed means the same on every device."""
-    return torch.randn(tuple(shape), generator=draw).to(device)
+    """Standard normal noise on `device`, drawn where `draw` is."""
+    return torch.randn(tuple(shape), generator=draw, device=draw.device).to(device)
 
 
 @torch.no_grad()
@@ -28,11 +28,13 @@ def rollout(
     window: int,
     sigmas: Sequence[float],
     draw: torch.Generator,
+    settle: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Plays `latents` latent frames from the start image's latent.
 
     first (B, C, h, w); buttons (B, N, 6) and sticks (B, N, 4) with N >= 4 (latents - 1); sigmas: the noise levels
-    visited, descending from 1. Returns (B, C, latents, h, w), the first being `first`.
+    visited, descending from 1; settle: what the codec makes of each latent before it is remembered. Returns
+    (B, C, latents, h, w), the first being `first`.
     """
     action = model.config.action
     if action is None:
@@ -47,7 +49,8 @@ def rollout(
         windows = ActionWindows(stick_windows[:, index : index + 1], button_windows[:, index : index + 1])
         if index > 0:
             noise = noise_like((batch, channels, 1, height, width), draw, first.device) * model.config.noise_scale
-            made.append(_denoise(model, noise, cache, windows, sigmas)[:, :, 0])
+            latent = _denoise(model, noise, cache, windows, sigmas)
+            made.append((latent if settle is None else settle(latent))[:, :, 0])
         model.step(made[-1][:, :, None], zero, cache, windows)
         cache.commit()
     return torch.stack(made, 2)

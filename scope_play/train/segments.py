@@ -52,7 +52,7 @@ def whole(latents: int) -> Segment:
 
 def random_segment(latents: int, length: int, window: int, draw: torch.Generator) -> Segment:
     """`length` targets at a random place of a clip, with a whole window of context where the clip has one."""
-    first = 1 + int(torch.randint(max(1, latents - length), (), generator=draw))
+    first = 1 + int(torch.randint(max(1, latents - length), (), generator=draw, device=draw.device))
     return Segment(max(0, first - window), first, min(latents, first + length))
 
 

@@ -1,15 +1,19 @@
 """What the simulator knows, as numbers that a network can learn from: the features that nano's latents stand for.
 
 They are what a player could tell of a moment: where one stands and looks, what the weapon does, which targets are down.
-They come as bounded numbers without jumps (a heading as sine and cosine), about as large as one.
+They come as bounded numbers without jumps (a heading as sine and cosine), about as large as one. The last of them
+repeat the camera as the line of sight: whether a shot meets a target is a matter of products of place and heading,
+which a small network that adds comes by hardly or never.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from scope_play.arena.config import RIFLE, ArenaConfig
 from scope_play.arena.simulate import ArenaState
+from scope_play.model.light_field import SIGHT, CameraConfig, sight_line
 
 PLACE = (0, 1)
 HEADING = (3, 4)
@@ -59,10 +63,11 @@ def state_features(states: ArenaState, config: ArenaConfig | None = None) -> np.
             np.clip((down - left) / rules.target_fall, 0, 1) * (left > 0),
             np.clip(left / rules.target_rise, 0, 1),
         ]
-    return np.stack([np.asarray(column, np.float32) for column in columns], -1)
+    plain = np.stack([np.asarray(column, np.float32) for column in columns], -1)
+    return np.concatenate([plain, sight_line(torch.from_numpy(plain), CameraConfig()).numpy()], -1)
 
 
-FEATURES = 28 + 4 * 5
+FEATURES = 28 + 4 * 5 + SIGHT
 """How many there are in the court as it is."""
 
 

@@ -44,15 +44,11 @@ class StudentTrainer(WorldTrainer):
     kind = "student"
     recipe: StudentRecipe
 
-    def batch(self, step: int) -> LatentClips:
-        return self.encode(self.recipe.clips, self.length(step), self.kind, step)
-
     def teaches(self, step: int) -> bool:
         """Whether this step is one of plain teacher forcing."""
         return self.recipe.teacher_every > 0 and step % self.recipe.teacher_every == self.recipe.teacher_every - 1
 
     def length(self, step: int) -> int:
-        """Latents of the clips of this step."""
         recipe = self.recipe
         if self.teaches(step):
             return recipe.teacher_latents
@@ -73,6 +69,7 @@ class StudentTrainer(WorldTrainer):
                 window=recipe.window,
                 sigmas=recipe.sigmas,
                 draw=draw,
+                settle=self._settle,
             )
         segment = random_segment(truth.shape[2], recipe.segment, recipe.window, draw)
         targets, guess = truth[:, :, segment.targets], played[:, :, segment.targets]
@@ -94,7 +91,8 @@ class StudentTrainer(WorldTrainer):
 
     def _visited(self, shape: tuple[int, int], draw: torch.Generator) -> Tensor:
         levels = torch.tensor(self.recipe.sigmas)
-        return levels[torch.randint(len(levels), shape, generator=draw)].to(self._device)
+        chosen = torch.randint(len(levels), shape, generator=draw, device=draw.device)
+        return levels.to(self._device)[chosen]
 
     def _trust(self, played: Tensor, truth: Tensor, first: int, end: int) -> Tensor:
         """(B, targets): how far to believe the truth, by how far the latent before had left it."""

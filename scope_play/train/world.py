@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from scope_play.model.dit import DiT
+from scope_play.model.tiny_vae import TinyVAE
 from scope_play.train.common import Average, generator, part
 from scope_play.train.data import ClipSource, split_rows
 from scope_play.train.games import Games
@@ -38,9 +39,10 @@ class Codec(Protocol):
 class WorldRecipe:
     """`own_context` is the share of context latents replaced by predictions, from step `own_context_after` on.
 
-    `sigmas` are the noise levels that rollouts, and later play, visit. Errors count by their square; those of a clean
-    prediction also by their size, down to `exact`: what is wrong by a little in every latent adds up in play. A
-    velocity has to be a mean.
+    Errors of each channel count by its scale (see WorldTrainer) to the power of `channel_weight`, and none for less
+    than `least_weight` of the mean: what shows least is not what matters least. `sigmas` are the noise levels that
+    rollouts, and later play, visit. Errors count by their square; those of a clean prediction also by their size, down
+    to `exact`: what is wrong by a little in every latent adds up in play. A velocity has to be a mean.
     """
 
     clips: int = 40
@@ -55,6 +57,7 @@ class WorldRecipe:
     own_context: float = 0.35
     own_context_after: int = 500
     channel_weight: float = 0.5
+    least_weight: float = 0.3
     exact: float = 5e-4
     sigmas: tuple[float, ...] = (1.0,)
     average: float = 0.98
@@ -124,10 +127,21 @@ class WorldTrainer:
             if channel_scale is None
             else channel_scale.cpu() ** recipe.channel_weight
         )
-        self._weight = (scale / scale.mean()).to(device)[None, :, None, None, None]
+        weight = (scale / scale.mean()).clamp_min(recipe.least_weight)
+        self._weight = (weight / weight.mean()).to(device)[None, :, None, None, None]
+        self._settle = codec.settle if isinstance(codec, TinyVAE) else None
 
     def batch(self, step: int) -> LatentClips:
-        return self.encode(self.recipe.clips, self.recipe.latents, self.kind, step)
+        if self._games is not None:
+            self._games.prepare(self._wanted, step)
+        return self.encode(*self._wanted(step))
+
+    def length(self, step: int) -> int:
+        """Latents of the clips of this step."""
+        return self.recipe.latents
+
+    def _wanted(self, step: int) -> tuple[int, int, str, int]:
+        return self.recipe.clips, self.length(step), self.kind, step
 
     def encode(self, batch: int, latents: int, purpose: str, step: int) -> LatentClips:
         if self._games is not None:
@@ -157,20 +171,20 @@ class WorldTrainer:
         sigma = self._sigmas((batch, targets.shape[2]), draw)
         noise = noise_like(targets.shape, draw, device) * self.model.config.noise_scale
         mix = sigma[:, None, :, None, None]
-        keep = (torch.rand(batch, generator=draw) >= recipe.action_dropout).float().to(device)
+        keep = (torch.rand(batch, generator=draw, device=draw.device) >= recipe.action_dropout).float().to(device)
         return Example(clips, segment, context, (1 - mix) * targets + mix * noise, sigma, noise - targets, keep)
 
     def _noised(self, context: Tensor, levels: tuple[float, float], draw: torch.Generator) -> Tensor:
         low, high = levels
         shape = (len(context), 1, context.shape[2], 1, 1)
-        level = (low + (high - low) * torch.rand(shape, generator=draw)).to(self._device)
+        level = (low + (high - low) * torch.rand(shape, generator=draw, device=draw.device)).to(self._device)
         return (1 - level) * context + level * noise_like(context.shape, draw, self._device)
 
     def _sigmas(self, shape: tuple[int, int], draw: torch.Generator) -> Tensor:
         recipe = self.recipe
-        uniform = torch.rand(shape, generator=draw)
+        uniform = torch.rand(shape, generator=draw, device=draw.device)
         shifted = recipe.shift * uniform / (1 + (recipe.shift - 1) * uniform)
-        pure = torch.rand(shape, generator=draw) < recipe.pure_noise
+        pure = torch.rand(shape, generator=draw, device=draw.device) < recipe.pure_noise
         return torch.where(pure, 1.0, shifted.clamp_min(recipe.lowest_sigma)).to(self._device)
 
     @torch.no_grad()
@@ -180,7 +194,10 @@ class WorldTrainer:
         noise = noise_like(targets.shape, draw, self._device) * self.model.config.noise_scale
         sigma = torch.ones(len(noise), noise.shape[2], device=self._device)
         predicted = noise - self.velocity(Example(clips, segment, context, noise, sigma, noise))
-        chosen = torch.rand(len(noise), 1, noise.shape[2] - 1, 1, 1, generator=draw) < self.recipe.own_context
+        if self._settle is not None:
+            predicted = self._settle(predicted)
+        shape = (len(noise), 1, noise.shape[2] - 1, 1, 1)
+        chosen = torch.rand(shape, generator=draw, device=draw.device) < self.recipe.own_context
         later = torch.where(chosen.to(self._device), predicted[:, :, :-1], context[:, :, 1:])
         return torch.cat([context[:, :, :1], later], 2)
 
@@ -200,7 +217,8 @@ class WorldTrainer:
 
     def _loss(self, job: tuple[LatentClips, int, int]) -> tuple[Tensor, dict[str, Tensor]]:
         clips, step, number = job
-        example = self.example(clips, step, generator(self._seed, f"{self.kind}/noise/{number}", step))
+        draw = generator(self._seed, f"{self.kind}/noise/{number}", step, self._device)
+        example = self.example(clips, step, draw)
         missed = self.velocity(example) - example.velocity
         clean = missed.detach().square() * self._weight * example.sigma[:, None, :, None, None].square()
         error = cost(missed, self.model.config.prediction, self.recipe.exact) * self._weight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scope_play.model.light_field import FieldConfig
+from scope_play.model.light_field import CameraConfig, FieldConfig
 from scope_play.model.tiny_vae import TinyVAEConfig
 
 
@@ -13,6 +13,7 @@ def small_codec(**changes: Any) -> TinyVAEConfig:
     sizes: dict[str, Any] = {
         "frame": (32, 64),
         "latent_channels": 32,
+        "camera": CameraConfig(),
         "court": FieldConfig(width=24, layers=1, state_width=16),
         "hand": FieldConfig(width=16, layers=1, state_width=16),
         "finish_channels": 8,

@@ -84,7 +84,8 @@ def test_every_number_of_8_bits(device: torch.device) -> None:
     # Its own key scores far below the remembered one, whose weight is then exactly 1.
     remembered = Remembered(Rounded(keys, scale), Rounded(values, scale))
     got = pixel_attention(x, x, x, weight, -weight, still, *own, 2, remembered=remembered)
-    assert torch.equal(got.view(-1), 3 * values.float().view(-1))
+    # A GPU divides by the sum of weights to within two units in the last place.
+    torch.testing.assert_close(got.view(-1), 3 * values.float().view(-1), rtol=3e-7, atol=0)
 
 
 def test_refuses_gradients(device: torch.device) -> None:

@@ -22,6 +22,7 @@ from scope_play.model.light_field import (
     cell_centres,
     rays,
     screen,
+    sight_line,
     to_cells,
     to_pictures,
 )
@@ -53,6 +54,21 @@ def test_centres_are_in_picture_heights_from_the_middle() -> None:
     assert centres[0].tolist() == pytest.approx([(2 - 24) / 32, 2 / 32 - 0.5])
     assert centres[-1].tolist() == pytest.approx([(46 - 24) / 32, 30 / 32 - 0.5])
     assert (centres[1] - centres[0]).tolist() == pytest.approx([CELL / 32, 0])
+
+
+def test_a_sight_line_says_by_how_much_it_misses_what_stands_anywhere() -> None:
+    state, features = moments(30)
+    moment, along, slope_along, slope_cosine, slope_sine = sight_line(features, CAMERA).double().numpy().T
+    half, (sine, cosine) = CAMERA.half_court, features[:, list(CAMERA.heading)].double().numpy().T
+    for x, y in ArenaConfig().map.targets:
+        ox, oy = x - state["x"], y - state["y"]
+        ahead = ox * np.cos(state["yaw"]) + oy * np.sin(state["yaw"])
+        aside = ox * np.sin(state["yaw"]) - oy * np.cos(state["yaw"])
+        tx, ty = x / half - 1, y / half - 1
+        np.testing.assert_allclose(half * (tx * cosine + ty * sine - along), ahead, atol=1e-5)
+        np.testing.assert_allclose(half * (tx * sine - ty * cosine - moment), aside, atol=1e-5)
+        rise = half * (tx * slope_cosine + ty * slope_sine - slope_along)
+        np.testing.assert_allclose(rise, ahead * np.tan(state["pitch"]), atol=1e-5)
 
 
 def test_rays_are_those_of_the_arenas_camera() -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from scope_play.model.light_field import CameraConfig, sight_line
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
 from tests.helpers.small_codec import small_codec
 
@@ -114,6 +115,16 @@ def test_settled_latents_are_within_bounds_with_whole_headings(codec: TinyVAE) -
     others = [0, 1, 2, 5, 6, 7]
     torch.testing.assert_close(after[..., others], before[..., others].clamp(-1, 1), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(codec.settle(settled), settled, atol=1e-4, rtol=1e-4)
+
+
+def test_settled_latents_look_along_their_own_camera() -> None:
+    torch.manual_seed(0)
+    codec = TinyVAE(small_codec(latent_channels=4 * 14, camera=CameraConfig(sight=8))).eval()
+    latents = torch.randn(3, 56, 2, 1, 1, generator=torch.Generator().manual_seed(4))
+    frames = codec.to_features(codec.settle(latents).movedim(1, -1)[:, :, 0, 0]).unflatten(-1, (4, 14))
+    torch.testing.assert_close(frames[..., 8:13], sight_line(frames, codec.config.camera))
+    kept = codec.to_features(latents.movedim(1, -1)[:, :, 0, 0]).unflatten(-1, (4, 14))
+    torch.testing.assert_close(frames[..., [7, 13]], kept[..., [7, 13]])
 
 
 def test_the_config_survives_json() -> None:

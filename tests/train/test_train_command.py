@@ -13,6 +13,7 @@ from test_train_data import make_clip
 
 from scope_play import cli
 from scope_play.model.config import ActionConfig, DiTConfig
+from scope_play.model.light_field import CameraConfig
 from scope_play.train import checkpoint
 from scope_play.train.build import Options, load_tiny
 from scope_play.train.export import export_native
@@ -23,15 +24,15 @@ TINY_WORLD = DiTConfig(
     layers=1,
     heads=2,
     ffn_dim=32,
-    in_channels=192,
-    out_channels=192,
+    in_channels=212,
+    out_channels=212,
     patch=(1, 1, 1),
     text_dim=None,
     causal=True,
     prediction="clean",
     from_previous=True,
 )
-TINY_CODEC = asdict(small_codec(latent_channels=192))
+TINY_CODEC = asdict(small_codec(latent_channels=212, camera=CameraConfig(sight=48)))
 SCOPE_LIKE = DiTConfig(
     dim=32, layers=1, heads=2, ffn_dim=32, in_channels=4, out_channels=4, text_dim=None, action=ActionConfig()
 )
@@ -97,6 +98,24 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
     assert checkpoint.load(out / "world")[0] == before
 
 
+def test_a_cooled_training_ends_at_a_rate_of_nothing(tmp_path: Path, sizes: Path) -> None:
+    recipe = json.dumps({"clips": 2, "micro_batch": 1, "optimiser": {"warmup": 1}})
+    words = ["--model", sizes, "--size", 32, 64, "--no-sheets"]
+    codec = '{"pool": 8, "fresh": 2, "fit": 20}'
+    ae = tmp_path / "ae"
+    assert scope_play("train", "autoencoder", "--out", ae, "--steps", 0, *words, "--recipe", codec) == 0
+
+    def trained(*more: object) -> torch.Tensor:
+        out = tmp_path / "-".join(map(str, more))
+        world = ["train", "world", "--out", out, "--codec", ae, *words, "--recipe", recipe]
+        assert scope_play(*world, *more) == 0
+        return checkpoint.load(out)[1]["model/patch_embedding.weight"]
+
+    four, five, cooled = trained("--steps", 4), trained("--steps", 5), trained("--steps", 5, "--cool")
+    assert (five - four).abs().max() > 1e-6
+    torch.testing.assert_close(cooled - four, (five - four) / 2, atol=1e-7, rtol=1e-3)
+
+
 def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, sizes: Path) -> None:
     run = tmp_path / "ae"
     words = ["train", "autoencoder", "--model", sizes, "--size", 32, 64, "--steps", 0, "--no-sheets"]
@@ -148,6 +167,12 @@ def test_a_model_folder_starts_a_training_just_where_it_is(tmp_path: Path, sizes
     assert scope_play("train", "world", "--out", run, "--steps", 1, *words) == 0
     export_native(run, load_tiny(Options(codec=tmp_path / "ae")), folder, size=(32, 64))
     assert scope_play("train", "world", "--out", again, "--steps", 0, *words, "--start", folder) == 0
+    nano = ["train", "nano", "--out", tmp_path / "nano", "--start", folder, "--codec", folder, *common[:-1]]
+    still = json.dumps({kind: json.loads(world) | {"optimiser": {"lr": 0.0}} for kind in ("world", "student")})
+    assert scope_play(*nano, "--steps", 2, "--recipe", still) == 0
+    for kind in ("world", "student"):
+        went_on, began = checkpoint.load(tmp_path / "nano" / kind)[1], checkpoint.load(again)[1]
+        assert all(torch.equal(value, went_on[name]) for name, value in began.items() if name.startswith("model/"))
     ours, theirs = checkpoint.load(again)[1], checkpoint.load(run)[1]
     for name, value in ours.items():
         if name.startswith("model/"):
