@@ -88,6 +88,7 @@ def tiny_world(**stream: Any) -> World:
         frame=SIZE_OF_TINY,
         latent_channels=32,
         camera=CameraConfig(),
+        ground=8,
         court=field,
         hand=field,
         finish_channels=8,

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from scope_play.model.ground import put_on_ground
 from scope_play.model.light_field import CameraConfig, FieldConfig, LightField, with_sight
 from scope_play.model.recognise import recognise
 
@@ -37,11 +38,13 @@ BOUNDLESS = 1e4
 @dataclass(frozen=True)
 class TinyVAEConfig:
     """Sizes of `TinyVAE`. `frame`: height and width that it is made for, in pixels. `latent_channels`: features of the
-    four frames, side by side. Then sizes of the decoder's two fields and channels of its finish; of the finder,
-    channels of its convolutions and width of what follows."""
+    four frames, side by side. `ground`: nodes to a side of the table of where one can stand. Then sizes of the
+    decoder's two fields and channels of its finish; of the finder, channels of its convolutions and width of what
+    follows."""
 
     frame: tuple[int, int] = (96, 160)
     latent_channels: int = 212
+    ground: int = 128
     camera: CameraConfig = field(default_factory=lambda: CameraConfig(sight=48))
     court: FieldConfig = field(default_factory=lambda: FieldConfig(width=320, layers=3))
     hand: FieldConfig = field(default_factory=lambda: FieldConfig(width=192, layers=2))
@@ -120,6 +123,8 @@ class TinyVAE(nn.Module):
         self.feature_high: Tensor
         self.register_buffer("feature_low", torch.full((config.latent_channels,), -BOUNDLESS))
         self.register_buffer("feature_high", torch.full((config.latent_channels,), BOUNDLESS))
+        self.ground: Tensor
+        self.register_buffer("ground", torch.full((config.ground, config.ground), -1.0))
         self.field = LightField(
             config.features, config.frame, config.camera, config.court, config.hand, config.finish_channels
         )
@@ -134,12 +139,13 @@ class TinyVAE(nn.Module):
         return latents.float() * self.feature_std.float() + self.feature_mean.float()
 
     def settle(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, n, 1, 1) -> the nearest that stand for something: no feature is beyond what it can be, and
-        every heading has length one, and the line of sight is the camera's. A world that goes on from what it made
-        would be led further astray each time."""
+        """Latents (B, C, n, 1, 1) -> the nearest that stand for something: no feature is beyond what it can be, one
+        stands where one can, every heading has length one, and the line of sight is the camera's. A world that goes on
+        from what it made would be led further astray each time."""
         features = self.to_features(latents.movedim(1, -1))
         frames = features.clamp(self.feature_low.float(), self.feature_high.float()).unflatten(-1, (4, -1))
-        heading = list(self.config.camera.heading)
+        place, heading = list(self.config.camera.place), list(self.config.camera.heading)
+        frames[..., place] = put_on_ground(frames[..., place], self.ground)
         frames[..., heading] = F.normalize(frames[..., heading], dim=-1)
         frames = with_sight(frames, self.config.camera)
         return self.from_features(frames.flatten(-2)).movedim(-1, 1).to(latents.dtype)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
+from scope_play.model.ground import measure_ground
 from scope_play.model.light_field import to_pictures
 from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
 from scope_play.train.common import Average, generator, part
@@ -35,7 +36,8 @@ class AutoencoderRecipe:
     them, and from `pictures` whole ones, of which `finished` are also drawn. `elsewhere` is how often a cell without
     the hand is taken for its layer, beside one with it. `squared` weighs squared errors beside absolute ones. The
     finder sees noise of up to `picture_noise`, and where and which way count `place` times what else it finds. `fit`
-    moments give the features' mean, spread and bounds. Only parameters whose names begin as one of `trained` learn.
+    games give the features' mean, spread and bounds, and the ground. Only parameters whose names begin as one of
+    `trained` learn.
     """
 
     pool: int = 6000
@@ -49,7 +51,7 @@ class AutoencoderRecipe:
     squared: float = 4.0
     picture_noise: float = 0.1
     place: float = 8.0
-    fit: int = 4000
+    fit: int = 20_000
     average: float = 0.998
     trained: tuple[str, ...] = ("",)
     optimiser: OptimiserConfig = field(
@@ -120,7 +122,7 @@ class AutoencoderTrainer:
 
     @torch.no_grad()
     def _fit(self) -> None:
-        known = torch.from_numpy(self._source.moments(self.recipe.fit, "fit", 0).features)
+        known = torch.from_numpy(self._source.known(self.recipe.fit, "fit", 0))
         if known.shape[1] != self.model.config.features:
             raise ScopeError(
                 f"the simulator knows {known.shape[1]} features of a frame, but the codec is made for "
@@ -130,6 +132,8 @@ class AutoencoderTrainer:
         self.model.feature_std.copy_(known.std(0).clamp_min(0.1).repeat(4))
         self.model.feature_low.copy_(known.amin(0).repeat(4))
         self.model.feature_high.copy_(known.amax(0).repeat(4))
+        stood = known[:, list(self.model.config.camera.place)]
+        self.model.ground.copy_(measure_ground(stood, self.model.config.ground))
 
     def batch(self, step: int) -> Batch:
         recipe, pool = self.recipe, self._pool.at(step)

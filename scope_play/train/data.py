@@ -60,6 +60,8 @@ class MomentSource(Protocol):
     """Moments by step, for nano's autoencoder."""
 
     def moments(self, count: int, purpose: str, step: int) -> Moments: ...
+    def known(self, games: int, purpose: str, step: int) -> np.ndarray:
+        """Features float32 (N, F) of every frame of so many games."""
 
 
 def frames_of(latents: int) -> int:
@@ -96,6 +98,13 @@ class ArenaSource:
         renderer = Renderer(ArenaConfig(), self.height, self.width, self.threads)
         frames, court = (renderer.render(shown, overlay=overlay)[0] for overlay in (True, False))
         return Moments(frames, court, state_features(shown))
+
+    def known(self, games: int, purpose: str, step: int) -> np.ndarray:
+        from scope_play.arena.behaviour import sample_states
+        from scope_play.train.states import state_features
+
+        states, _ = sample_states(games, GAME, seed_of(self.seed, f"known/{purpose}", step) % 2**62)
+        return state_features(states.reshape(-1))
 
 
 class FolderSource:

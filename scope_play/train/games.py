@@ -24,10 +24,6 @@ LATEST_START = 60
 OPENINGS = 0.5
 """How often clips begin where their games do, as every session does: what is pressed there has not been held before."""
 
-DISPLACED, ASIDE = 0.3, 0.6
-"""How often a clip begins beside the place where its player was, and how far, in cells, as a spread. Some then begin
-inside a pillar, which the rules push them out of. A world errs, and without this it would never have seen the way out."""
-
 
 class Games:
     """Clips by step, in the latents of `codec`. The same (purpose, step) gives the same clips, whichever of `workers`
@@ -68,8 +64,5 @@ def played(seed: int, batch: int, latents: int, purpose: str, step: int) -> tupl
     simulator.state = states[first].copy()
     for hidden in ("vx", "vy", "north_held"):
         simulator.state[hidden] = 0
-    aside = draw.normal(0, ASIDE, (2, batch)) * (draw.random(batch) < DISPLACED)
-    for place, moved in zip(("x", "y"), aside, strict=True):
-        simulator.state[place] = np.clip(simulator.state[place] + moved, 0, simulator.config.map.size)
     begun = simulator.run(rows[first:-1])
     return chunk_features(begun), np.ascontiguousarray(rows[first:-1].swapaxes(0, 1))

@@ -14,6 +14,7 @@ def small_codec(**changes: Any) -> TinyVAEConfig:
         "frame": (32, 64),
         "latent_channels": 32,
         "camera": CameraConfig(),
+        "ground": 8,
         "court": FieldConfig(width=24, layers=1, state_width=16),
         "hand": FieldConfig(width=16, layers=1, state_width=16),
         "finish_channels": 8,

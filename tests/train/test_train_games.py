@@ -8,7 +8,6 @@ import torch
 from scope_play.arena.behaviour import sample_states
 from scope_play.arena.config import ArenaConfig
 from scope_play.arena.render import Renderer
-from scope_play.arena.simulate import Simulator, _is_free
 from scope_play.model.light_field import CELL, CameraConfig
 from scope_play.model.tiny_vae import TinyVAE
 from scope_play.train.data import ArenaSource
@@ -114,21 +113,3 @@ def test_moments_of_the_arena_come_with_their_features_and_without_hands() -> No
     again, other = (ArenaSource(1, 32, 64).moments(30, "autoencoder", step) for step in (0, 1))
     assert np.array_equal(drawn.frames, again.frames)
     assert not np.array_equal(drawn.frames, other.frames)
-
-
-def test_some_clips_begin_inside_a_pillar_and_are_pushed_out_of_it() -> None:
-    torch.manual_seed(0)
-    codec = TinyVAE(SMALL).eval()
-    latents, _ = Games(codec, seed=4).clips(400, 3, "world", 0)
-    features = codec.to_features(latents[..., 0, 0].transpose(1, 2)).unflatten(-1, (4, FEATURES))
-    places = (4 + 4 * features[..., list(PLACE)]).double().numpy()
-    config = ArenaConfig()
-    simulator = Simulator([0], config, varied=False)
-    pillars, radius = simulator.solids[: -simulator.targets], config.rules.body_radius
-
-    def inside(place: np.ndarray) -> bool:
-        return not _is_free(place[0], place[1], pillars, radius - 1e-3)
-
-    began = [inside(clip[0, 3]) for clip in places]
-    assert 2 < sum(began) < 40
-    assert not any(inside(clip[1, 0]) for clip in places)
