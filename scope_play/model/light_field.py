@@ -250,11 +250,19 @@ class LightField(nn.Module):
         all of them unless given -> colours (N, P, ...)."""
         return self.court(rays(features, self._centres(features, cells), self.camera), state)
 
+    def covers(self, state: Tensor) -> Tensor:
+        """States at unit spread (N, F) -> bool (N, cells): where the hand's layer hides some of the court."""
+        return (self._held(state, None)[1] > 0).any(-1).any(-1)
+
+    def _held(self, state: Tensor, cells: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Colours (N, P, pixels, 3) of the hand's layer, and the logits of its opacity (N, P, pixels, 1)."""
+        answers = self.hand(screen(self._centres(state, cells)).expand(len(state), -1, -1), state)
+        colour, opacity = rearrange(answers, "n p (pixel four) -> n p pixel four", four=4).split([3, 1], -1)
+        return colour, opacity
+
     def over(self, behind: Tensor, state: Tensor, cells: Tensor | None = None) -> Tensor:
         """Colours of the court (N, P, ...) under the hand's layer -> colours of the picture."""
-        centres = self._centres(state, cells)
-        answers = self.hand(screen(centres).expand(len(state), -1, -1), state)
-        colour, opacity = rearrange(answers, "n p (pixel four) -> n p pixel four", four=4).split([3, 1], -1)
+        colour, opacity = self._held(state, cells)
         below = rearrange(behind, "n p (pixel rgb) -> n p pixel rgb", rgb=3)
         return torch.lerp(below, colour.to(below.dtype), opacity.sigmoid().to(below.dtype)).flatten(2)
 

@@ -29,8 +29,9 @@ MOVES = 5
 class Closer:
     """`guesses` around what was found, `spread` as far as the finder may be off (court halves, radians, units of pitch
     and of height), of which the `kept` best are moved `steps` times; `cells` of the picture are compared. Then the best
-    one's features move too, `settling` times, by the comparison of `settled` cells: against `trust` in what was found,
-    for a picture does not show all of them. Differences are taken over `nudge` of the spread.
+    one's features move too, `settling` times, by the comparison of `settled` cells, up to half of them such as weapon
+    and HUD cover: against `trust` in what was found, for a picture does not show all of them. Differences are taken
+    over `nudge` of the spread.
     """
 
     guesses: int = 192
@@ -75,6 +76,9 @@ def _look(codec: TinyVAE, frame: Tensor, closer: Closer) -> Tensor:
     moves = descend(from_camera, guesses[best], closer.steps, closer)
     winner = from_camera(moves).square().sum(-1).argmin()
     placed = move(found, moves[winner] * spread, camera)
+    # Some of the weapon and HUD must be among the cells: a round more or less is a pixel of them.
+    covered = codec.field.covers(codec.state(with_sight(placed, camera)))[0][order]
+    looked = torch.cat([order[covered][: closer.settled // 2], order[~covered]])[: closer.settled]
 
     free = torch.ones(found.shape[1], device=device)
     free[[*camera.place, camera.height, *camera.heading, camera.pitch]] = 0
@@ -87,7 +91,7 @@ def _look(codec: TinyVAE, frame: Tensor, closer: Closer) -> Tensor:
         return moved + moves[:, MOVES:] * free / unit
 
     def from_all(moves: Tensor) -> Tensor:
-        return torch.cat([missed(settled(moves), order[: closer.settled]), closer.trust * moves[:, MOVES:] * free], -1)
+        return torch.cat([missed(settled(moves), looked), closer.trust * moves[:, MOVES:] * free], -1)
 
     still = torch.zeros(1, MOVES + found.shape[1], device=device)
     return settled(descend(from_all, still, closer.settling, closer))

@@ -202,3 +202,13 @@ def test_every_part_of_the_shipped_decoder_makes_the_picture_truer() -> None:
     decibels = [-10 * math.log10(error) for error in errors]
     assert decibels[1] > decibels[0] + 3
     assert decibels[2] > decibels[1] + 0.2
+
+
+def test_the_shipped_hand_covers_what_weapon_and_hud_cover() -> None:
+    codec = load_tiny(Options(codec=nano_folder()))
+    drawn = ArenaSource(78).moments(24, "shipped", 0)
+    with torch.no_grad():
+        covered = codec.field.covers(codec.state(torch.from_numpy(drawn.features)))
+    differs = to_cells(torch.from_numpy(np.abs(drawn.frames.astype(int) - drawn.court) > 60)).any(-1)
+    assert (covered & differs).sum() > 0.85 * differs.sum()
+    assert covered.float().mean() < 0.6

@@ -7,8 +7,14 @@ import math
 import pytest
 import torch
 
+from scope_play.arena.behaviour import sample_states
+from scope_play.arena.config import RIFLE, ArenaConfig
+from scope_play.arena.render import Renderer
+from scope_play.loading import nano_folder
 from scope_play.model.recognise import MOVES, Closer, move, recognise
 from scope_play.model.tiny_vae import TinyVAE
+from scope_play.train.build import Options, load_tiny
+from scope_play.train.data import pixels
 from tests.helpers.small_codec import small_codec
 
 
@@ -80,3 +86,15 @@ def test_a_move_turns_the_heading_and_keeps_the_rest() -> None:
     assert moved[:3].tolist() == pytest.approx([0.1, -0.2, 0.0])  # nobody is below the ground
     assert math.atan2(moved[3], moved[4]) == pytest.approx(3.5 - 2 * math.pi)
     assert moved[5:].tolist() == pytest.approx([0.05, 0.0, 0.7])
+
+
+def test_nano_tells_a_full_magazine_from_one_that_lacks_a_round() -> None:
+    codec = load_tiny(Options(codec=nano_folder()))
+    states = sample_states(40, 1, 5)[0][0]
+    states = states[(states["weapon"] == RIFLE)][:3].copy()
+    for rounds in (29, 30):
+        states["ammo"][:, RIFLE] = rounds
+        pictures = pixels(Renderer(ArenaConfig(), 96, 160).render(states)[0], "cpu")
+        with torch.inference_mode():
+            found = codec.to_features(codec.recognised(pictures).flatten(1))[:, 24] * 30
+        assert (found - rounds).abs().max() < 0.5
