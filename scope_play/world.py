@@ -21,18 +21,18 @@ import torch
 from torch import Tensor
 
 from scope_play.actions import AXES, BUTTONS, FPS, FRAMES_PER_LATENT
-from scope_play.codec import Codec, PromptReader
 from scope_play.errors import ScopeError
 from scope_play.images import Image, crop_and_resize, read_image
 from scope_play.kernels.text_attention import shorten
-from scope_play.model.fused import FusedDiT
-from scope_play.sampling.stepping import network_for_streaming
-from scope_play.sampling.stream_config import StreamConfig
-from scope_play.session import Chunk, Session, SessionBatch, Snapshot
+from scope_play.runtime.fused_dit import FusedDiT
+from scope_play.runtime.select import network_for_streaming
+from scope_play.sampling.stream import StreamConfig
+from scope_play.session.codec import Codec, PromptReader
+from scope_play.session.session import Chunk, Session, SessionBatch, Snapshot
 
 if TYPE_CHECKING:
-    from scope_play.model.block import TextKV
-    from scope_play.model.dit import DiT
+    from scope_play.model.dit.block import TextKV
+    from scope_play.model.dit.dit import DiT
 
 __all__ = ["Chunk", "Image", "Session", "SessionBatch", "Snapshot", "World", "WorldSpec"]
 
@@ -166,7 +166,7 @@ class World:
 
         Raises ScopeError naming the file, tensor or setting that does not fit.
         """
-        from scope_play.loading import load_world
+        from scope_play.loading.nano import load_world
 
         changes = {
             "steps": steps,

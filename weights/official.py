@@ -21,13 +21,13 @@ import torch
 from torch import nn
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import DiTConfig
-from scope_play.model.dit import DiT
-from scope_play.model.prompt import PromptTokenizer
-from scope_play.model.text import TextEncoder, TextEncoderConfig
-from scope_play.model.vae import WanVAE
-from scope_play.model.vae_config import VAEConfig
-from scope_play.model.vae_network import VAENetwork
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.model.umt5.encoder import TextEncoder, TextEncoderConfig
+from scope_play.model.umt5.tokenizer import PromptTokenizer
+from scope_play.model.wan_vae.config import VAEConfig
+from scope_play.model.wan_vae.network import VAENetwork
+from scope_play.model.wan_vae.vae import WanVAE
 from scope_play.weights import shapes
 from scope_play.weights.checkpoint import Progress, build_on_meta, check_fit, load_into
 from scope_play.weights.hashing import HashCache, sha256_of_all

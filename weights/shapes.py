@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import ActionConfig, DiTConfig
-from scope_play.model.text import TextEncoderConfig
-from scope_play.model.vae_config import VAEConfig
+from scope_play.model.dit.config import ActionConfig, DiTConfig
+from scope_play.model.umt5.encoder import TextEncoderConfig
+from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.weights.sources import Source, StoredTensor
 
 HEAD_DIM = 128

@@ -43,11 +43,11 @@ class Figures:
 
 def make_codec(name: str) -> Any:
     """A codec with random weights."""
+    from scope_play.model.nano_codec.codec import TinyVAE
     from scope_play.model.taehv import PreviewCodec, TaehvDecoder
-    from scope_play.model.tiny_vae import TinyVAE
-    from scope_play.model.vae import WanVAE
-    from scope_play.model.vae_config import VAEConfig
-    from scope_play.model.vae_network import VAENetwork
+    from scope_play.model.wan_vae.config import VAEConfig
+    from scope_play.model.wan_vae.network import VAENetwork
+    from scope_play.model.wan_vae.vae import WanVAE
 
     if name == "tiny":
         return TinyVAE()

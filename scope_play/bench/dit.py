@@ -31,10 +31,10 @@ def run(args: argparse.Namespace) -> int:
     from scope_play.bench.measure import interleave, peak_live_bytes
     from scope_play.bench.report import write_result
     from scope_play.kernels.text_attention import shorten
-    from scope_play.model.action import ActionModule, ActionWindows, TimePlan, window_rows
-    from scope_play.model.config import ActionConfig, DiTConfig
-    from scope_play.model.dit import DiT
-    from scope_play.model.layers import pixel_rotation
+    from scope_play.model.dit.action import ActionModule, ActionWindows, TimePlan, window_rows
+    from scope_play.model.dit.config import ActionConfig, DiTConfig
+    from scope_play.model.dit.dit import DiT
+    from scope_play.model.dit.layers import pixel_rotation
 
     rows, columns = (int(side) for side in args.grid.split("x"))
     frames, tokens = args.latents, rows * columns

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from scope_play.bench.virtual_pad import VirtualPad
-from scope_play.play.controls import RawButton, RawEvent, RawStick, RawTrigger
-from scope_play.play.scripted import TICK, ScriptedPad
+from scope_play.play.input.scripted import TICK, ScriptedPad
+from scope_play.play.input.translator import RawButton, RawEvent, RawStick, RawTrigger
 
 PRESS_EVERY = (0.25, 0.6)
 PRESS_SECONDS = 0.08

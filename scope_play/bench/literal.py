@@ -13,10 +13,10 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.model.action import ActionModule
-from scope_play.model.block import Block
-from scope_play.model.dit import DiT
-from scope_play.model.layers import Attention, RMSNorm
+from scope_play.model.dit.action import ActionModule
+from scope_play.model.dit.block import Block
+from scope_play.model.dit.dit import DiT
+from scope_play.model.dit.layers import Attention, RMSNorm
 
 TABLE_POSITIONS = 1024
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import SCOPE_5B, DiTConfig
+from scope_play.model.dit.config import SCOPE_5B, DiTConfig
 
 if TYPE_CHECKING:
     import torch
 
-    from scope_play.sampling.offline import GuidedVelocity
+    from scope_play.sampling.clip import GuidedVelocity
 
 
 SMALL = DiTConfig(dim=256, layers=8, heads=8, ffn_dim=1024, in_channels=64, out_channels=64, text_dim=None)
@@ -31,8 +31,8 @@ def velocity_of(
     import torch
 
     from scope_play.actions import FRAMES_PER_LATENT
-    from scope_play.model.dit import DiT
-    from scope_play.sampling.offline import Conditions, GuidedVelocity, Sampling
+    from scope_play.model.dit.dit import DiT
+    from scope_play.sampling.clip import Conditions, GuidedVelocity, Sampling
 
     with device:
         network = DiT(config).to(dtype).eval().requires_grad_(False)

@@ -22,7 +22,7 @@ from scope_play.errors import ScopeError
 if TYPE_CHECKING:
     from scope_play.bench.virtual_pad import VirtualPad
     from scope_play.play.app import App
-    from scope_play.play.player import Shot
+    from scope_play.play.playback import Shot
 
 WARM_UP_SECONDS = 2.0
 SHORTEST = 3.0

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from scope_play.bench.random_world import Shape
-    from scope_play.model.dit import DiT
-    from scope_play.model.quant import BlockError
+    from scope_play.model.dit.dit import DiT
+    from scope_play.runtime.quantize import BlockError
 
 CHANGES = ("fp8", "int8", "fp8 cache")
 
@@ -32,8 +32,8 @@ def last_pass(network: DiT, shape: Shape, numbers: str, window: int, seed: int =
 
     from scope_play.bench.random_world import random_context
     from scope_play.kernels.text_attention import shorten
-    from scope_play.model.action import ActionWindows
-    from scope_play.model.cache import CacheConfig, StreamCache
+    from scope_play.model.dit.action import ActionWindows
+    from scope_play.runtime.kv_cache import CacheConfig, StreamCache
 
     weight = network.patch_embedding.weight
     device, dtype, config = weight.device, weight.dtype, network.config
@@ -81,7 +81,7 @@ def measure(shape: Shape, change: str, window: int, device: torch.device, dtype:
     import torch
 
     from scope_play.bench.random_world import random_network
-    from scope_play.model.quant import block_errors, cache_errors, quantise_blocks, trace_blocks
+    from scope_play.runtime.quantize import block_errors, cache_errors, quantise_blocks, trace_blocks
 
     network = random_network(shape.network, dtype, device)
     with torch.inference_mode():

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import SCOPE_5B, DiTConfig
-from scope_play.model.vae_config import WAN22_VAE, VAEConfig
+from scope_play.model.dit.config import SCOPE_5B, DiTConfig
+from scope_play.model.wan_vae.config import WAN22_VAE, VAEConfig
 
 if TYPE_CHECKING:
-    from scope_play.codec import Codec
-    from scope_play.model.dit import DiT
+    from scope_play.model.dit.dit import DiT
+    from scope_play.session.codec import Codec
     from scope_play.world import World
 
 PROMPT_TOKENS = 512
@@ -58,7 +58,7 @@ def made_as(dtype: torch.dtype, device: torch.device, seed: int) -> Iterator[Non
 
 
 def random_network(config: DiTConfig, dtype: torch.dtype, device: torch.device, seed: int = 0) -> DiT:
-    from scope_play.model.dit import DiT
+    from scope_play.model.dit.dit import DiT
 
     with made_as(dtype, device, seed):
         return DiT(config).eval().requires_grad_(False)
@@ -74,8 +74,8 @@ def random_context(config: DiTConfig, dtype: torch.dtype, seed: int = 0) -> Tens
 
 def random_codec(vae: VAEConfig, dtype: torch.dtype, device: torch.device, decoder: str) -> Codec:
     from scope_play.model.taehv import PreviewCodec, TaehvDecoder
-    from scope_play.model.vae import WanVAE
-    from scope_play.model.vae_network import VAENetwork
+    from scope_play.model.wan_vae.network import VAENetwork
+    from scope_play.model.wan_vae.vae import WanVAE
 
     with made_as(dtype, device, seed=1):
         full = WanVAE(VAENetwork(vae).eval().requires_grad_(False))
@@ -96,10 +96,10 @@ def random_world(
     """A world of one of `SHAPES`; the other arguments as in `World.load`. It starts from a grey picture."""
     import numpy as np
 
-    from scope_play.loading import pick_device, pick_numbers
-    from scope_play.model.quant import quantise_blocks
-    from scope_play.official import OFFICIAL_STREAM
-    from scope_play.sampling.stream_config import StreamConfig
+    from scope_play.loading.nano import pick_device, pick_numbers
+    from scope_play.loading.scope import OFFICIAL_STREAM
+    from scope_play.runtime.quantize import quantise_blocks
+    from scope_play.sampling.stream import StreamConfig
     from scope_play.world import World
 
     if name not in SHAPES:

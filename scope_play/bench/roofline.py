@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import NANO, SCOPE_5B, DiTConfig
+from scope_play.model.dit.config import NANO, SCOPE_5B, DiTConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -131,7 +131,7 @@ def pass_costs(config: DiTConfig, work: Workload) -> list[Cost]:
 
 def _button_costs(square: Cost, attention: Cost, config: DiTConfig, work: Workload) -> list[Cost]:
     """Query and output projections, each `square` when applied to all tokens, and the attention between them."""
-    from scope_play.model.action import project_values_first
+    from scope_play.model.dit.action import project_values_first
 
     rows, visible, dim = work.chunk * work.tokens, work.chunk + work.context, config.dim
     if not project_values_first(rows, visible, config.heads, dim):

@@ -16,7 +16,7 @@ from scope_play.errors import ScopeError
 if TYPE_CHECKING:
     from scope_play.bench.virtual_pad import VirtualPad
     from scope_play.play.app import App
-    from scope_play.play.player import Shot
+    from scope_play.play.playback import Shot
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def play_until(
     app: App, end: float, seen: Callable[[Shot, float], None], looked: Callable[[], None] = lambda: None
 ) -> None:
     """Turns of the loop until the clock shows `end`, `looked()` after each. Raises ScopeError if play ends before."""
-    from scope_play.play.flow import Screen
+    from scope_play.play.app_state import Screen
 
     while app.clock() < end:
         turn(app, seen)
@@ -90,7 +90,7 @@ def shares(before: dict[str, float | None], after: dict[str, float | None], last
 
 
 def _reach_play(app: App) -> None:
-    from scope_play.play.flow import Screen
+    from scope_play.play.app_state import Screen
 
     while app.flow.screen is not Screen.PLAY:
         turn(app, lambda shot, at: None)

@@ -26,7 +26,7 @@ from scope_play.errors import ScopeError
 if TYPE_CHECKING:
     from scope_play.bench.virtual_pad import VirtualPad
     from scope_play.play.app import App
-    from scope_play.play.player import Shot
+    from scope_play.play.playback import Shot
 
 FAILED = 1
 
@@ -182,9 +182,9 @@ def soak(app: App, pad: VirtualPad, seconds: float, every: float, seed: int) -> 
 def check_clip(path: Path, replay_minutes: float) -> ClipCheck:
     """Reads a finished recording, and makes its beginning again."""
     from scope_play.commands.replay import open_like
-    from scope_play.play.clip import VIDEO, read_clip
-    from scope_play.play.mp4 import count_frames
-    from scope_play.play.replay import clip_script, first_difference, play
+    from scope_play.recording.clip import VIDEO, read_clip
+    from scope_play.recording.replay import clip_script, first_difference, play
+    from scope_play.recording.video import count_frames
 
     megabytes = sum(file.stat().st_size for file in path.iterdir()) / 2**20
     try:

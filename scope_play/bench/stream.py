@@ -77,11 +77,11 @@ def tiny_world(**stream: Any) -> World:
     """A world with random weights, small enough for ten thousand chunks."""
     import torch
 
-    from scope_play.loading import build_world, untrained_nano_config
-    from scope_play.model.dit import DiT
-    from scope_play.model.light_field import CameraConfig, FieldConfig
-    from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
-    from scope_play.sampling.stream_config import StreamConfig
+    from scope_play.loading.nano import build_world, untrained_nano_config
+    from scope_play.model.dit.dit import DiT
+    from scope_play.model.nano_codec.codec import TinyVAE, TinyVAEConfig
+    from scope_play.model.nano_codec.light_field import CameraConfig, FieldConfig
+    from scope_play.sampling.stream import StreamConfig
 
     field = FieldConfig(width=24, layers=1, state_width=16)
     codec = TinyVAEConfig(
@@ -148,12 +148,12 @@ def compare(world: World, repeats: int) -> Compared:
     import torch
 
     from scope_play.bench.timing import time_calls
-    from scope_play.model.action import ActionWindows
-    from scope_play.model.fused import FusedDiT
-    from scope_play.model.layout import bidirectional, block_causal
-    from scope_play.sampling.stepping import network_for_session
-    from scope_play.sampling.stream_config import commits_beside
-    from scope_play.sampling.streaming import CachedStream
+    from scope_play.model.dit.action import ActionWindows
+    from scope_play.model.dit.layout import bidirectional, block_causal
+    from scope_play.runtime.fused_dit import FusedDiT
+    from scope_play.runtime.select import network_for_session
+    from scope_play.sampling.cached_stream import CachedStream
+    from scope_play.sampling.stream import commits_beside
 
     plain, spec = world.network, world.spec
     stream = replace(world.stream_config, guidance=1.0, action_guidance=1.0)

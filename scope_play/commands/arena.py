@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
     from scope_play.play import settings as settings_file
     from scope_play.play.app import App, Options
-    from scope_play.play.mapping import load_map
+    from scope_play.play.input.bindings import load_map
 
     height, width = parse_height_width(args.size)
     chosen = {"fullscreen": args.fullscreen, "window_size": args.window_size}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scope_play.doctor import Findings
+    from scope_play.loading.doctor import Findings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from scope_play.doctor import examine
+    from scope_play.loading.doctor import examine
 
     findings = examine()
     if args.json:
@@ -31,7 +31,7 @@ def show(findings: Findings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from scope_play.memory import gib
+    from scope_play.loading.memory import gib
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)

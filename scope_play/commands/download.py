@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scope_play.downloads import Manifest
+    from scope_play.weights.download import Manifest
     from scope_play.weights.hashing import HashCache
 
 
@@ -19,8 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.downloads import Manifest, ask_hub, check_space, checkpoint_folder, connect, fault, fetch
     from scope_play.weights.catalog import find_checkpoint
+    from scope_play.weights.download import Manifest, ask_hub, check_space, checkpoint_folder, connect, fault, fetch
     from scope_play.weights.hashing import HashCache
 
     if args.list:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 def show_faults(folder: Path, manifest: Manifest, hashes: HashCache) -> int:
     """Prints what is wrong with a downloaded folder; 1 if anything is."""
-    from scope_play.downloads import fault
+    from scope_play.weights.download import fault
 
     faults = {file.path: fault(folder, file, hashes) for file in manifest.files}
     for path, problem in faults.items():

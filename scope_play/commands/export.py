@@ -15,8 +15,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.play.clip import find_clips
-    from scope_play.play.export_lerobot import export
+    from scope_play.recording.clip import find_clips
+    from scope_play.recording.lerobot import export
 
     clips = find_clips(args.clips)
     episodes = export(clips, args.out, args.task)

@@ -12,8 +12,8 @@ from scope_play.commands.play import add_numbers
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
-    from scope_play.clip_jobs import ClipJob
-    from scope_play.generate import ClipInputs, ClipOptions
+    from scope_play.clips.jobs import ClipJob
+    from scope_play.clips.make import ClipInputs, ClipOptions
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,8 +54,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.clip_jobs import folder_jobs, readable, single_job
-    from scope_play.generate import ClipOptions
+    from scope_play.clips.jobs import folder_jobs, readable, single_job
+    from scope_play.clips.make import ClipOptions
 
     options = ClipOptions(
         frames=args.frames,
@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> int:
 
 def make_all(model: str, options: ClipOptions, ready: list[tuple[ClipJob, ClipInputs]]) -> int:
     """Makes and writes every clip; returns how many failed. The only clip's error is raised instead."""
-    from scope_play.clip_jobs import write_clip
-    from scope_play.generate import open_model
+    from scope_play.clips.jobs import write_clip
+    from scope_play.clips.make import open_model
     from scope_play.progress import StageBars
 
     failed = 0

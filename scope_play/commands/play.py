@@ -80,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_controls() -> int:
-    from scope_play.play.legend import legend_text
-    from scope_play.play.mapping import ControllerMap, default_path, load_map, write_map
+    from scope_play.play.input.bindings import ControllerMap, default_path, load_map, write_map
+    from scope_play.play.input.bindings_text import legend_text
 
     controls, path = load_map(), default_path()
     if not path.exists():
@@ -95,7 +95,7 @@ def _run_window(
     args: argparse.Namespace, settings: Settings, stored: Settings, path: Path | None, complaints: list[str]
 ) -> int:
     from scope_play.play.app import App, Options
-    from scope_play.play.mapping import ControllerMap, load_map
+    from scope_play.play.input.bindings import ControllerMap, load_map
 
     try:
         controls = load_map()
@@ -130,8 +130,8 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from scope_play.play.engine.protocol import Begin
     from scope_play.play.headless import play_file
-    from scope_play.play.messages import Begin
 
     if not (args.actions and args.out):
         raise ScopeError("--headless needs --actions, what to do, and --out, where to; give both.")

@@ -16,8 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.play.metadata import read_metadata
-    from scope_play.play.recover import recover
+    from scope_play.recording.metadata import read_metadata
+    from scope_play.recording.recover import recover
 
     failed = False
     for partial in args.partials:

@@ -12,8 +12,8 @@ from scope_play.commands.play import add_numbers
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
-    from scope_play.play.clip import Clip
-    from scope_play.play.replay import Difference, Numbered, Script
+    from scope_play.recording.clip import Clip
+    from scope_play.recording.replay import Difference, Numbered, Script
     from scope_play.world import World
 
 DIFFERENT = 1
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.play.clip import is_clip, read_clip
+    from scope_play.recording.clip import is_clip, read_clip
 
     if args.out is not None and args.out.suffix.lower() != ".mp4":
         raise ScopeError(f"--out {args.out} must end in .mp4.")
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 def _replay_clip(args: argparse.Namespace, clip: Clip) -> int:
     from dataclasses import replace
 
-    from scope_play.play.replay import clip_script, setup_differences
+    from scope_play.recording.replay import clip_script, setup_differences
 
     for name in ("image", "prompt"):
         if getattr(args, name) is not None:
@@ -76,7 +76,7 @@ def _replay_clip(args: argparse.Namespace, clip: Clip) -> int:
 
 
 def _replay_file(args: argparse.Namespace) -> int:
-    from scope_play.play.replay import file_script, find_actions
+    from scope_play.recording.replay import file_script, find_actions
 
     actions = find_actions(args.recording)
     if args.check:
@@ -107,13 +107,13 @@ def _replay_file(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace, script: Script, world: World, check: bool) -> Difference | None:
     """Makes all frames that are wanted; returns the first difference if asked to `check`."""
-    from scope_play.play.replay import first_difference, play, save
+    from scope_play.recording.replay import first_difference, play, save
 
     frames: Iterator[Numbered] = play(script, world)
     if args.out is not None:
         frames = save(frames, args.out, world.spec.fps)
     if args.show:
-        from scope_play.play.show import show
+        from scope_play.play.ui.replay_viewer import show
 
         frames = show(frames, world.spec.fps, args.recording.name)
     frames = _with_progress(frames, len(script.beats) * script.frames_per_chunk + 1)

@@ -81,10 +81,10 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from scope_play.errors import ScopeError
-    from scope_play.loading import pick_device
+    from scope_play.loading.nano import pick_device
     from scope_play.train.build import Options, build
-    from scope_play.train.common import Budget, Run
-    from scope_play.train.precision import fast_bf16
+    from scope_play.train.loop import Budget, Run
+    from scope_play.train.optim.precision import fast_bf16
 
     device = pick_device(args.device)
     if device.type == "cpu" and args.threads > 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
-    from scope_play.golden import Check
+    from scope_play.verify.golden import Check
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from scope_play.golden import GoldenFolder
-    from scope_play.verify import run_checks
+    from scope_play.verify.golden import GoldenFolder
+    from scope_play.verify.networks import run_checks
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ScopeError("There is no CUDA device here; leave out --device cuda.")

@@ -61,7 +61,7 @@ def write_pair(path: Path, pair: tuple[Trial, Trial], made: tuple[np.ndarray, np
     the truth below."""
     from PIL import Image
 
-    from scope_play.play.mp4 import Mp4Writer
+    from scope_play.recording.video import Mp4Writer
 
     upper = np.concatenate([made[0][0], made[1][0]], 2)
     lower = np.concatenate([pair[0].frames[0], pair[1].frames[0]], 2)

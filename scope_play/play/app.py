@@ -13,22 +13,24 @@ from pathlib import Path
 import pygame
 
 from scope_play.errors import ScopeError
-from scope_play.play import desk, screens, tape
+from scope_play.play import capture
 from scope_play.play import settings as settings_file
-from scope_play.play.engine import Engine
-from scope_play.play.flow import Flow, OpenWorld, Screen
-from scope_play.play.hub import Hub, Notice, open_pads
-from scope_play.play.mapping import ControllerMap
-from scope_play.play.messages import Phase
-from scope_play.play.metadata import InputSetup
-from scope_play.play.painter import Painter
-from scope_play.play.player import Player, Shot
-from scope_play.play.scenes import shipped_scenes
-from scope_play.play.screens import Form
+from scope_play.play.app_state import Flow, OpenWorld, Screen
+from scope_play.play.engine.local import Engine
+from scope_play.play.engine.protocol import Phase
+from scope_play.play.input.action_sampler import Timeline
+from scope_play.play.input.bindings import ControllerMap
+from scope_play.play.input.devices import Hub, Notice, open_pads
+from scope_play.play.playback import Player, Shot
 from scope_play.play.settings import Settings
-from scope_play.play.steer import Steering
-from scope_play.play.timeline import Timeline
-from scope_play.play.window import Window
+from scope_play.play.ui import window_events
+from scope_play.play.ui.compositor import Painter
+from scope_play.play.ui.menu_input import Steering
+from scope_play.play.ui.scenes import shipped_scenes
+from scope_play.play.ui.screens import screens
+from scope_play.play.ui.screens.screens import Form
+from scope_play.play.ui.window import Window
+from scope_play.recording.metadata import InputSetup
 
 POLL = 0.004
 """Seconds between looks at the pad while playing: 250 Hz."""
@@ -131,7 +133,7 @@ class App:
         self._ends_at = None if options.seconds is None or options.autoplay else clock() + options.seconds
         for complaint in options.complaints:
             self.flow.complain(complaint, clock())
-        self._libraries = threading.Thread(target=tape.load_libraries, name="libraries", daemon=True)
+        self._libraries = threading.Thread(target=capture.load_libraries, name="libraries", daemon=True)
         self._libraries.start()
         self.flow.load()
 
@@ -251,11 +253,11 @@ class App:
         elif event.type == pygame.DROPFILE:
             flow.take_file(event.file, now)
         elif event.type == pygame.TEXTINPUT:
-            desk.write(flow, event.text)
+            window_events.write(flow, event.text)
         elif event.type == pygame.KEYDOWN:
-            desk.press(flow, event, now)
+            window_events.press(flow, event, now)
         elif event.type in (pygame.MOUSEMOTION, pygame.MOUSEBUTTONDOWN):
-            desk.point(flow, self.window.theme, event, now)
+            window_events.point(flow, self.window.theme, event, now)
 
     def _start_taking(self) -> None:
         """Play begins: nothing is held, and sticks are where they stand."""

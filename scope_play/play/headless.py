@@ -11,12 +11,12 @@ import numpy as np
 
 from scope_play.actions import fit_rows, read_actions
 from scope_play.errors import ScopeError
-from scope_play.play.engine import Engine
-from scope_play.play.flow import OpenWorld
-from scope_play.play.messages import Begin, Event, Failed, Load, Loaded, Made, Opened
-from scope_play.play.metadata import ClipHeader, InputSetup
-from scope_play.play.recorder import Recorder
-from scope_play.play.screens import model_name
+from scope_play.play.app_state import OpenWorld
+from scope_play.play.engine.local import Engine
+from scope_play.play.engine.protocol import Begin, Event, Failed, Load, Loaded, Made, Opened
+from scope_play.play.ui.screens.screens import model_name
+from scope_play.recording.metadata import ClipHeader, InputSetup
+from scope_play.recording.recorder import Recorder
 
 Wanted = TypeVar("Wanted", Loaded, Opened, Made)
 

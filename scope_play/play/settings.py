@@ -59,7 +59,7 @@ def with_changes(stored: Settings, old: Settings, new: Settings) -> Settings:
 
 def settings_path() -> Path:
     """Beside the controller map."""
-    from scope_play.play.mapping import default_path
+    from scope_play.play.input.bindings import default_path
 
     return default_path().with_name("settings.toml")
 

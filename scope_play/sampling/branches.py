@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.model.action import ActionWindows
-from scope_play.model.block import TextKV, join_prompts
+from scope_play.model.dit.action import ActionWindows
+from scope_play.model.dit.block import TextKV, join_prompts
 from scope_play.sampling.guidance import guidance_branches, guide, keep_mask
-from scope_play.sampling.stream_config import StreamConfig
+from scope_play.sampling.stream import StreamConfig
 
 
 class Branches:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scope_play.sampling.offline import Predictions, combine
+from scope_play.sampling.clip import Predictions, combine
 
 
 class Branch(NamedTuple):

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.model.action import ActionWindows
-from scope_play.model.block import TextKV
-from scope_play.model.dit import DiT
-from scope_play.model.layout import bidirectional
+from scope_play.model.dit.action import ActionWindows
+from scope_play.model.dit.block import TextKV
+from scope_play.model.dit.dit import DiT
+from scope_play.model.dit.layout import bidirectional
 from scope_play.sampling.branches import Branches, join_windows, opening_windows
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
-from scope_play.sampling.stream_config import StreamConfig, StreamState
+from scope_play.sampling.stream import StreamConfig, StreamState
 
 
 @dataclass(frozen=True)

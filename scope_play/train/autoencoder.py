@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.model.ground import measure_ground
-from scope_play.model.light_field import to_pictures
-from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
-from scope_play.train.common import Average, generator, part
-from scope_play.train.data import MomentSource, pixels
-from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices
-from scope_play.train.parallel import Gradients
-from scope_play.train.pool import Pool
+from scope_play.model.nano_codec.codec import TinyVAE, TinyVAEConfig
+from scope_play.model.nano_codec.light_field import to_pictures
+from scope_play.model.nano_codec.walkable import measure_ground
+from scope_play.train.data.pool import Pool
+from scope_play.train.data.sources import MomentSource, pixels
+from scope_play.train.loop import Average, generator, part
+from scope_play.train.optim.micro_batches import Gradients
+from scope_play.train.optim.muon import MuonAdamW, OptimiserConfig, hidden_matrices
 from scope_play.train.sheet import contact_sheet, to_uint8
 
 

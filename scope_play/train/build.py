@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import NANO, DiTConfig
-from scope_play.model.dit import DiT
-from scope_play.model.tiny_vae import TinyVAE, TinyVAEConfig
-from scope_play.model.vae import WanVAE
-from scope_play.model.vae_config import VAEConfig
-from scope_play.model.vae_network import VAENetwork
+from scope_play.model.dit.config import NANO, DiTConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.model.nano_codec.codec import TinyVAE, TinyVAEConfig
+from scope_play.model.wan_vae.config import VAEConfig
+from scope_play.model.wan_vae.network import VAENetwork
+from scope_play.model.wan_vae.vae import WanVAE
 from scope_play.train import checkpoint
 from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
-from scope_play.train.common import Trainer, part
-from scope_play.train.data import ArenaSource, ClipSource, FolderSource, clip_folders
-from scope_play.train.games import Games
+from scope_play.train.data.games import Games
+from scope_play.train.data.sources import ArenaSource, ClipSource, FolderSource, clip_folders
 from scope_play.train.importance import picture_change
+from scope_play.train.loop import Trainer, part
 from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
 from scope_play.weights.native import open_native_folder

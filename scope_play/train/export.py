@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import DiTConfig
-from scope_play.model.dit import DiT
-from scope_play.model.tiny_vae import TinyVAE
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.model.nano_codec.codec import TinyVAE
 from scope_play.train import checkpoint
-from scope_play.train.common import part
+from scope_play.train.loop import part
 
 
 def export_native(run_dir: Path, codec: TinyVAE, out_dir: Path, *, size: tuple[int, int] = (96, 160)) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def export_native(run_dir: Path, codec: TinyVAE, out_dir: Path, *, size: tuple[i
     Other files in `out_dir`, such as a model card, stay. Returns the config. Raises ScopeError when `run_dir` holds
     no world, or `out_dir` cannot be written.
     """
-    from scope_play.loading import NativeConfig, to_native_json
-    from scope_play.sampling.stream_config import StreamConfig
+    from scope_play.loading.nano import NativeConfig, to_native_json
+    from scope_play.sampling.stream import StreamConfig
     from scope_play.weights.native import write_native_folder
 
     _, tensors, values = checkpoint.load(run_dir)

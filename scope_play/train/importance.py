@@ -6,9 +6,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from scope_play.model.light_field import CELL
-from scope_play.model.tiny_vae import TinyVAE
-from scope_play.train.common import generator
+from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.light_field import CELL
+from scope_play.train.loop import generator
 
 PROBES = 8
 CELLS = 60

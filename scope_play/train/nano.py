@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from scope_play.train.build import Options, build, load_tiny
-from scope_play.train.common import Budget, Run
 from scope_play.train.export import export_native
+from scope_play.train.loop import Budget, Run
 
 SHARES = {"autoencoder": 0.35, "world": 0.45, "student": 0.20}
 FALL = 0.4

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from scope_play.model.action import ActionWindows, window_rows
-from scope_play.model.cache import CacheConfig, StreamCache
-from scope_play.model.dit import DiT
+from scope_play.model.dit.action import ActionWindows, window_rows
+from scope_play.model.dit.dit import DiT
+from scope_play.runtime.kv_cache import CacheConfig, StreamCache
 
 
 def noise_like(shape: Sequence[int], draw: torch.Generator, device: torch.device) -> Tensor:

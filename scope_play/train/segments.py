@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scope_play.model.layout import FrameLayout
+from scope_play.model.dit.layout import FrameLayout
 
 
 @dataclass(frozen=True)

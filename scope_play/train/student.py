@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from scope_play.train.muon import OptimiserConfig
+from scope_play.train.optim.muon import OptimiserConfig
 from scope_play.train.rollout import noise_like, rollout
 from scope_play.train.segments import random_segment
 from scope_play.train.world import Example, LatentClips, WorldRecipe, WorldTrainer

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scope_play.model.dit import DiT
-from scope_play.model.tiny_vae import TinyVAE
+from scope_play.model.dit.dit import DiT
+from scope_play.model.nano_codec.codec import TinyVAE
 from scope_play.train.autoencoder import psnr
-from scope_play.train.common import generator
+from scope_play.train.loop import generator
 from scope_play.train.rollout import noise_like, rollout
 from scope_play.train.segments import whole
 from scope_play.train.sheet import contact_sheet, to_uint8

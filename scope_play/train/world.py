@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scope_play.model.dit import DiT
-from scope_play.model.tiny_vae import TinyVAE
-from scope_play.train.common import Average, generator, part
-from scope_play.train.data import ClipSource, split_rows
-from scope_play.train.games import Games
-from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices
-from scope_play.train.parallel import Gradients
+from scope_play.model.dit.dit import DiT
+from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.train.data.games import Games
+from scope_play.train.data.sources import ClipSource, split_rows
+from scope_play.train.loop import Average, generator, part
+from scope_play.train.optim.micro_batches import Gradients
+from scope_play.train.optim.muon import MuonAdamW, OptimiserConfig, hidden_matrices
 from scope_play.train.rollout import noise_like
 from scope_play.train.segments import Segment, join, whole
 

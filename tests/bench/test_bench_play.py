@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -13,17 +12,14 @@ from typing import cast
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
-
-from fake_world import FakeWorld
-
 from scope_play.actions import BUTTONS, ROW_WIDTH
 from scope_play.bench.hands import Hand, Press, jumping
 from scope_play.bench.presses import LOST_AFTER, Answers
 from scope_play.bench.soak import Line, check_clip, memory_slope
 from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.cli import main
-from scope_play.play.clip import ACTIONS, read_clip
+from scope_play.recording.clip import ACTIONS, read_clip
+from tests.helpers.fake_world import FakeWorld
 
 
 @pytest.fixture
@@ -74,7 +70,7 @@ def test_soak_writes_a_line_a_stretch_and_checks_the_clip(
 
 def test_a_clip_that_does_not_replay_is_named(run: Callable[..., int], tmp_path: Path) -> None:
     from scope_play.actions import read_actions
-    from scope_play.play.clip import write_columns
+    from scope_play.recording.clip import write_columns
 
     options = ("--minutes", 0.03, "--window-size", "640x360", "--out", tmp_path / "soak.jsonl")
     assert run("bench", "soak", *options, "--record", tmp_path) == 0

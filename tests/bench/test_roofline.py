@@ -16,11 +16,11 @@ from scope_play.bench import roofline
 from scope_play.bench.roofline import GPUS, Cost, Gpu, Workload, chunk_costs, frames_per_second, pass_costs
 from scope_play.cli import main
 from scope_play.errors import ScopeError
-from scope_play.model.action import ActionWindows
-from scope_play.model.block import TextKV
-from scope_play.model.cache import CacheConfig, StreamCache
-from scope_play.model.config import NANO, SCOPE_5B, DiTConfig
-from scope_play.model.dit import DiT
+from scope_play.model.dit.action import ActionWindows
+from scope_play.model.dit.block import TextKV
+from scope_play.model.dit.config import NANO, SCOPE_5B, DiTConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.runtime.kv_cache import CacheConfig, StreamCache
 
 SCOPE_WORK = Workload(tokens=390)
 

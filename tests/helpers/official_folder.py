@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scope_play.model.config import DiTConfig
-from scope_play.model.dit import DiT
-from scope_play.model.text import TextEncoder, TextEncoderConfig
-from scope_play.model.vae_config import VAEConfig
-from scope_play.model.vae_network import VAENetwork
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.model.umt5.encoder import TextEncoder, TextEncoderConfig
+from scope_play.model.wan_vae.config import VAEConfig
+from scope_play.model.wan_vae.network import VAENetwork
 
 SMALL_DIT = DiTConfig(dim=128, layers=2, heads=1, ffn_dim=256, text_dim=32)
 SMALL_VAE = VAEConfig(dim=8, dec_dim=8)

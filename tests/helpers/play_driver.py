@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pygame
-from fake_world import FakeWorld
 
 from scope_play.play.app import App, Options
-from scope_play.play.flow import Screen
+from scope_play.play.app_state import Screen
 from scope_play.play.settings import Settings
 from scope_play.world import World
+from tests.helpers.fake_world import FakeWorld
 
 FASTER = 4.0
 """The app's seconds in one of the test's."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from scope_play.actions import BUTTONS, ROW_WIDTH
-from scope_play.play.metadata import ClipHeader, InputSetup
-from scope_play.play.recorder import PlayedBefore, Recorder
+from scope_play.recording.metadata import ClipHeader, InputSetup
+from scope_play.recording.recorder import PlayedBefore, Recorder
 from tests.helpers.fake_world import FakeWorld
 
 INPUTS = InputSetup("exact", 0.1, {"left_y": -1}, "Xbox Controller", "030000005e0400008e02000014010000")

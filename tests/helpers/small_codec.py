@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from scope_play.model.light_field import CameraConfig, FieldConfig
-from scope_play.model.tiny_vae import TinyVAEConfig
+from scope_play.model.nano_codec.codec import TinyVAEConfig
+from scope_play.model.nano_codec.light_field import CameraConfig, FieldConfig
 
 
 def small_codec(**changes: Any) -> TinyVAEConfig:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import DTYPES, assert_close, poisoned_outputs
 
 from scope_play.kernels import int8_linear_torch as twin
+from tests.helpers.kernel_cases import DTYPES, assert_close, poisoned_outputs
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)

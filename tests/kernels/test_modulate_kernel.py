@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Draw, assert_close, draws, on, poisoned_outputs
 
 from scope_play.kernels import modulate_torch as twin
+from tests.helpers.kernel_cases import Draw, assert_close, draws, on, poisoned_outputs
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)

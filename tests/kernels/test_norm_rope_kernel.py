@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from hypothesis import given, settings
-from kernel_cases import Draw, assert_close, draws, on, poisoned_outputs
 
 from scope_play.kernels import norm_rope_torch as twin
+from tests.helpers.kernel_cases import Draw, assert_close, draws, on, poisoned_outputs
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Draw, assert_close, draws, on, poisoned_outputs
 
 from scope_play.kernels import pixel_attention_torch as twin
 from scope_play.kernels.fp8 import Remembered, Rounded, round_rows, widen
 from scope_play.kernels.tuning import Cut, candidates
+from tests.helpers.kernel_cases import Draw, assert_close, draws, on, poisoned_outputs
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

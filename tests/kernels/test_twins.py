@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Draw, draws
 from torch import Tensor
 
 from scope_play.kernels.button_attention_torch import button_attention
@@ -17,6 +16,7 @@ from scope_play.kernels.modulate_torch import action_fuse, gate_add, modulate
 from scope_play.kernels.norm_rope_torch import norm_rope
 from scope_play.kernels.pixel_attention_torch import pixel_attention
 from scope_play.kernels.shapes import chunk_shape, frame_rows
+from tests.helpers.kernel_cases import Draw, draws
 
 
 def literal_norm_rope(row: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:

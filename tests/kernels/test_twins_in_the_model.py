@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from scope_play.kernels import Kernels, select
-from scope_play.model.action import ActionCondition, TimePlan
-from scope_play.model.block import Block, PassPlan
-from scope_play.model.cache import CacheConfig, KVMemory
-from scope_play.model.config import DiTConfig
-from scope_play.model.layers import Rotation, pixel_rotation, split_heads, video_rotation
+from scope_play.model.dit.action import ActionCondition, TimePlan
+from scope_play.model.dit.block import Block, PassPlan
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.layers import Rotation, pixel_rotation, split_heads, video_rotation
+from scope_play.runtime.kv_cache import CacheConfig, KVMemory
 
 CONFIG = DiTConfig(dim=64, layers=1, heads=2, ffn_dim=64, in_channels=4, out_channels=4, text_dim=None, freq_dim=16)
 GRID = (2, 3)

@@ -11,8 +11,8 @@ import torch
 from scope_play.arena.behaviour import sample_states
 from scope_play.arena.config import ArenaConfig
 from scope_play.arena.scene import CAM_EYE, CAM_FOCAL, CAM_FX, CAM_FY, CAM_HORIZON, CAM_X, CAM_Y, SceneBuilder
-from scope_play.loading import nano_folder
-from scope_play.model.light_field import (
+from scope_play.loading.nano import nano_folder
+from scope_play.model.nano_codec.light_field import (
     CELL,
     RAY_NUMBERS,
     SCREEN_NUMBERS,
@@ -27,8 +27,8 @@ from scope_play.model.light_field import (
     to_pictures,
 )
 from scope_play.train.build import Options, load_tiny
-from scope_play.train.data import ArenaSource
-from scope_play.train.states import FEATURES, state_features
+from scope_play.train.data.sources import ArenaSource
+from scope_play.train.data.states import FEATURES, state_features
 
 FRAME = (32, 48)
 CAMERA = CameraConfig()

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from scope_play.errors import ScopeError
 from scope_play.model.taehv import MemoryBlock, PreviewCodec, TaehvDecoder, TaehvStream
-from scope_play.model.vae import WanVAE
-from scope_play.model.vae_config import VAEConfig
-from scope_play.model.vae_network import VAENetwork
+from scope_play.model.wan_vae.config import VAEConfig
+from scope_play.model.wan_vae.network import VAENetwork
+from scope_play.model.wan_vae.vae import WanVAE
 
 
 @pytest.fixture(scope="module")

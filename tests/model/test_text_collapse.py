@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from stream_cases import GRID, Clip, lively, stream, tiny_config
 from torch import Tensor
 
 from scope_play.kernels.dispatch import torch_kernels
 from scope_play.kernels.text_attention import shorten
-from scope_play.model.action import ActionWindows
-from scope_play.model.block import TextKV, join_prompts
-from scope_play.model.cache import CacheConfig
-from scope_play.model.dit import DiT
-from scope_play.model.fused import FusedDiT
-from scope_play.model.graph import GraphedDiT, Replay
-from scope_play.sampling.stream_config import StreamConfig
-from scope_play.sampling.streaming import CachedStream
+from scope_play.model.dit.action import ActionWindows
+from scope_play.model.dit.block import TextKV, join_prompts
+from scope_play.model.dit.dit import DiT
+from scope_play.runtime.cuda_graph import GraphedDiT, Replay
+from scope_play.runtime.fused_dit import FusedDiT
+from scope_play.runtime.kv_cache import CacheConfig
+from scope_play.sampling.cached_stream import CachedStream
+from scope_play.sampling.stream import StreamConfig
+from tests.helpers.stream_cases import GRID, Clip, lively, stream, tiny_config
 
 TOKENS = 512
 THROUGH_THE_NETWORK = 3e-6

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scope_play.errors import ScopeError
-from scope_play.model.vae_tiling import Span, Tile, Tiling, blend_tiles, cover, spans
+from scope_play.model.wan_vae.tiling import Span, Tile, Tiling, blend_tiles, cover, spans
 from tests.helpers.golden import golden_json
 
 MASKS = golden_json("vae/constants.json")["masks_1d"]

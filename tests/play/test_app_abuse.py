@@ -13,15 +13,12 @@ from pathlib import Path
 import pygame
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
-
-from fake_world import FakeWorld
-from play_driver import Driver
-
 from scope_play.bench.virtual_pad import VirtualPad
-from scope_play.play.flow import Screen
-from scope_play.play.menu import Nav
-from scope_play.play.messages import Phase
+from scope_play.play.app_state import Screen
+from scope_play.play.engine.protocol import Phase
+from scope_play.play.ui.menus import Nav
+from tests.helpers.fake_world import FakeWorld
+from tests.helpers.play_driver import Driver
 
 
 @pytest.fixture
@@ -209,7 +206,7 @@ def test_a_disk_that_fills_up_is_told_with_the_mend_and_play_goes_on(
 QUIT_WHILE_LOADING = """
 import sys, threading
 sys.path.insert(0, sys.argv[1])
-from fake_world import FakeWorld
+from tests.helpers.fake_world import FakeWorld
 from scope_play.play import app
 from scope_play.play.settings import Settings
 app.PATIENCE = 0.1
@@ -222,7 +219,7 @@ raise SystemExit(f"{code}: the program went on although a thread cannot be stopp
 
 def test_quitting_while_a_model_loads_ends_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    helpers = str(Path(__file__).parents[1] / "helpers")
+    helpers = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", QUIT_WHILE_LOADING, helpers], capture_output=True, text=True, timeout=60, check=False
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
-
-from fake_world import FakeWorld
-
 from scope_play.actions import BUTTONS, ROW_WIDTH, write_actions
 from scope_play.cli import main
-from scope_play.play.clip import frame_hash, read_clip
+from scope_play.recording.clip import frame_hash, read_clip
+from tests.helpers.fake_world import FakeWorld
 
 
 @pytest.fixture

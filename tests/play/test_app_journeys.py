@@ -15,18 +15,15 @@ import pygame
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
-
-from fake_world import FakeSpec, FakeWorld
-from play_driver import Driver
-
 from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.errors import ScopeError
-from scope_play.play.clip import read_clip
-from scope_play.play.flow import Screen
-from scope_play.play.menu import Chosen, Nav
-from scope_play.play.messages import Phase
+from scope_play.play.app_state import Screen
+from scope_play.play.engine.protocol import Phase
 from scope_play.play.settings import Settings, load, save
+from scope_play.play.ui.menus import Chosen, Nav
+from scope_play.recording.clip import read_clip
+from tests.helpers.fake_world import FakeSpec, FakeWorld
+from tests.helpers.play_driver import Driver
 
 
 @pytest.fixture
@@ -179,7 +176,7 @@ def test_overlays_go_on_and_off_and_never_reach_recording_or_screenshot(
     (clip_path,) = (tmp_path / "clips").iterdir()
     replayed = FakeWorld().start(seed=0)
     clip = read_clip(clip_path)
-    from scope_play.play.clip import frame_hash
+    from scope_play.recording.clip import frame_hash
 
     hashes = [frame_hash(replayed.first_frame)]
     for at in range(0, len(clip.rows) - 1, 4):
@@ -347,9 +344,9 @@ def test_starting_a_recording_loads_nothing(tmp_path: Path) -> None:
     """Play would stand still for as long as it takes to import the encoder and the table format."""
     code = f"""
 import sys, threading
-sys.path[:0] = {[str(Path(__file__).parents[1] / "helpers")]!r}
+sys.path[:0] = {[str(Path(__file__).parents[2])]!r}
 from pathlib import Path
-from play_driver import Driver
+from tests.helpers.play_driver import Driver
 driver = Driver()
 driver.app.flow.record_dir = Path({str(tmp_path)!r})
 [thread.join() for thread in threading.enumerate() if thread.name == "libraries"]
@@ -367,14 +364,15 @@ driver.app.close()
 
 
 def test_the_mouse_chooses_what_it_points_at(start: Callable[..., Driver]) -> None:
-    from scope_play.play import menu, start_screen
+    from scope_play.play.ui import menus
+    from scope_play.play.ui.screens import start as start_screen
 
     driver = start()
     driver.until(lambda: driver.app.flow.own_picture is not None)
     driver.turns()
     theme, items = driver.app.window.theme, driver.app.flow.menu
     area = start_screen.layout(theme, len(items.items))["menu"]
-    where = dict(menu.layout(theme, items, area))
+    where = dict(menus.layout(theme, items, area))
     settings = next(number for number, item in enumerate(items.items) if item.key == "settings")
     pygame.event.post(pygame.event.Event(pygame.MOUSEMOTION, pos=where[settings].center, rel=(1, 1), buttons=(0, 0, 0)))
     driver.turns()

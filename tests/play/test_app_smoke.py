@@ -5,16 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
-
-from play_driver import Driver
-
-from scope_play.play.flow import Screen
-from scope_play.play.messages import Phase
+from scope_play.play.app_state import Screen
+from scope_play.play.engine.protocol import Phase
+from tests.helpers.play_driver import Driver
 
 
 @pytest.fixture
@@ -47,7 +43,7 @@ def test_triton_is_there_before_the_graphics_driver(monkeypatch: pytest.MonkeyPa
     """Mesa's LLVM before Triton's is a crash (`load_compilers`)."""
     code = """
 import sys, pygame
-from scope_play.play.window import Window
+from scope_play.play.ui.window import Window
 opened = pygame.display.init
 pygame.display.init = lambda: (print("triton" in sys.modules), opened())
 Window((320, 180)).close()

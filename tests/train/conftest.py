@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from scope_play.train.common import seed_of
-from scope_play.train.data import Clips, Moments, frames_of
+from scope_play.train.data.sources import Clips, Moments, frames_of
+from scope_play.train.loop import seed_of
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from scope_play.model.light_field import CameraConfig
-from scope_play.model.tiny_vae import TinyVAE
-from scope_play.train.ahead import Ahead
-from scope_play.train.data import ArenaSource
-from scope_play.train.games import Games, played
-from scope_play.train.pool import Pool
-from scope_play.train.states import FEATURES
+from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.light_field import CameraConfig
+from scope_play.train.data.ahead import Ahead
+from scope_play.train.data.games import Games, played
+from scope_play.train.data.pool import Pool
+from scope_play.train.data.sources import ArenaSource
+from scope_play.train.data.states import FEATURES
 from tests.helpers.small_codec import small_codec
 
 

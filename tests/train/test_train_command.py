@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_train_data import make_clip
 
 from scope_play import cli
-from scope_play.model.config import ActionConfig, DiTConfig
-from scope_play.model.light_field import CameraConfig
+from scope_play.model.dit.config import ActionConfig, DiTConfig
+from scope_play.model.nano_codec.light_field import CameraConfig
 from scope_play.train import checkpoint
 from scope_play.train.build import Options, load_tiny
 from scope_play.train.export import export_native
+from tests.helpers.clip_folder import make_clip
 from tests.helpers.small_codec import small_codec
 
 TINY_WORLD = DiTConfig(

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scope_play.actions import write_actions
 from scope_play.errors import ScopeError
-from scope_play.train.data import ArenaSource, FolderSource, clip_folders, frames_of, read_clip
-
-
-def make_clip(folder: Path, frames: int, brightness: int, rows: int | None = None) -> Path:
-    import av
-
-    folder.mkdir(parents=True)
-    with av.open(str(folder / "video.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=20)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for index in range(frames):
-            picture = np.full((64, 96, 3), brightness, np.uint8)
-            picture[:, : 2 * index] = 255 - brightness
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    actions = np.zeros((frames if rows is None else rows, 10), np.float32)
-    actions[:, 8] = np.linspace(-1, 1, len(actions))
-    write_actions(folder / "actions_raw.parquet", actions)
-    (folder / "metadata.json").write_text(json.dumps({"fps": 20}))
-    return folder
+from scope_play.train.data.sources import ArenaSource, FolderSource, clip_folders, frames_of, read_clip
+from tests.helpers.clip_folder import make_clip
 
 
 def test_arena_clips_repeat_by_step_and_differ_between_steps() -> None:

@@ -8,12 +8,12 @@ import torch
 from scope_play.arena.behaviour import sample_states
 from scope_play.arena.config import ArenaConfig
 from scope_play.arena.render import Renderer
-from scope_play.model.light_field import CELL, CameraConfig
-from scope_play.model.tiny_vae import TinyVAE
-from scope_play.train.data import ArenaSource
-from scope_play.train.games import Games
+from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.light_field import CELL, CameraConfig
+from scope_play.train.data.games import Games
+from scope_play.train.data.sources import ArenaSource
+from scope_play.train.data.states import FEATURES, HEADING, PLACE, chunk_features, state_features
 from scope_play.train.importance import CELLS, picture_change
-from scope_play.train.states import FEATURES, HEADING, PLACE, chunk_features, state_features
 from tests.helpers.small_codec import small_codec
 
 SMALL = small_codec(frame=(32, 32), latent_channels=4 * FEATURES, camera=CameraConfig(sight=48))

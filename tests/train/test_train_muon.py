@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scope_play.train.muon import MuonAdamW, OptimiserConfig, hidden_matrices, orthogonalise
+from scope_play.train.optim.muon import MuonAdamW, OptimiserConfig, hidden_matrices, orthogonalise
 
 
 def test_orthogonalise_brings_singular_values_near_one() -> None:

@@ -13,16 +13,16 @@ import pytest
 import torch
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import DiTConfig
-from scope_play.model.dit import DiT
-from scope_play.model.tiny_vae import TinyVAE
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.model.nano_codec.codec import TinyVAE
 from scope_play.train import checkpoint
 from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
-from scope_play.train.common import Budget, Run, Trainer
-from scope_play.train.data import Moments
-from scope_play.train.muon import OptimiserConfig
+from scope_play.train.data.pool import Pool
+from scope_play.train.data.sources import Moments
+from scope_play.train.loop import Budget, Run, Trainer
 from scope_play.train.nano import fit_and_cool
-from scope_play.train.pool import Pool
+from scope_play.train.optim.muon import OptimiserConfig
 from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, cost, initialise
 from tests.helpers.small_codec import small_codec

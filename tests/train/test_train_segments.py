@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scope_play.model.config import DiTConfig
-from scope_play.model.dit import DiT
-from scope_play.model.layout import two_stream
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.model.dit.layout import two_stream
 from scope_play.train.rollout import rollout
 from scope_play.train.segments import Segment, join, random_segment, whole
 

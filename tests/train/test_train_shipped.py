@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scope_play.loading import nano_folder
-from scope_play.model.config import DiTConfig
-from scope_play.model.dit import DiT
-from scope_play.model.tiny_vae import TinyVAE
+from scope_play.loading.nano import nano_folder
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.model.nano_codec.codec import TinyVAE
 from scope_play.train.build import Options, load_tiny
-from scope_play.train.games import Games
+from scope_play.train.data.games import Games
+from scope_play.train.data.states import FEATURES
 from scope_play.train.rollout import rollout
-from scope_play.train.states import FEATURES
 from scope_play.weights.native import open_native_folder
 
 LATENTS = 21

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from scope_play import verify
 from scope_play.cli import main
 from scope_play.errors import ScopeError
-from scope_play.golden import Check, GoldenFolder, largest_difference
-from scope_play.model.action import ActionModule, window_rows
-from scope_play.model.config import ActionConfig
-from scope_play.model.layers import RMSNorm
+from scope_play.model.dit.action import ActionModule, window_rows
+from scope_play.model.dit.config import ActionConfig
+from scope_play.model.dit.layers import RMSNorm
+from scope_play.verify import networks
+from scope_play.verify.golden import Check, GoldenFolder, largest_difference
 from tests.helpers.golden import SUBSET, golden_root
 
 BOTH = (torch.float32, torch.bfloat16)
@@ -24,7 +24,7 @@ BOTH = (torch.float32, torch.bfloat16)
 
 def test_every_case_passes() -> None:
     folder = GoldenFolder(golden_root())
-    checks = list(verify.run_checks(folder, torch.device("cpu"), BOTH))
+    checks = list(networks.run_checks(folder, torch.device("cpu"), BOTH))
     assert {case.id for case in folder.cases} <= {check.case for check in checks}
     assert [check for check in checks if not check.passed] == []
     tables = {check.case.split("/")[0] for check in checks}
@@ -67,8 +67,8 @@ def windows_one_frame_late(patch: pytest.MonkeyPatch) -> None:
     def late(rows: Tensor, latents: int, config: ActionConfig) -> Tensor:
         return window_rows(torch.cat([rows[:, :1], rows], dim=1), latents, config)
 
-    patch.setattr("scope_play.verify.window_rows", late)
-    patch.setattr("scope_play.model.dit.window_rows", late)
+    patch.setattr("scope_play.verify.networks.window_rows", late)
+    patch.setattr("scope_play.model.dit.dit.window_rows", late)
 
 
 def erf_gelu(patch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_a_wrong_network_exits_with_1(
 
 def test_precision_selects_cases(capsys: pytest.CaptureFixture[str]) -> None:
     folder = GoldenFolder(SUBSET)
-    checks = list(verify.run_checks(folder, torch.device("cpu"), (torch.bfloat16,)))
+    checks = list(networks.run_checks(folder, torch.device("cpu"), (torch.bfloat16,)))
     cases = {check.case for check in checks} & {case.id for case in folder.cases}
     assert cases
     assert all(name.endswith("bf16") for name in cases)
@@ -108,7 +108,7 @@ def test_broken_folders_are_refused_in_one_sentence(small: Path, tmp_path: Path)
     whole = weights.read_bytes()
 
     def attempt() -> None:
-        list(verify.run_checks(GoldenFolder(small), torch.device("cpu"), BOTH))
+        list(networks.run_checks(GoldenFolder(small), torch.device("cpu"), BOTH))
 
     weights.write_bytes(whole[:1000])
     with pytest.raises(ScopeError, match=r"weights_a.safetensors is not a readable safetensors file"):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import SCOPE_5B
-from scope_play.model.dit import DiT
-from scope_play.model.text import UMT5_XXL
-from scope_play.model.vae_config import WAN22_VAE
+from scope_play.model.dit.config import SCOPE_5B
+from scope_play.model.dit.dit import DiT
+from scope_play.model.umt5.encoder import UMT5_XXL
+from scope_play.model.wan_vae.config import WAN22_VAE
 from scope_play.weights import official, shapes
 from scope_play.weights.catalog import CATALOG, SCOPE, find_checkpoint
 from scope_play.weights.checkpoint import build_on_meta

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from scope_play.errors import ScopeError
-from scope_play.model.config import DiTConfig
-from scope_play.model.dit import DiT
-from scope_play.model.tiny_vae import TinyVAE
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.model.nano_codec.codec import TinyVAE
 from scope_play.weights.hashing import HashCache
 from scope_play.weights.native import open_native_folder, write_native_folder
 from tests.helpers.small_codec import small_codec

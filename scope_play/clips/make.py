@@ -1,0 +1,310 @@
+"""Clips from an image, a prompt and recorded actions, with whichever sampler the model was trained for.
+
+frames = generate("nano", actions="run.parquet", seed=7)
+frames = generate("weights/scope", image="start.png", actions="run.parquet", prompt="a desert town", steps=30)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from scope_play.actions import FRAMES_PER_LATENT, ROW_WIDTH, as_model_actions, check_rows, fit_rows, read_actions
+from scope_play.errors import ScopeError
+from scope_play.images import crop_and_resize, frames_at_most, read_image
+from scope_play.loading.memory import FreeMemory, clip_activations, clip_need, require_placement
+from scope_play.loading.nano import EIGHT_BIT, is_native, pick_device, pick_precision
+from scope_play.loading.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
+from scope_play.model.wan_vae.tiling import Tiling
+from scope_play.runtime.offload import stream_blocks
+from scope_play.sampling.clip import (
+    ClipShape,
+    Conditions,
+    Progress,
+    Sampling,
+    generate_clip,
+    ignore_progress,
+)
+from scope_play.weights.download import resolve_model
+from scope_play.weights.hashing import HashCache
+from scope_play.weights.official import ScopeFolder, open_scope_folder
+from scope_play.world import World
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scope_play.model.dit.dit import DiT
+    from scope_play.model.wan_vae.vae import WanVAE
+
+DEFAULT_FRAMES = 81
+MAX_LATENTS = 100
+"""Positions in time that the released network knows: 397 frames."""
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What all clips of a run share. None means the model's own default.
+
+    `frames` is rounded down to 4k+1, `size` (height, width) up to multiples of 32. `offload` is one of "auto", "none",
+    "blocks".
+    """
+
+    frames: int | None = None
+    size: tuple[int, int] | None = None
+    steps: int | None = None
+    shift: float | None = None
+    guidance: float | None = None
+    action_guidance: float | None = None
+    seed: int = 0
+    negative_prompt: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    cache: str | None = None
+    decoder: str | None = None
+    offload: str = "auto"
+
+
+@dataclass(frozen=True)
+class ClipInputs:
+    """What one clip is made from: a start image, uint8 RGB, action rows (N, 10), and a prompt; each may be None."""
+
+    image: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    prompt: str | None = None
+
+
+class ClipMaker(Protocol):
+    """A loaded model, ready to make clips."""
+
+    def make(self, inputs: ClipInputs, progress: Progress) -> Iterator[np.ndarray]:
+        """Yields uint8 frames (n, H, W, 3) as they are made, so that a long clip need not fit into memory."""
+
+    def settings(self) -> dict[str, Any]:
+        """Everything but the inputs that the frames depend on, as JSON values."""
+
+
+class StreamMaker:
+    """Clips from a world that streams: the same frames as playing it with the same actions."""
+
+    def __init__(self, world: World, options: ClipOptions) -> None:
+        spec = world.spec
+        if options.size is not None and options.size != (spec.height, spec.width):
+            raise ScopeError(f"{spec.name} makes {spec.height}x{spec.width} pixels only; leave out the size.")
+        if options.shift is not None or options.negative_prompt is not None:
+            raise ScopeError(f"{spec.name} has a schedule of its own; leave out the shift and the negative prompt.")
+        if options.offload == "blocks":
+            raise ScopeError(f"{spec.name} is played whole, so its blocks cannot be offloaded; leave out --offload.")
+        if options.guidance not in (None, 1) and not spec.has_text:
+            raise ScopeError(f"{spec.name} takes no prompt that guidance could strengthen; leave it out.")
+        self.world = world
+        self.options = options
+
+    def make(self, inputs: ClipInputs, progress: Progress) -> Iterator[np.ndarray]:
+        if inputs.prompt and not self.world.spec.has_text:
+            raise ScopeError(f"{self.world.spec.name} takes no prompt, having no text encoder; leave it out.")
+        rows = np.zeros((1, ROW_WIDTH), np.float32) if inputs.rows is None else inputs.rows
+        wanted = self.options.frames
+        if wanted is None:
+            wanted = DEFAULT_FRAMES if inputs.rows is None else len(rows)
+        per_chunk = self.world.spec.frames_per_chunk
+        chunks = (frames_at_most(wanted) - 1) // per_chunk
+        rows = fit_rows(rows, max(1, chunks * per_chunk))
+        with self.world.start(inputs.image, inputs.prompt, self.options.seed) as session:
+            yield session.first_frame[None]
+            for chunk in session.stream(rows) if chunks else ():
+                progress("chunks", chunk.index + 1, chunks)
+                yield chunk.frames
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "mode": "streaming",
+            "model": self.world.identity,
+            "seed": self.options.seed,
+            "stream": dict(vars(self.world.stream_config)),
+            "precision": self.world.spec.precision,
+            "device": self.world.spec.device,
+            "decoder": self.world.spec.decoder,
+        }
+
+
+class OfflineMaker:
+    """Clips from released weights, all frames at once."""
+
+    def __init__(self, folder: ScopeFolder, options: ClipOptions, prompts: Sequence[str], progress: Progress) -> None:
+        """Checks memory, encodes all `prompts`, frees the text encoder, then loads the rest."""
+        refuse_streaming_options(options)
+        self.folder = folder
+        self.shape = shape_of(options)
+        self.sampling = sampling_of(options)
+        self.negative = DEFAULT_NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
+        self.device = pick_device(options.device)
+        self.dtype = pick_precision(options.precision, "bf16")
+        library = PromptLibrary(folder, self.dtype)
+        texts = [*prompts, *([self.negative] if self.sampling.guidance != 1 else [])]
+        text_config = folder.text_config if library.missing(texts) else None
+        configs = folder.dit_config, folder.vae_config
+        self.offload = require_placement(
+            clip_need(*configs, text_config, self.shape, self.dtype),
+            FreeMemory.now(self.device),
+            options.offload,
+            self.shape,
+            lambda shape: clip_activations(*configs, shape, self.dtype),
+        )
+        self.contexts = library.embed(texts, self.device, progress)
+        self.dit, self.vae = self._load(progress)
+
+    def _load(self, progress: Progress) -> tuple[DiT, WanVAE]:
+        streamed = self.offload == "blocks"
+        dit = self.folder.dit(
+            self.dtype,
+            "cpu" if streamed else self.device,
+            progress=lambda done, total: progress("transformer", done, total),
+        )
+        if streamed:
+            stream_blocks(dit, self.device)
+        vae = self.folder.vae(
+            self.dtype, self.device, progress=lambda done, total: progress("autoencoder", done, total)
+        )
+        return dit, vae
+
+    def make(self, inputs: ClipInputs, progress: Progress) -> Iterator[np.ndarray]:
+        image = inputs.image
+        if image is not None:
+            image = crop_and_resize(image, self.shape.height, self.shape.width)
+        buttons = sticks = None
+        if inputs.rows is not None:
+            rows = fit_rows(inputs.rows, self.shape.frames)
+            buttons, sticks = as_model_actions(rows, dtype=self.dtype, device=self.device)
+        negative = self._context(self.negative) if self.sampling.guidance != 1 else None
+        conditions = Conditions(self._context(inputs.prompt or ""), negative, buttons, sticks)
+        try:
+            yield generate_clip(
+                self.dit,
+                self.vae,
+                conditions,
+                image,
+                self.shape,
+                self.sampling,
+                dtype=self.dtype,
+                device=self.device,
+                tiling=Tiling(),
+                progress=progress,
+            )
+        except torch.OutOfMemoryError as error:
+            raise ScopeError(
+                "The GPU ran out of memory while making the clip; use --offload blocks, a smaller size or fewer frames."
+            ) from error
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "mode": "offline",
+            "model": {"model": str(self.folder.path), "sha256": self.folder.sha256(HashCache())},
+            **vars(self.sampling),
+            "negative_prompt": self.negative,
+            "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype],
+            "device": str(self.device),
+            "offload": self.offload,
+        }
+
+    def _context(self, prompt: str) -> Tensor:
+        return self.contexts[prompt].to(self.device, self.dtype)
+
+
+def refuse_streaming_options(options: ClipOptions) -> None:
+    """Raises ScopeError for what only makes sense where a world is played."""
+    if options.precision in EIGHT_BIT:
+        raise ScopeError(
+            f"Clips of whole SCOPE are made in bf16 or fp32, not {options.precision}; for a small card use "
+            f"--offload blocks, or play --headless --precision {options.precision}."
+        )
+    for name in ("cache", "decoder"):
+        if getattr(options, name) not in (None, "full"):
+            raise ScopeError(
+                f"Clips of whole SCOPE have no {getattr(options, name)} {name}; leave out --{name}, or use it with "
+                f"play --headless."
+            )
+
+
+def shape_of(options: ClipOptions) -> ClipShape:
+    """The size of an offline clip."""
+    height, width = options.size or (ClipShape.height, ClipShape.width)
+    frames = DEFAULT_FRAMES if options.frames is None else options.frames
+    shape = ClipShape(frames_at_most(frames), height, width)
+    if shape.latents > MAX_LATENTS:
+        longest = 1 + FRAMES_PER_LATENT * (MAX_LATENTS - 1)
+        raise ScopeError(f"{frames} frames are more than this network can place in time; ask for {longest} at most.")
+    return shape
+
+
+def sampling_of(options: ClipOptions) -> Sampling:
+    """The sampling of an offline clip: the released model's defaults where nothing is asked for."""
+    names = ("steps", "shift", "guidance", "action_guidance")
+    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return replace(Sampling(seed=options.seed), **chosen)
+
+
+def streams(model: str | Path) -> bool:
+    """Whether `model` was trained to stream: nano, or a folder in this project's own format."""
+    return str(model) == "nano" or is_native(Path(model))
+
+
+def open_model(
+    model: str | Path, options: ClipOptions, prompts: Sequence[str], progress: Progress = ignore_progress
+) -> ClipMaker:
+    """Loads nano, a downloaded checkpoint by name, or a folder of weights. `prompts` are those of all clips to be made.
+
+    Raises:
+        ScopeError: the weights are missing or wrong, a setting does not fit them, or memory does not suffice.
+    """
+    model = resolve_model(model)
+    if streams(model):
+        world = World.load(
+            model,
+            device=options.device,
+            precision=options.precision,
+            steps=options.steps,
+            guidance=options.guidance,
+            action_guidance=options.action_guidance,
+            cache=options.cache,
+            decoder=options.decoder,
+        )
+        return StreamMaker(world, options)
+    return OfflineMaker(open_scope_folder(model), options, prompts, progress)
+
+
+def generate(
+    model: str | Path = "nano",
+    *,
+    image: np.ndarray | str | os.PathLike[str] | None = None,
+    actions: np.ndarray | str | os.PathLike[str] | None = None,
+    prompt: str | None = None,
+    progress: Progress = ignore_progress,
+    **options: Any,
+) -> np.ndarray:
+    """Makes one clip: uint8 frames (T, H, W, 3).
+
+    Args:
+        model: "nano" or a folder of weights.
+        image: start image, uint8 RGB (H, W, 3) or a file, cropped and resized to fit. Without one nano starts in its
+            own scene and SCOPE from noise.
+        actions: rows (N, 10) as in `scope_play.actions`, or a parquet file; the last is repeated if they are few.
+        options: the fields of `ClipOptions`.
+
+    Raises:
+        ScopeError: an input cannot be used, or the model cannot be loaded here.
+    """
+    inputs = ClipInputs(
+        image=image if image is None or isinstance(image, np.ndarray) else read_image(image),
+        rows=actions if actions is None or isinstance(actions, np.ndarray) else read_actions(actions),
+        prompt=prompt,
+    )
+    if inputs.rows is not None:
+        check_rows(inputs.rows, "The action array")
+    maker = open_model(model, ClipOptions(**options), [prompt or ""], progress)
+    return np.concatenate(list(maker.make(inputs, progress)))

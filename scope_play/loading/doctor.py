@@ -1,0 +1,260 @@
+"""What this machine has, and which of the app's modes will run on it, found out without loading any weights."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scope_play.errors import ScopeError
+from scope_play.loading.memory import (
+    ClipNeed,
+    FreeMemory,
+    clip_need,
+    gib,
+    module_bytes,
+    stream_need,
+)
+from scope_play.loading.nano import (
+    NativeConfig,
+    is_native,
+    nano_folder,
+    parse_native_config,
+    untrained_nano_config,
+)
+from scope_play.loading.scope import OFFICIAL_STREAM, PREVIEW, Demand, Ease, find_preview
+from scope_play.model.dit.config import SCOPE_5B
+from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.umt5.encoder import UMT5_XXL
+from scope_play.model.wan_vae.config import WAN22_VAE
+from scope_play.runtime.quantize import fp8_obstacle
+from scope_play.sampling.clip import ClipShape
+from scope_play.sampling.stream import StreamConfig
+from scope_play.weights.catalog import CATALOG
+from scope_play.weights.download import checkpoint_folder
+from scope_play.weights.jsons import read_json_object
+from scope_play.weights.official import open_scope_folder
+from scope_play.weights.preview import WHERE_FROM
+
+LIGHTER = (
+    ("--precision fp8", Ease("fp8"), "full"),
+    ("--precision int8 --cache fp8", Ease("int8"), "fp8"),
+    ("--precision int8 --cache fp8 --decoder tiny", Ease("int8", "tiny"), "fp8"),
+)
+"""Ways to play SCOPE with less memory: as they are asked for, and what they are."""
+PACKAGES = ("numpy", "pygame-ce", "av", "triton", "transformers", "ftfy", "flash-attn")
+WINDOWLESS = frozenset({"dummy", "offscreen"})
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A way to use the app: what it needs in bytes on its device, whether it will run here, and if not, why not."""
+
+    name: str
+    device: str
+    needs: int
+    runs: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `examine` found, by section; every value is ready for JSON."""
+
+    software: dict[str, str]
+    gpu: list[dict[str, Any]]
+    memory: dict[str, int]
+    disk: dict[str, int]
+    display: dict[str, str]
+    pads: list[str]
+    kernels: dict[str, str]
+    weights: dict[str, str]
+    modes: list[Mode]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine() -> Findings:
+    """Looks at everything. Never raises for what it finds missing."""
+    from scope_play.kernels.dispatch import describe
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    display, weights = look_at_display(), look_at_weights()
+    free = FreeMemory.now(device)
+    return Findings(
+        software=look_at_software(),
+        gpu=look_at_gpus(),
+        memory={"free_host": free.host, **({} if free.is_cpu else {"free_gpu": free.device})},
+        disk=look_at_disk(),
+        display=display,
+        pads=look_at_pads(),
+        kernels=describe(),
+        weights=weights,
+        modes=list(judge_modes(free, device.type, weights, has_display="problem" not in display)),
+    )
+
+
+def look_at_software() -> dict[str, str]:
+    found = {
+        "scope-play": installed("scope-play"),
+        "Python": platform.python_version(),
+        "system": platform.platform(),
+        "processors": f"{os.cpu_count()}, torch uses {torch.get_num_threads()}",
+        "torch": torch.__version__,
+        "CUDA of torch": torch.version.cuda or "none: a CPU build",
+    }
+    return found | {name: installed(name) for name in PACKAGES}
+
+
+def installed(package: str) -> str:
+    """Its version, or "not installed"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def look_at_gpus() -> list[dict[str, Any]]:
+    gpus = []
+    for index in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(index)
+        free, total = torch.cuda.mem_get_info(index)
+        gpus.append({"name": about.name, "capability": f"{about.major}.{about.minor}", "memory": total, "free": free})
+    return gpus
+
+
+def look_at_disk() -> dict[str, int]:
+    """Free bytes where clips and weights would go."""
+    places = {"here": Path.cwd(), "weights": checkpoint_folder("scope")}
+    return {name: shutil.disk_usage(existing_parent(place)).free for name, place in places.items()}
+
+
+def existing_parent(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def look_at_display() -> dict[str, str]:
+    """The window system, or the `problem` with it."""
+    import pygame
+
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        return {"problem": f"no window can be opened ({error})"}
+    try:
+        driver = pygame.display.get_driver()
+        sizes = ", ".join(f"{width}x{height}" for width, height in pygame.display.get_desktop_sizes())
+    finally:
+        pygame.display.quit()
+    if driver in WINDOWLESS:
+        return {"driver": driver, "problem": f"SDL found no display and draws nowhere ({driver})"}
+    return {"driver": driver, "screens": sizes}
+
+
+def look_at_pads() -> list[str]:
+    """Names of the gamepads that SDL sees."""
+    import pygame
+
+    try:
+        pygame.joystick.init()
+        return [pygame.joystick.Joystick(index).get_name() for index in range(pygame.joystick.get_count())]
+    except pygame.error:
+        return []
+    finally:
+        pygame.joystick.quit()
+
+
+def look_at_weights() -> dict[str, str]:
+    """Every known model: "ready", or what is wrong with it."""
+    found = {"nano": "ready" if is_native(nano_folder()) else "untrained: plays, but has learned nothing"}
+    for entry in CATALOG.values():
+        if entry.repository is None or entry.name != "scope":
+            continue
+        folder = checkpoint_folder(entry.name)
+        try:
+            if folder.is_dir():
+                open_scope_folder(folder)
+            found[entry.name] = "ready" if folder.is_dir() else f"not there: scope-play download {entry.name}"
+        except ScopeError as error:
+            found[entry.name] = str(error)
+    try:
+        find_preview(checkpoint_folder("scope"))
+        found[PREVIEW] = "ready"
+    except ScopeError:
+        found[PREVIEW] = f"not there: {PREVIEW}.pth from {WHERE_FROM}, to be put into {checkpoint_folder(PREVIEW)}"
+    return found
+
+
+def judge_modes(free: FreeMemory, device: str, weights: dict[str, str], *, has_display: bool) -> Iterator[Mode]:
+    """Each mode with its expected memory on `device`, and whether weights, memory and display allow it."""
+    scope = None if weights["scope"] == "ready" else f"weights {weights['scope']}"
+    window = None if has_display else "no display (--headless works)"
+    nano, clip = nano_need(nano_config()), scope_clip_need()
+    yield judge("play nano", device, nano, free.device, window)
+    yield judge("play nano --headless", device, nano, free.device)
+    yield judge("play scope", device, scope_stream_need(), free.device, scope, window)
+    for words, ease, keys in LIGHTER:
+        tiny = f"weights {PREVIEW} not there" if ease.decoder == "tiny" and weights[PREVIEW] != "ready" else None
+        needed = scope_stream_need(ease, keys)
+        yield judge(f"play scope {words}", device, needed, free.device, scope, window, no_fp8(ease, device), tiny)
+    prompts = None if clip.text <= max(free.device, free.host) else f"reading a prompt takes {gib(clip.text)}"
+    yield judge("generate with scope", device, clip.on_device("none"), free.device, scope, prompts)
+    if device == "cuda":
+        pinned = None if clip.blocks <= free.host else f"its blocks take {gib(clip.blocks)} of host memory"
+        needed = clip.on_device("blocks")
+        yield judge("generate with scope --offload blocks", device, needed, free.device, scope, prompts, pinned)
+
+
+def no_fp8(ease: Ease, device: str) -> str | None:
+    """Why `ease` cannot have its fp8 products on `device`; None when it can, or asks for none."""
+    if ease.linears != "fp8":
+        return None
+    obstacle = "needs an NVIDIA GPU" if device == "cpu" else fp8_obstacle(torch.device(device))
+    return None if obstacle is None else f"fp8 {obstacle}"
+
+
+def judge(name: str, device: str, needs: int, free: int, *obstacles: str | None) -> Mode:
+    memory = None if needs <= free else f"{gib(free)} are free"
+    reasons = [reason for reason in (memory, *obstacles) if reason is not None]
+    return Mode(name, device, needs, not reasons, "; ".join(reasons))
+
+
+def nano_config() -> NativeConfig:
+    folder = nano_folder()
+    if not is_native(folder):
+        return untrained_nano_config()
+    path = folder / "config.json"
+    return parse_native_config(read_json_object(path), str(path))
+
+
+def nano_need(config: NativeConfig) -> int:
+    """Bytes of one session of nano, in float32."""
+    stream = config.stream
+    _, rows, columns = config.world.patch
+    height, width = config.codec.latent_size(*config.size)
+    tokens = (height // rows) * (width // columns)
+    codec = module_bytes(lambda: TinyVAE(config.codec), torch.float32)
+    need = stream_need(config.world, codec, tokens, torch.float32, chunk=stream.chunk)
+    return need.on_device(stream.memory(config.world.causal))
+
+
+@cache
+def scope_stream_need(ease: Ease = Ease(), keys: str = "full") -> int:  # noqa: B008 - frozen
+    """Bytes of one session of SCOPE, in bfloat16 where `ease` does not say otherwise."""
+    stream = StreamConfig(**OFFICIAL_STREAM, cache=keys)
+    return Demand(SCOPE_5B, WAN22_VAE, torch.bfloat16).nbytes(stream, ease)
+
+
+@cache
+def scope_clip_need() -> ClipNeed:
+    """What an 81-frame clip of SCOPE takes, in bfloat16."""
+    return clip_need(SCOPE_5B, WAN22_VAE, UMT5_XXL, ClipShape(), torch.bfloat16)

@@ -1,0 +1,157 @@
+"""The released SCOPE weights as a `World`, and the memory that the ways of playing them take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scope_play.errors import ScopeError
+from scope_play.loading.memory import FreeMemory, StreamNeed, gib, network_bytes, official_stream_need, require_stream
+from scope_play.loading.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.model.taehv import PreviewCodec
+from scope_play.model.wan_vae.config import VAEConfig
+from scope_play.runtime.quantize import place_quantised, quantise_blocks
+from scope_play.sampling.stream import StreamConfig
+from scope_play.session.codec import Codec
+from scope_play.session.first_scene import draw_first_scene
+from scope_play.weights.download import checkpoint_folder
+from scope_play.weights.hashing import HashCache, sha256_of_all
+from scope_play.weights.official import ScopeFolder, open_scope_folder
+from scope_play.weights.preview import find_tiny_decoder, read_tiny_decoder
+from scope_play.weights.sources import Source
+from scope_play.world import World
+
+OFFICIAL_SIZE = (480, 832)
+OFFICIAL_STREAM: dict[str, Any] = {"steps": 4, "shift": 5.0, "chunk": 1, "window": 12}
+PREVIEW = "taew2_2"
+"""The tiny decoder's folder among the downloaded weights, for all models whose own folder does not hold it."""
+
+
+@dataclass(frozen=True)
+class Ease:
+    """What makes a model lighter: `linears` None, "fp8" or "int8"; `decoder` "full" or "tiny"."""
+
+    linears: str | None = None
+    decoder: str = "full"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """The memory that streaming two networks of these configs takes, in the type `dtype`."""
+
+    network: DiTConfig
+    vae: VAEConfig
+    dtype: torch.dtype
+    size: tuple[int, int] = OFFICIAL_SIZE
+
+    def need(self, stream: StreamConfig, ease: Ease) -> StreamNeed:
+        chunk = stream.room(self.network.causal)
+        return official_stream_need(
+            self.network, self.vae, self.size, self.dtype, chunk=chunk, linears=ease.linears, decoder=ease.decoder
+        )
+
+    def nbytes(self, stream: StreamConfig, ease: Ease) -> int:
+        """Of one session, with its caches."""
+        return self.need(stream, ease).on_device(stream.memory(self.network.causal))
+
+    def lighter(self, stream: StreamConfig, ease: Ease) -> list[tuple[str, int]]:
+        """What can still be asked for, each with all before it: its words on the command line, and the bytes then."""
+        found: list[tuple[str, int]] = []
+
+        def add(words: str) -> None:
+            found.append((f"{found[-1][0]} {words}" if found else words, self.nbytes(stream, ease)))
+
+        if ease.linears is None:
+            ease = replace(ease, linears="int8")
+            add("--precision int8")
+        if stream.cache == "full" and stream.mode == "cached":
+            stream = replace(stream, cache="fp8")
+            add("--cache fp8")
+        if ease.decoder == "full":
+            ease = replace(ease, decoder="tiny")
+            add("--decoder tiny")
+        return found
+
+
+def load_official(
+    folder: Path, device: torch.device, dtype: torch.dtype, ease: Ease, overrides: Mapping[str, Any]
+) -> World:
+    """The released weights as a stream. They were trained bidirectionally; see scope_play.sampling.cached_stream."""
+    opened = open_scope_folder(folder)
+    library = PromptLibrary(opened, dtype)
+
+    def read(prompt: str) -> Tensor:
+        return library.embed([prompt], device)[prompt]
+
+    stream = replace(StreamConfig(**OFFICIAL_STREAM), **overrides)
+    preview = find_preview(folder) if ease.decoder == "tiny" else None
+    demand = Demand(opened.dit_config, opened.vae_config, dtype)
+    cache = stream.memory(opened.dit_config.causal)
+    require_stream(demand.need(stream, ease), FreeMemory.now(device), cache, demand.lighter(stream, ease))
+    codec = load_codec(opened, preview, dtype, device)
+    return World(
+        load_network(opened, dtype, device, ease.linears),
+        codec,
+        stream,
+        size=OFFICIAL_SIZE,
+        name=folder.resolve().name,
+        identity={"model": str(folder.resolve()), "sha256": hash_all(opened, preview)},
+        prompt_reader=read,
+        precision=ease.linears,
+        decoder=ease.decoder,
+        negative_prompt=DEFAULT_NEGATIVE_PROMPT,
+        default_image=lambda: draw_first_scene(OFFICIAL_SIZE),
+    )
+
+
+def find_preview(folder: Path) -> Source:
+    """The tiny decoder beside a model's weights or in its own place. Raises ScopeError when it is in neither."""
+    return find_tiny_decoder([folder, checkpoint_folder(PREVIEW)])
+
+
+def hash_all(opened: ScopeFolder, preview: Source | None) -> str:
+    """One SHA-256 of all weights that the frames come from."""
+    if preview is None:
+        return opened.sha256()
+    cache = HashCache()
+    files = {f"decoder/{file.name}": cache.sha256(file) for file in preview.files}
+    return sha256_of_all(opened.hashes(cache) | files)
+
+
+def load_codec(opened: ScopeFolder, preview: Source | None, dtype: torch.dtype, device: torch.device) -> Codec:
+    """The autoencoder; with a `preview` decoder only its encoder stays, for start images."""
+    vae = opened.vae(dtype, device)
+    if preview is None:
+        return vae
+    vae.drop_decoder()
+    return PreviewCodec(vae, read_tiny_decoder(preview).to(device, dtype))
+
+
+def load_network(opened: ScopeFolder, dtype: torch.dtype, device: torch.device, linears: str | None) -> DiT:
+    """The transformer; in 8 bits by way of the host where the device cannot hold all of it in full for a moment.
+
+    Raises:
+        ScopeError: neither the device nor the host can.
+    """
+    if linears is None:
+        return opened.dit(dtype, device).requires_grad_(False)
+    full, free = network_bytes(opened.dit_config, dtype), FreeMemory.now(device)
+    if full <= free.device:
+        network = opened.dit(dtype, device).requires_grad_(False)
+        quantise_blocks(network, linears)
+        return network
+    if full > free.host:
+        raise ScopeError(
+            f"Turning the weights into {linears} needs {gib(full)} of memory for a moment, and {gib(free.host)} are "
+            f"free; close other programs."
+        )
+    network = opened.dit(dtype, "cpu").requires_grad_(False)
+    place_quantised(network, device, linears)
+    return network

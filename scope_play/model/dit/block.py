@@ -1,0 +1,157 @@
+"""What a DiT is made of: attention over frames and text, the block, the head (SPEC.md section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from scope_play.model.dit.action import ActionCondition, ActionModule, TimePlan
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.layers import Attention, Rotation, SinkView, attend, modulate, rotate, split_heads
+from scope_play.runtime.kv_cache import KVMemory, LayerMemory
+
+
+class TextKV(NamedTuple):
+    """Keys and values of one prompt for one block's cross-attention: (B, heads, length, head_dim) each.
+
+    bias: (B, 1, 1, length) on the scores where a key stands for several equal ones or for none; see
+    `kernels.text_attention`.
+    """
+
+    keys: Tensor
+    values: Tensor
+    bias: Tensor | None = None
+
+    def expand(self, batch: int) -> TextKV:
+        """One prompt for each of a batch, without copying."""
+        shape = (batch, -1, -1, -1)
+        return TextKV(
+            self.keys.expand(shape), self.values.expand(shape), None if self.bias is None else self.bias.expand(shape)
+        )
+
+    def padded(self, length: int) -> TextKV:
+        """The same prompt with keys that no one sees, up to `length`."""
+        more = length - self.keys.shape[2]
+        bias = self.keys.new_zeros(len(self.keys), 1, 1, length - more) if self.bias is None else self.bias
+        keys, values = (F.pad(x, (0, 0, 0, more)) for x in (self.keys, self.values))
+        return TextKV(keys, values, F.pad(bias, (0, more), value=-torch.inf))
+
+
+def join_prompts(prompts: Sequence[list[TextKV]]) -> list[TextKV]:
+    """Prompts of any lengths, block by block, one after the other along the batch axis."""
+    joined = []
+    for block in zip(*prompts, strict=True):
+        if any(kv.bias is not None for kv in block):
+            longest = max(kv.keys.shape[2] for kv in block)
+            block = tuple(kv.padded(longest) for kv in block)
+        biases = [kv.bias for kv in block if kv.bias is not None]
+        bias = torch.cat(biases) if biases else None
+        joined.append(TextKV(torch.cat([kv.keys for kv in block]), torch.cat([kv.values for kv in block]), bias))
+    return joined
+
+
+class PassPlan(NamedTuple):
+    """What does not change from one pass over the same latents to the next.
+
+    clean: how many latents, the last ones, are a clean chunk that the pass commits beside the others.
+    """
+
+    rotation: Rotation
+    sink_rotation: Rotation | None
+    token_mask: Tensor | None
+    time: TimePlan
+    conditions: list[ActionCondition | None]
+    modulation: Tensor | None = None
+    clean: int = 0
+
+
+class VideoAttention(Attention):
+    """Self-attention over all tokens of the visible latent frames."""
+
+    def forward(self, x: Tensor, plan: PassPlan, memory: KVMemory | None) -> Tensor:
+        """(B, F, S, C) -> (B, F, S, C)."""
+        tokens = x.shape[2]
+        q_plain = split_heads(self.norm_q(self.q(x)), self.heads)
+        k = rotate(split_heads(self.norm_k(self.k(x)), self.heads), plan.rotation)
+        v = split_heads(self.v(x), self.heads)
+        if memory is not None:
+            k, v = memory.append(k, v, plan.time.behind)
+        pattern = "b f s heads d -> b heads (f s) d"
+        sink = None
+        if plan.sink_rotation is not None:
+            shifted = rearrange(rotate(q_plain, plan.sink_rotation), pattern)
+            sink = SinkView(shifted, plan.time.sink * tokens)
+        q = rearrange(rotate(q_plain, plan.rotation), pattern)
+        out = attend(q, rearrange(k, pattern), rearrange(v, pattern), plan.token_mask, sink)
+        return self.o(rearrange(out, "b heads (f s) d -> b f s (heads d)", s=tokens))
+
+
+class TextAttention(Attention):
+    """Cross-attention to a prompt whose keys and values were made once."""
+
+    def keys_values(self, context: Tensor, bias: Tensor | None) -> TextKV:
+        k = split_heads(self.norm_k(self.k(context)), self.heads)
+        v = split_heads(self.v(context), self.heads)
+        pattern = "b l heads d -> b heads l d"
+        return TextKV(rearrange(k, pattern), rearrange(v, pattern), None if bias is None else bias[:, None, None])
+
+    def forward(self, x: Tensor, text: TextKV) -> Tensor:
+        q = rearrange(split_heads(self.norm_q(self.q(x)), self.heads), "b f s heads d -> b heads (f s) d")
+        out = F.scaled_dot_product_attention(q, text.keys, text.values, attn_mask=text.bias)
+        return self.o(rearrange(out, "b heads (f s) d -> b f s (heads d)", s=x.shape[2]))
+
+
+class Block(nn.Module):
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim, eps = config.dim, config.eps
+        self.eps = eps
+        self.self_attn = VideoAttention(dim, config.heads, eps)
+        self.cross_attn = None if config.text_dim is None else TextAttention(dim, config.heads, eps)
+        self.norm3 = None if config.text_dim is None else nn.LayerNorm(dim, eps=eps)
+        self.action_attn = None if config.action is None else ActionModule(config)
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(config.ffn_dim, dim)
+        )
+        self.modulation = nn.Parameter(torch.empty(1, 6, dim).normal_(std=dim**-0.5))
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        plan: PassPlan,
+        condition: ActionCondition | None,
+        text: TextKV | None,
+        memory: LayerMemory | None,
+    ) -> Tensor:
+        """x (B, F, S, C); modulation (B, F or 1, 6, C) from the time projection."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation[:, None] + modulation).split(1, dim=2)
+        attended = self.self_attn(
+            modulate(x, shift1, scale1, self.eps), plan, None if memory is None else memory.frames
+        )
+        x = torch.addcmul(x, gate1, attended)
+        if self.cross_attn is not None and self.norm3 is not None and text is not None:
+            x = x + self.cross_attn(self.norm3(x), text)
+        if self.action_attn is not None and condition is not None:
+            pixels, buttons = (None, None) if memory is None else (memory.pixels, memory.buttons)
+            x = self.action_attn(x, condition, plan.time, pixels, buttons)
+        return torch.addcmul(x, gate2, self.ffn(modulate(x, shift2, scale2, self.eps)))
+
+
+class Head(nn.Module):
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        _, rows, columns = config.patch
+        self.eps = config.eps
+        self.head = nn.Linear(config.dim, rows * columns * config.out_channels)
+        self.modulation = nn.Parameter(torch.empty(1, 2, config.dim).normal_(std=config.dim**-0.5))
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """x (B, F, S, C); time (B, F or 1, C), the time embedding itself for both shift and scale."""
+        shift, scale = (self.modulation[:, None] + time[:, :, None]).split(1, dim=2)
+        return self.head(modulate(x, shift, scale, self.eps))

@@ -1,0 +1,297 @@
+"""The diffusion transformer of SCOPE and nano: patchify, blocks, head (SPEC.md section 3).
+
+One block code serves three uses: offline over all latents, training under a frame mask, and streaming a chunk against
+its caches. They differ only in the plan of the pass and in whether a memory is given. Parameter names are those of
+the released files.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from scope_play.errors import ScopeError
+from scope_play.model.dit.action import ActionWindows, TimePlan, window_rows, windows_at
+from scope_play.model.dit.block import Block, Head, PassPlan, TextKV
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.layers import (
+    frames_to_tokens,
+    pixel_rotation,
+    timestep_sinusoid,
+    video_rotation,
+)
+from scope_play.model.dit.layout import FrameLayout, bidirectional, block_causal
+from scope_play.runtime.kv_cache import StreamCache
+
+SMALLEST_SIGMA = 0.02
+"""Noise levels below this, such as a clean context's 0, divide by it when a clean prediction becomes a velocity."""
+
+
+class TimeEmbedding(NamedTuple):
+    """What the network makes of timesteps (B, 1 or F): embedding (B, 1 or F, C), modulation (B, 1 or F, 6, C)."""
+
+    timesteps: Tensor
+    embedding: Tensor
+    modulation: Tensor
+
+
+class DiT(nn.Module):
+    """Predicts the flow-matching velocity (noise - clean) of latent frames from noisy ones, actions and a prompt."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.dim
+        channels = config.in_channels * (2 if config.from_previous else 1)
+        self.patch_embedding = nn.Conv3d(channels, dim, kernel_size=config.patch, stride=config.patch)
+        self.text_embedding = (
+            None
+            if config.text_dim is None
+            else nn.Sequential(nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        )
+        self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.action_modulation = None
+        if config.action is not None and config.action.modulates:
+            rows = config.action.window_rows * (config.action.axes + config.action.buttons)
+            self.action_modulation = nn.Sequential(nn.Linear(rows, dim), nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.head = Head(config)
+
+    def forward(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        *,
+        timestep_index: Tensor | None = None,
+        layout: FrameLayout | None = None,
+        context: Tensor | None = None,
+        text_cache: list[TextKV] | None = None,
+        buttons: Tensor | None = None,
+        sticks: Tensor | None = None,
+        action_keep: Tensor | None = None,
+        windows: ActionWindows | None = None,
+    ) -> Tensor:
+        """One uncached pass over F latent frames.
+
+        latents (B, in_channels, F, H, W); timesteps (B, K) in 0..1000, the K distinct ones, with `timestep_index`
+        (F,) telling which each frame carries (not needed when K is 1 or F); buttons (B, N, 6) and sticks (B, N, 4)
+        one row per video frame; context (B, L, text_dim) or the `text_cache` made from it; action_keep (B,) 0 where
+        a sample's actions are dropped. `windows` gives the rows already cut into windows instead. `layout` says who
+        sees whom: by default everyone, or block-causally with chunk 1 if the config is causal. Returns the velocity,
+        shaped as the latents with out_channels.
+
+        Raises ScopeError when latents do not divide into patches, rows are too few, or the text is missing.
+        """
+        frames = latents.shape[2]
+        if windows is None:
+            windows = self._windows(buttons, sticks, action_keep, layout, frames)
+        if layout is None:
+            layout = block_causal(frames) if self.config.causal else bidirectional(frames)
+        layout = layout.to(latents.device)
+        if timestep_index is None:
+            timestep_index = layout.timestep_index
+        plan = self._plan(layout, self.grid(latents), windows)
+        text = text_cache if text_cache is not None or context is None else self.text_keys(context)
+        time = self.embed_time(timesteps.to(latents.dtype), frames, timestep_index)
+        previous = None
+        if self.config.from_previous:
+            if layout.previous is None:
+                raise ScopeError("this network predicts from the latent before; give the layout its `previous`")
+            previous = latents[:, :, layout.previous]
+        return self._run(latents, previous, time, plan, text, None)
+
+    def step(
+        self,
+        latents: Tensor,
+        time: Tensor | TimeEmbedding,
+        cache: StreamCache,
+        plan: ActionWindows | PassPlan,
+        *,
+        text_cache: list[TextKV] | None = None,
+    ) -> Tensor:
+        """One pass over the chunk in flight, (B, in_channels, n, H, W), against the cache.
+
+        The chunk's keys and values are left in the cache's tail: `cache.commit()` after a pass over the clean chunk
+        keeps them. `time` is timesteps (B, 1) or (B, n), or what `embed_time` made of them; `plan` the action windows
+        of these n latents, or what `plan_chunk` made of them: made once, they serve every pass.
+
+        If `plan` was made with `clean`, so many last latents are the clean chunk before, at timestep 0; the result is
+        the velocity of the others, and `cache.commit()` keeps the clean ones.
+        """
+        if isinstance(plan, ActionWindows):
+            plan = self.plan_chunk(latents, cache, plan)
+        if isinstance(time, Tensor):
+            time = self.embed_time(time.to(latents.dtype), latents.shape[2], None)
+        cache.hold(latents, plan.clean)
+        return self._run(latents, self.previous(latents, cache, plan.clean), time, plan, text_cache, cache)
+
+    def previous(self, latents: Tensor, cache: StreamCache, clean: int) -> Tensor | None:
+        """The clean latent before its chunk, for each of `latents`; None where the network does not ask for it."""
+        if not self.config.from_previous:
+            return None
+        if not clean:
+            return (latents[:, :, :1] if cache.last is None else cache.last).expand_as(latents)
+        noisy = latents.shape[2] - clean
+        before = latents[:, :, noisy : noisy + 1] if cache.last is None else cache.last
+        shape = (-1, -1, noisy, -1, -1), (-1, -1, clean, -1, -1)
+        return torch.cat([latents[:, :, -1:].expand(shape[0]), before.expand(shape[1])], 2)
+
+    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows, clean: int = 0) -> PassPlan:
+        """What all passes over the next chunk share; `latents` gives its shape alone. The cache's sinks are turned.
+
+        clean: so many last latents of `latents` and `windows` are the clean chunk before, which the pass commits.
+        """
+        self.turn_sinks(cache, clean)
+        plan = self._plan(cache.layout(latents.shape[2], clean), self.grid(latents), windows)
+        return plan._replace(clean=clean, time=plan.time._replace(behind=cache.behind(clean)))
+
+    def _run(
+        self,
+        latents: Tensor,
+        previous: Tensor | None,
+        time: TimeEmbedding,
+        plan: PassPlan,
+        text: list[TextKV] | None,
+        cache: StreamCache | None,
+    ) -> Tensor:
+        self.check_text(text)
+        x = self.embed_latents(latents, previous)
+        modulation = time.modulation if plan.modulation is None else time.modulation + plan.modulation
+        for index, block in enumerate(self.blocks):
+            x = block(
+                x,
+                modulation,
+                plan,
+                plan.conditions[index],
+                None if text is None else text[index],
+                None if cache is None else cache.layers[index],
+            )
+        output = self.head(x, time.embedding)
+        if plan.clean:
+            kept = slice(0, -plan.clean)
+            output, latents, timesteps = output[:, kept], latents[:, :, kept], time.timesteps[:, kept]
+            return self.velocity(output, latents, None if previous is None else previous[:, :, kept], timesteps)
+        return self.velocity(output, latents, previous, time.timesteps)
+
+    def check_text(self, text: list[TextKV] | None) -> None:
+        """Raises ScopeError when this network has cross-attention and nothing to attend to."""
+        if text is None and self.text_embedding is not None:
+            raise ScopeError("this model needs a prompt's context; pass context= or text_cache=")
+
+    def embed_latents(self, latents: Tensor, previous: Tensor | None) -> Tensor:
+        """Latents (B, in_channels, F, H, W), and those before them if asked for -> tokens (B, F, S, C)."""
+        return self._patchify(latents if previous is None else torch.cat([latents, previous], 1))
+
+    def velocity(self, output: Tensor, latents: Tensor, previous: Tensor | None, timesteps: Tensor) -> Tensor:
+        """What the head made, (B, F, S, patch), as the velocity (B, out_channels, F, H, W), whatever it predicts."""
+        output = self._unpatchify(output, self.grid(latents))
+        if self.config.prediction == "velocity":
+            return output
+        clean = output if previous is None else previous + output
+        sigmas = (timesteps / 1000).clamp_min(SMALLEST_SIGMA)
+        return (latents - clean) / sigmas[:, None, :, None, None]
+
+    def turn_sinks(self, cache: StreamCache, clean: int = 0) -> None:
+        """Bring the cache's attention sinks up to the window of the next chunk, and of the one behind `clean`."""
+        if cache.config.sink == 0:
+            return
+        head_dim, device = self.config.head_dim, next(cache.memories()).keys.device
+        for beyond in (0, clean) if clean else (0,):
+            shift = torch.full((1,), cache.sink_shift(beyond), device=device)  # filled there, not copied
+            # Turning by a time shift alone: the rotation of position `shift` at row 0 and column 0.
+            turns = video_rotation(shift, 1, 1, head_dim), pixel_rotation(shift, head_dim)
+            cache.turn_sinks(*turns, behind=cache.behind(beyond))
+
+    def embed_time(self, timesteps: Tensor, frames: int, index: Tensor | None = None) -> TimeEmbedding:
+        """(B, K) timesteps, K distinct ones computed once each, spread over frames by `index` (F,)."""
+        count = timesteps.shape[1]
+        if index is None and count not in (1, frames):
+            raise ScopeError(f"{count} timesteps for {frames} latent frames need a timestep_index")
+        weights = cast(nn.Linear, self.time_embedding[0]).weight
+        time = self.time_embedding(timestep_sinusoid(timesteps, self.config.freq_dim).to(weights.dtype))
+        modulation = self.time_projection(time).unflatten(-1, (6, self.config.dim))
+        if index is not None:
+            timesteps, time, modulation = timesteps[:, index], time[:, index], modulation[:, index]
+        return TimeEmbedding(timesteps, time, modulation)
+
+    def text_keys(self, context: Tensor, bias: Tensor | None = None) -> list[TextKV]:
+        """(B, L, text_dim) -> keys and values for every block, once per prompt. All L positions count (SPEC.md 3).
+
+        `bias` (B, L) comes with a context that `kernels.text_attention` has made shorter.
+        """
+        if self.text_embedding is None:
+            raise ScopeError("this model has no text encoder, so it takes no prompt; leave the prompt out")
+        embedded = self.text_embedding(context)
+        attentions = (cast(Block, block).cross_attn for block in self.blocks)
+        return [attention.keys_values(embedded, bias) for attention in attentions if attention is not None]
+
+    def tokens_per_frame(self, height: int, width: int) -> int:
+        """Tokens of one latent frame of height x width latents."""
+        return (height // self.config.patch[1]) * (width // self.config.patch[2])
+
+    def _windows(
+        self,
+        buttons: Tensor | None,
+        sticks: Tensor | None,
+        keep: Tensor | None,
+        layout: FrameLayout | None,
+        frames: int,
+    ) -> ActionWindows:
+        action = self.config.action
+        if action is None:
+            return ActionWindows(None, None)
+
+        def cut(rows: Tensor | None) -> Tensor | None:
+            if rows is None or layout is None:
+                return None if rows is None else window_rows(rows, frames, action)
+            return windows_at(rows, layout.action_index.to(rows.device), action)
+
+        return ActionWindows(cut(sticks), cut(buttons), keep)
+
+    def _plan(self, layout: FrameLayout, grid: tuple[int, int], windows: ActionWindows) -> PassPlan:
+        head_dim, tokens = self.config.head_dim, grid[0] * grid[1]
+        rotation = video_rotation(layout.positions, *grid, head_dim)
+        along_time = pixel_rotation(layout.positions, head_dim)
+        sink_rotation = sink_time = None
+        if layout.sink_shift is not None:
+            moved = layout.positions - layout.sink_shift
+            sink_rotation = video_rotation(moved, *grid, head_dim)
+            sink_time = pixel_rotation(moved, head_dim)
+        mask = None if layout.visible is None else frames_to_tokens(layout.visible, tokens, tokens)
+        time = TimePlan(along_time, sink_time, layout.sink, layout.visible)
+        modules = (cast(Block, block).action_attn for block in self.blocks)
+        conditions = [None if module is None else module.condition(windows, along_time) for module in modules]
+        return PassPlan(rotation, sink_rotation, mask, time, conditions, self.modulate_by(windows))
+
+    def modulate_by(self, windows: ActionWindows) -> Tensor | None:
+        """What the rows add to the modulation of every block, (B, F, 6, C); None where they add nothing."""
+        if self.action_modulation is None or windows.sticks is None or windows.buttons is None:
+            return None
+        rows = torch.cat([windows.sticks.flatten(2), windows.buttons.flatten(2)], 2)
+        made = self.action_modulation(rows).unflatten(-1, (6, self.config.dim))
+        return made if windows.keep is None else windows.keep.to(made.dtype)[:, None, None, None] * made
+
+    def grid(self, latents: Tensor) -> tuple[int, int]:
+        """Rows and columns of tokens in each latent frame. Raises ScopeError when patches do not fit."""
+        _, rows, columns = self.config.patch
+        height, width = latents.shape[-2:]
+        if height % rows or width % columns:
+            raise ScopeError(f"latents of {height}x{width} do not divide into patches of {rows}x{columns}")
+        return height // rows, width // columns
+
+    def _patchify(self, latents: Tensor) -> Tensor:
+        # A convolution whose kernel is its stride is one matrix product over flattened patches.
+        _, rows, columns = self.config.patch
+        pattern = "b c f (h rows) (w columns) -> b f (h w) (c rows columns)"
+        patches = rearrange(latents, pattern, rows=rows, columns=columns)
+        return F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+
+    def _unpatchify(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        _, rows, columns = self.config.patch
+        pattern = "b f (h w) (rows columns c) -> b c f (h rows) (w columns)"
+        return rearrange(x, pattern, h=grid[0], w=grid[1], rows=rows, columns=columns)

@@ -1,0 +1,131 @@
+"""What a picture shows, more exactly than one look tells: by drawing what was found and comparing.
+
+The finder's answer and guesses around it are drawn and compared with the picture; the best few are then moved by damped
+least squares (Levenberg and Marquardt) until they show the same. First only the camera moves, then, from the best of
+them, everything that is known a little. Derivatives are differences of two drawings, so nothing here needs autograd,
+and every picture goes through the same steps whatever it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from scope_play.model.nano_codec.light_field import CELL, SIGHT, CameraConfig, to_cells, with_sight
+
+if TYPE_CHECKING:
+    from scope_play.model.nano_codec.codec import TinyVAE
+
+MOVES = 5
+"""x, y, heading, pitch, height: what of the camera may change."""
+
+
+@dataclass(frozen=True)
+class Closer:
+    """`guesses` around what was found, `spread` as far as the finder may be off (court halves, radians, units of pitch
+    and of height), of which the `kept` best are moved `steps` times; `cells` of the picture are compared. Then the best
+    one's features move too, `settling` times, by the comparison of `settled` cells, up to half of them such as weapon
+    and HUD cover: against `trust` in what was found, for a picture does not show all of them. Differences are taken
+    over `nudge` of the spread.
+    """
+
+    guesses: int = 192
+    kept: int = 6
+    steps: int = 12
+    cells: int = 96
+    spread: tuple[float, ...] = (0.15, 0.15, 0.25, 0.2, 0.3)
+    settling: int = 3
+    settled: int = 240
+    trust: float = 1.0
+    nudge: float = 0.02
+    damping: float = 0.05
+
+
+def recognise(codec: TinyVAE, frames: Tensor, closer: Closer | None = None) -> Tensor:
+    """Frames (N, 3, H, W) in [-1, 1] -> their features (N, F), as they are. One by one: company must not matter."""
+    closer = closer or Closer()
+    return torch.cat([_look(codec, frame[None], closer) for frame in frames])
+
+
+def _look(codec: TinyVAE, frame: Tensor, closer: Closer) -> Tensor:
+    found = codec.found(frame).float()
+    camera, device = codec.config.camera, frame.device
+    draw = torch.Generator().manual_seed(0)  # the same picture is always seen alike
+    order = torch.randperm(codec.config.frame[0] * codec.config.frame[1] // CELL**2, generator=draw).to(device)
+    guesses = torch.randn(closer.guesses, MOVES, generator=draw).to(device)
+    guesses[0] = 0
+    spread = torch.tensor(closer.spread, device=device)
+    shown = to_cells((frame.movedim(1, -1) + 1) / 2)[0].float()
+
+    def missed(tried: Tensor, cells: Tensor) -> Tensor:
+        """Features (K, F) -> in what their pictures differ (K, numbers)."""
+        tried = with_sight(tried, camera)
+        some, state = cells.expand(len(tried), -1), codec.state(tried)
+        drawn = codec.field.over(codec.field.behind(tried, state, some), state, some)
+        return (drawn.float() - shown[cells]).flatten(1)
+
+    def from_camera(moves: Tensor) -> Tensor:
+        return missed(move(found.expand(len(moves), -1), moves * spread, camera), order[: closer.cells])
+
+    best = from_camera(guesses).square().sum(-1).topk(closer.kept, largest=False).indices
+    moves = descend(from_camera, guesses[best], closer.steps, closer)
+    winner = from_camera(moves).square().sum(-1).argmin()
+    placed = move(found, moves[winner] * spread, camera)
+    # Some of the weapon and HUD must be among the cells: a round more or less is a pixel of them.
+    covered = codec.field.covers(codec.state(with_sight(placed, camera)))[0][order]
+    looked = torch.cat([order[covered][: closer.settled // 2], order[~covered]])[: closer.settled]
+
+    free = torch.ones(found.shape[1], device=device)
+    free[[*camera.place, camera.height, *camera.heading, camera.pitch]] = 0
+    if camera.sight is not None:
+        free[camera.sight : camera.sight + SIGHT] = 0
+    unit = codec.state(found + 1) - codec.state(found)
+
+    def settled(moves: Tensor) -> Tensor:
+        moved = move(placed.expand(len(moves), -1), moves[:, :MOVES] * spread, camera)
+        return moved + moves[:, MOVES:] * free / unit
+
+    def from_all(moves: Tensor) -> Tensor:
+        return torch.cat([missed(settled(moves), looked), closer.trust * moves[:, MOVES:] * free], -1)
+
+    still = torch.zeros(1, MOVES + found.shape[1], device=device)
+    return settled(descend(from_all, still, closer.settling, closer))
+
+
+def move(features: Tensor, by: Tensor, camera: CameraConfig) -> Tensor:
+    """Features (..., F) with the camera moved by (..., MOVES)."""
+    moved = features.clone()
+    x, y, turn, pitch, height = by.unbind(-1)
+    moved[..., camera.place[0]] += x
+    moved[..., camera.place[1]] += y
+    sine, cosine = (features[..., index] for index in camera.heading)
+    heading = torch.atan2(sine, cosine) + turn
+    moved[..., camera.heading[0]], moved[..., camera.heading[1]] = heading.sin(), heading.cos()
+    moved[..., camera.pitch] += pitch
+    moved[..., camera.height] = (moved[..., camera.height] + height).clamp_min(0)
+    return moved
+
+
+def descend(missed: Callable[[Tensor], Tensor], moves: Tensor, steps: int, closer: Closer) -> Tensor:
+    """Moves (K, D) after `steps` of damped least squares on what they miss (K, numbers), each taken where it helps."""
+    kept, size = moves.shape
+    nudges = closer.nudge * torch.eye(size, device=moves.device)
+    damping = torch.full((kept, 1, 1), closer.damping, device=moves.device)
+    error = missed(moves)
+    for _ in range(steps):
+        nudged = rearrange(moves[:, None] + nudges, "k d size -> (k d) size")
+        slopes = (rearrange(missed(nudged), "(k d) c -> k d c", k=kept) - error[:, None]) / closer.nudge
+        square = slopes @ slopes.mT
+        scale = torch.diag_embed(square.diagonal(dim1=-2, dim2=-1) + 1e-3)
+        step = torch.linalg.solve(square + damping * scale, -(slopes @ error[..., None]))[..., 0]
+        tried = moves + step.clamp(-1, 1)
+        again = missed(tried)
+        better = (again.square().sum(-1) < error.square().sum(-1))[:, None]
+        moves, error = torch.where(better, tried, moves), torch.where(better, again, error)
+        damping = torch.where(better[..., None], damping / 3, damping * 4)
+    return moves

@@ -1,0 +1,385 @@
+"""Which screen the player is on and what a choice there does. Draws nothing and reads no device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from scope_play.errors import ScopeError
+from scope_play.play import capture
+from scope_play.play.capture import Tape
+from scope_play.play.engine.local import Engine
+from scope_play.play.engine.protocol import Begin, Event, Failed, Load, Loaded, Made, Opened, Phase, Refused, WentBack
+from scope_play.play.playback import Player
+from scope_play.play.settings import Settings, turned
+from scope_play.play.ui import menus, textbox
+from scope_play.play.ui.menus import Chosen, Menu, Nav
+from scope_play.play.ui.scenes import preview, shipped_scenes
+from scope_play.play.ui.screens import screens
+from scope_play.play.ui.screens.screens import Form
+from scope_play.play.ui.textbox import TextBox
+
+if TYPE_CHECKING:
+    from scope_play.recording.metadata import InputSetup
+    from scope_play.world import World
+
+OpenWorld: TypeAlias = Callable[[str], "World"]
+"""`model -> World`, called in the engine's thread."""
+
+MESSAGE_SECONDS = 4.0
+JUMP_SECONDS = 5.0
+SEED_LIMIT = 1_000_000
+
+
+class Screen(Enum):
+    START = "start"
+    PLAY = "play"
+    PAUSE = "pause"
+    REWIND = "rewind"
+    SETTINGS = "settings"
+    CONTROLS = "controls"
+
+
+@dataclass(frozen=True)
+class Message:
+    """A sentence on screen until clock time `until`."""
+
+    text: str = ""
+    alert: bool = False
+    until: float = 0.0
+
+
+@dataclass
+class Flow:
+    """`changed` is set whenever the screen has to be drawn again; `over` when the player wants to leave the app;
+    `failed` once a model could not be loaded or has stopped.
+
+    `report` gets every sentence that says something went wrong (the app prints it on stderr).
+    """
+
+    engine: Engine
+    player: Player
+    settings: Settings
+    form: Form
+    open_world: OpenWorld
+    start_taking: Callable[[], None]
+    inputs: Callable[[], InputSetup]
+    report: Callable[[str], None]
+    record_dir: Path | None = None
+    autoplay: bool = False
+    screen: Screen = Screen.START
+    menu: Menu = field(default_factory=lambda: Menu(()))
+    box: TextBox | None = None
+    chosen_chunk: int = 0
+    message: Message = field(default_factory=Message)
+    own_picture: np.ndarray | None = None
+    changed: bool = True
+    over: bool = False
+    failed: bool = False
+    _came_from: Screen = Screen.START
+    _going_back: bool = False
+    _opening: bool = False
+    _interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        self.tape = Tape(self.player, self.inputs, self.say, self.complain)
+
+    def load(self) -> None:
+        """Load the form's model; the start screen shows how far it is."""
+        model = self.form.model
+        self.own_picture = None
+        self.engine.post(Load(screens.model_name(model), lambda: self.open_world(model)))
+
+    # What the player does.
+
+    def navigate(self, nav: Nav, now: float) -> None:
+        self.changed = True
+        if self.box:
+            self.box, done = textbox.navigate(self.box, nav)
+            if done:
+                self.finish_text(now)
+        elif self.screen is Screen.REWIND:
+            self._navigate_rewind(nav)
+        elif self.screen is Screen.CONTROLS:
+            if nav in (Nav.OK, Nav.BACK):
+                self._back()
+        elif self.screen is not Screen.PLAY:
+            if nav is Nav.BACK:
+                self._back()
+                return
+            self.refresh()
+            self.menu, chosen = menus.navigate(self.menu, nav)
+            if chosen:
+                self.choose(chosen, now)
+
+    def choose(self, chosen: Chosen, now: float) -> None:
+        """Act on a menu item of the present screen."""
+        self.changed = True
+        try:
+            if self.screen is Screen.START:
+                self._choose_start(chosen, now)
+            elif self.screen is Screen.PAUSE:
+                self._choose_pause(chosen, now)
+            elif self.screen is Screen.SETTINGS:
+                self._choose_setting(chosen)
+        except ScopeError as error:
+            self.complain(str(error), now)
+        self.refresh()
+
+    def pause(self) -> None:
+        """From play to the pause menu; if play is just about to go on, as soon as it does."""
+        if self.screen is Screen.PLAY:
+            self.player.pause()
+            self._to(Screen.PAUSE)
+        elif self._opening or self._going_back:
+            self._interrupted = True
+
+    def resume(self) -> None:
+        if self.player.opened:
+            self._to(Screen.PLAY)
+            self.start_taking()
+            self.player.resume()
+        if self._interrupted:
+            self._interrupted = False
+            self.pause()
+
+    def open_rewind(self) -> None:
+        """Choose a moment to go back to; from play or from the pause menu."""
+        if self.screen in (Screen.PLAY, Screen.PAUSE) and len(self.player.strip) > 1:
+            self.player.pause()
+            self.chosen_chunk = self.player.strip.newest
+            self._to(Screen.REWIND)
+
+    def toggle_recording(self, now: float) -> None:
+        if self.player.recording:
+            self.tape.stop(now)
+        else:
+            self._start_recording(now)
+        self.refresh()
+
+    def screenshot(self, now: float) -> None:
+        shot = self.player.shot
+        if shot is None:
+            return
+        path = capture.screenshot_path(datetime.now())
+        try:
+            capture.save_screenshot(path, shot.frame)
+        except ScopeError as error:
+            self.complain(str(error), now)
+        else:
+            self.say(f"Saved {path.name} in {capture.homely(path.parent)}", now)
+
+    def take_file(self, path: str, now: float) -> None:
+        """A file was dropped on the window: the picture to start from."""
+        if self.screen is Screen.START:
+            self._set_picture(path, now)
+        else:
+            self.say("Go back to the start screen to begin from another picture.", now)
+
+    def finish_text(self, now: float) -> None:
+        box, self.box = self.box, None
+        if box is None:
+            return
+        self.changed = True
+        if box.key == "picture":
+            self._set_picture(box.text.strip().strip("'\""), now)
+        elif box.key == "seed":
+            self._set_seed(box.text.strip(), now)
+        elif self.screen is Screen.START:
+            self.form = replace(self.form, prompt=box.text.strip())
+        else:
+            self.player.set_prompt(box.text.strip())
+            self.say("The new prompt holds from the next moment on.", now)
+        self.refresh()
+
+    # What the engine says.
+
+    def heed(self, event: Event, now: float) -> None:
+        match event:
+            case Made():
+                return
+            case Loaded(spec, picture):
+                self.own_picture = picture
+                if self.form.prompt and not spec.has_text:
+                    self.complain(f"{screens.model_name(spec.name)} takes no prompt; it is played without one.", now)
+                if self.autoplay:
+                    self.autoplay = False
+                    self._begin()
+            case Opened():
+                self._opening = False
+                if self.form.record:
+                    self._start_recording(now)
+                self.resume()
+            case WentBack():
+                self._going_back = False
+                self.resume()
+            case Failed(text):
+                self._going_back = self._opening = self._interrupted = False
+                self.autoplay = False
+                self.failed = True
+                self._to(Screen.START)
+                self.complain(text, now)
+            case Refused(text):
+                self.complain(text, now)
+        self.changed = True
+        self.refresh()
+
+    def say(self, text: str, now: float, alert: bool = False) -> None:
+        self.message = Message(text, alert, now + MESSAGE_SECONDS * (2 if alert else 1))
+        self.changed = True
+
+    def complain(self, text: str, now: float) -> None:
+        """On screen and to whoever reads stderr."""
+        self.report(text)
+        self.say(text[:1].upper() + text[1:], now, alert=True)
+
+    def refresh(self) -> None:
+        """Bring the menu's items up to date, keeping the focus."""
+        spec = self.engine.status.spec
+        if self.screen is Screen.START:
+            waiting = "" if self._ready else "when loaded" if self.autoplay else self.engine.status.phase.value
+            items = screens.start_items(self.form, spec, waiting)
+        elif self.screen is Screen.PAUSE:
+            items = screens.pause_items(spec, self.player.recording is not None)
+        elif self.screen is Screen.SETTINGS:
+            items = screens.settings_items(self.settings)
+        else:
+            return
+        if tuple(items) != self.menu.items:
+            self.menu = menus.with_items(self.menu, items)
+            self.changed = True
+
+    def _to(self, screen: Screen) -> None:
+        self.screen, self.box = screen, None
+        self.menu = Menu(())
+        self.changed = True
+        self.refresh()
+
+    def _back(self) -> None:
+        if self.screen is Screen.PAUSE:
+            self.resume()
+        elif self.screen in (Screen.SETTINGS, Screen.CONTROLS):
+            self._to(self._came_from)
+
+    def _choose_start(self, chosen: Chosen, now: float) -> None:
+        form, step = self.form, chosen.step
+        match chosen.key:
+            case "play":
+                self._begin()
+            case "model":
+                model = form.models[(form.models.index(form.model) + (step or 1)) % len(form.models)]
+                self.form = replace(form, model=model, scenes=shipped_scenes(screens.model_name(model)), scene=0)
+                self.load()
+            case "scene":
+                # An own picture steps aside first.
+                scene = form.scene if form.picture else (form.scene + (step or 1)) % len(form.scenes)
+                self.form = replace(form, scene=scene, picture="")
+            case "picture":
+                self.box = TextBox("picture", "Path of a picture", form.picture)
+            case "prompt":
+                self.box = TextBox("prompt", "Prompt", form.prompt)
+            case "seed" if step:
+                self.form = replace(form, seed=(form.seed + step) % SEED_LIMIT)
+            case "seed":
+                self.box = TextBox("seed", "Seed", str(form.seed), row=0)
+            case "record":
+                self.form = replace(form, record=not form.record)
+            case _:
+                self._choose_common(chosen)
+
+    def _choose_pause(self, chosen: Chosen, now: float) -> None:
+        match chosen.key:
+            case "resume":
+                self.resume()
+            case "rewind":
+                self.open_rewind()
+            case "restart":
+                opened = self.player.opened
+                if opened:
+                    self._open(opened.begin)
+            case "prompt":
+                self.box = TextBox("prompt", "Prompt", self.player.prompt or "")
+            case "record":
+                self.toggle_recording(now)
+            case "screenshot":
+                self.screenshot(now)
+            case "leave":
+                self.player.leave("left the game")
+                self._to(Screen.START)
+            case _:
+                self._choose_common(chosen)
+
+    def _choose_common(self, chosen: Chosen) -> None:
+        if chosen.key in ("settings", "controls"):
+            self._came_from = self.screen
+            self._to(Screen(chosen.key))
+        elif chosen.key == "quit":
+            self.over = True
+
+    def _choose_setting(self, chosen: Chosen) -> None:
+        if chosen.key == "back":
+            self._back()
+        else:
+            self.settings = turned(self.settings, chosen.key, chosen.step or 1)
+
+    def _navigate_rewind(self, nav: Nav) -> None:
+        strip, spec = self.player.strip, self.player.spec
+        if spec is None or self._going_back:
+            return
+        jump = max(1, round(JUMP_SECONDS * spec.fps / spec.frames_per_chunk))
+        step = {Nav.LEFT: -1, Nav.RIGHT: 1, Nav.UP: jump, Nav.DOWN: -jump}.get(nav, 0)
+        if step:
+            self.chosen_chunk = min(max(self.chosen_chunk + step, strip.oldest), strip.newest)
+        elif nav is Nav.OK:
+            self._going_back = True
+            self.player.go_back(self.chosen_chunk)
+        else:
+            self._to(Screen.PAUSE)
+
+    @property
+    def _ready(self) -> bool:
+        return self.engine.status.phase in (Phase.READY, Phase.PAUSED, Phase.PLAYING)
+
+    def _begin(self) -> None:
+        """Now, or as soon as the model is loaded."""
+        form = self.form
+        if not self._ready:
+            self.autoplay = True
+            if self.engine.status.phase is Phase.FAILED:
+                self.load()
+            return
+        spec = self.engine.status.spec
+        prompt = form.prompt if spec and spec.has_text else ""
+        if not self._opening and prompt == form.prompt:
+            self.message = Message()
+        self.settings = replace(self.settings, model=form.model, seed=form.seed)
+        scene = form.scenes[form.scene].path
+        image = Path(form.picture).expanduser() if form.picture else scene
+        self._open(Begin(image, prompt or None, form.seed))
+
+    def _open(self, begin: Begin) -> None:
+        self._opening = True
+        self.player.begin(begin)
+
+    def _start_recording(self, now: float) -> None:
+        chosen = self.record_dir or self.settings.record_dir
+        self.tape.start(Path(chosen) if chosen else capture.default_folder(), now)
+
+    def _set_picture(self, path: str, now: float) -> None:
+        if path and preview(Path(path).expanduser()) is None:
+            self.complain(f"{path} is not a picture that can be read; choose a PNG or JPEG file.", now)
+            return
+        self.form = replace(self.form, picture=path)
+        self.refresh()
+
+    def _set_seed(self, text: str, now: float) -> None:
+        if text.isdecimal() and int(text) < SEED_LIMIT:
+            self.form = replace(self.form, seed=int(text))
+        else:
+            self.complain(f"the seed {text!r} is not a whole number below {SEED_LIMIT}; write digits only.", now)

@@ -1,0 +1,134 @@
+"""What is kept of a game: its recording, with all a `Recorder` must know gathered from the player, and screenshots."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scope_play.errors import ScopeError
+
+if TYPE_CHECKING:
+    from scope_play.play.playback import Player
+    from scope_play.recording.metadata import InputSetup
+    from scope_play.recording.recorder import Recorder
+
+
+def default_folder() -> Path:
+    """Where recordings go unless the player says otherwise."""
+    from platformdirs import user_videos_path
+
+    return user_videos_path() / "scope-play"
+
+
+def homely(path: Path) -> str:
+    """A path in a message: short, with `~` for the player's home."""
+    home = Path.home()
+    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
+
+
+def screenshot_path(now: datetime) -> Path:
+    from platformdirs import user_pictures_path
+
+    return user_pictures_path() / "scope-play" / f"{now:%Y-%m-%d_%H-%M-%S}_{now.microsecond // 1000:03d}.png"
+
+
+def save_screenshot(path: Path, frame: np.ndarray) -> None:
+    """The frame as the model made it, uint8 (H, W, 3)."""
+    from scope_play.recording.clip import write_png
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, frame)
+    except OSError as error:
+        raise ScopeError(
+            f"the screenshot cannot be saved to {path} ({error.strerror}); check its folder's rights."
+        ) from error
+
+
+LIBRARIES = (
+    *("PIL.PngImagePlugin", "av.subtitles.stream", "numpy.ma", "pyarrow.parquet"),  # some are loaded by others late
+    "scope_play.recording.recorder",
+)
+
+
+def load_libraries() -> None:
+    """Load all that a recording or a screenshot needs: a second or two, which play must not stand still for."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+
+
+class Tape:
+    """The recording of the present game. `say` and `complain` take a sentence for the player and the time."""
+
+    def __init__(
+        self,
+        player: Player,
+        inputs: Callable[[], InputSetup],
+        say: Callable[[str, float], None],
+        complain: Callable[[str, float], None],
+    ) -> None:
+        self._player = player
+        self._inputs = inputs
+        self._say = say
+        self._complain = complain
+        self._since = 0.0
+        self._trouble = ""
+
+    def seconds(self, now: float) -> float | None:
+        """How long the recording has been going; None if there is none."""
+        return now - self._since if self._player.recording else None
+
+    def start(self, folder: Path, now: float) -> None:
+        """Begin; what prevents it is told."""
+        try:
+            self._player.record(start(self._player, folder, self._inputs()))
+        except ScopeError as error:
+            self._complain(str(error), now)
+            return
+        self._since, self._trouble = now, ""
+        self._say(f"Recording to {homely(folder)}", now)
+
+    def stop(self, now: float) -> None:
+        self._player.stop_recording("stopped by the player")
+        self._say("Recording saved.", now)
+
+    def watch(self, now: float) -> None:
+        """Tell once what goes wrong, and let go of a recording that ended by itself."""
+        recording = self._player.recording
+        if recording is None:
+            return
+        status = recording.status
+        if status.text != self._trouble:
+            self._trouble = status.text
+            if status.text:
+                self._complain(status.text, now)
+        if status.state == "stopped":
+            self._player.stop_recording(status.text)
+
+
+def start(player: Player, folder: Path, inputs: InputSetup) -> Recorder:
+    """Record from the frame on screen on; what was played before goes along so that the clip can be replayed."""
+    from scope_play.recording.metadata import ClipHeader
+    from scope_play.recording.recorder import PlayedBefore, Recorder
+
+    opened, frame = player.opened, player.resting_frame
+    if opened is None or frame is None:
+        raise ScopeError("there is nothing to record yet; start a game first.")
+    header = ClipHeader.of(
+        opened.spec,
+        opened.identity,
+        build=opened.build,
+        seed=opened.begin.seed,
+        prompt=player.prompt,
+        inputs=inputs,
+    )
+    before = None
+    if player.steps:
+        rows = np.concatenate([step.rows for step in player.steps])
+        before = PlayedBefore(opened.first_frame, rows, [step.prompt for step in player.steps])
+    return Recorder(folder, header, frame, before=before)

@@ -1,0 +1,309 @@
+"""The one thread that owns the model: it is created, loaded, stepped and freed here and nowhere else.
+
+Commands come in through a mailbox and are obeyed between chunks; results go out through an outbox that holds at
+most one finished chunk. The rows of a chunk are taken when its computation begins and not before. Whenever there
+is nothing to do the thread sleeps on a condition, so a pause costs nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from scope_play.actions import ROW_WIDTH
+from scope_play.errors import ScopeError
+from scope_play.play.engine.heap import give_back
+from scope_play.play.engine.protocol import (
+    Begin,
+    Command,
+    Event,
+    Failed,
+    GoBack,
+    Leave,
+    Load,
+    Loaded,
+    Made,
+    Opened,
+    Phase,
+    Refused,
+    SetPrompt,
+    Status,
+    WentBack,
+)
+from scope_play.play.engine.rewind import BUDGET_BYTES, History, Step
+from scope_play.recording.metadata import BuildSetup
+
+if TYPE_CHECKING:
+    from scope_play.world import Session, World, WorldSpec
+
+TakeRows: TypeAlias = Callable[[float, int], np.ndarray]
+"""`(now, n) -> float32 (n, 10)`: what the player did, as the next n action rows."""
+
+GIVE_BACK_EVERY = 50
+"""Chunks between two times that freed memory is given back."""
+
+
+@dataclass
+class _Running:
+    session: Session
+    begin: Begin
+    prompt: str | None
+    history: History = field(default_factory=History)
+
+
+class Engine:
+    """All methods may be called from any thread and return at once, except `close`."""
+
+    def __init__(
+        self,
+        take_rows: TakeRows,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        history_bytes: int = BUDGET_BYTES,
+        free_memory: Callable[[], None] | None = None,
+    ) -> None:
+        self._take_rows = take_rows
+        self._clock = clock
+        self._history_bytes = history_bytes
+        self._free_memory = free_memory
+        self._changed = threading.Condition()
+        self._mailbox: deque[Command] = deque()
+        self._outbox: deque[Event] = deque()
+        self._begin_at: float | None = None
+        self._closing = False
+        self._status = Status(Phase.EMPTY, "No model is loaded.", clock())
+        self._world: World | None = None
+        self._running: _Running | None = None
+        self._owed = 0.0
+        self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self.thread.start()
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    def post(self, command: Command) -> None:
+        """Obeyed after the chunk in the making. Everything but a prompt also stops play."""
+        with self._changed:
+            if not isinstance(command, SetPrompt):
+                self._begin_at = None
+            self._mailbox.append(command)
+            self._changed.notify()
+
+    def play(self, begin_at: float) -> None:
+        """Make one chunk, sampling its rows at clock time `begin_at` (in the past: at once). Asked anew for each."""
+        with self._changed:
+            self._begin_at = begin_at
+            self._changed.notify()
+
+    def pause(self) -> None:
+        with self._changed:
+            self._begin_at = None
+        if self._status.phase is Phase.PLAYING:
+            self._say(Phase.PAUSED, "Paused.", self._status.spec)
+
+    def take(self) -> Event | None:
+        """The oldest event not yet taken."""
+        with self._changed:
+            event = self._outbox.popleft() if self._outbox else None
+            if isinstance(event, Made):
+                self._begin_at = None  # asked for before this chunk was known; the taker asks anew
+            self._changed.notify()
+            return event
+
+    def wait(self, seconds: float) -> bool:
+        """Block until there is an event to take or `seconds` have passed; False if there is none."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._outbox) or self._closing, seconds) and bool(self._outbox)
+
+    def close(self, seconds: float = 5.0) -> bool:
+        """Stop after the chunk in the making and free the model; False if it was still busy after `seconds`."""
+        with self._changed:
+            self._closing = True
+            self._begin_at = None
+            self._mailbox.clear()
+            self._changed.notify_all()
+        self.thread.join(seconds)
+        return not self.thread.is_alive()
+
+    # Below: the engine's own thread.
+
+    def _run(self) -> None:
+        try:
+            while True:
+                command = self._next()
+                if self._closing:
+                    break
+                self._guard(command)
+        finally:
+            self._drop_world()
+            asked = "The engine has stopped."
+            self._say(Phase.STOPPED, asked if self._closing else "The engine stopped on a bug; please report it.")
+
+    def _next(self) -> Command | None:
+        """The next command; None when it is time to make a chunk."""
+        with self._changed:
+            while not self._closing:
+                if self._mailbox:
+                    return self._mailbox.popleft()
+                wait = None
+                if self._begin_at is not None and self._running and not any(isinstance(e, Made) for e in self._outbox):
+                    wait = self._begin_at - self._clock()
+                    if wait <= 0:
+                        self._begin_at = None
+                        return None
+                self._changed.wait(wait)
+        return None
+
+    def _guard(self, command: Command | None) -> None:
+        """Obey, or make a chunk.
+
+        Whatever a model, a file or a full memory can raise ends in a sentence, with the world freed if it may be
+        broken; a bug (any other exception) ends the thread with its traceback.
+        """
+        text, lost = "", False
+        try:
+            self._make() if command is None else self._obey(command)
+        except ScopeError as error:
+            text, lost = str(error), self._world is None
+        except (MemoryError, RuntimeError, OSError, ImportError) as error:
+            text, lost = _sentence(error, self._status.phase), True
+        if text and isinstance(command, SetPrompt) and not lost:
+            self._put(Refused(text))
+        elif text:
+            # Out here the traceback is gone, and with it its hold on tensors.
+            self._running = None
+            if lost:
+                self._drop_world()
+            self._say(Phase.FAILED if lost else Phase.READY, text, self._world.spec if self._world else None)
+            self._put(Failed(text, lost))
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Load(name, open_world):
+                self._load(name, open_world)
+            case Begin():
+                self._begin(command)
+            case SetPrompt(prompt):
+                if self._running:
+                    self._running.session.set_prompt(prompt)
+                    self._running.prompt = prompt
+            case GoBack(chunk):
+                self._go_back(chunk)
+            case Leave():
+                self._leave()
+
+    def _load(self, name: str, open_world: Callable[[], World]) -> None:
+        self._drop_world()
+        self._say(Phase.LOADING, f"Loading {name}")
+        world = open_world()
+        self._world = world
+        self._say(Phase.WARMING, f"Warming up {name}", world.spec)
+        spec, picture = world.spec, _own_picture(world)
+        scene = np.full((spec.height, spec.width, 3), 127, np.uint8) if picture is None else picture
+        with world.start(scene) as session:
+            session.step(np.zeros((spec.frames_per_chunk, ROW_WIDTH), np.float32))
+        self._say(Phase.READY, f"{name} is ready.", world.spec)
+        self._put(Loaded(world.spec, picture))
+
+    def _begin(self, command: Begin) -> None:
+        self._leave()
+        world = self._world
+        if world is None:
+            raise ScopeError("no model is loaded; choose one first.")
+        session = world.start(command.image, command.prompt, command.seed)
+        self._running = _Running(session, command, command.prompt, History(self._history_bytes))
+        self._running.history.begin(session)
+        self._owed = 0.0
+        self._say(Phase.PAUSED, "Ready to play.", world.spec)
+        self._put(Opened(session.first_frame, command, world.spec, world.identity, BuildSetup.here()))
+
+    def _make(self) -> None:
+        world, running = self._world, self._running
+        if world is None or running is None:
+            return
+        if self._status.phase is not Phase.PLAYING:
+            self._say(Phase.PLAYING, "Playing.", world.spec)
+        sampled = self._clock()
+        rows = self._take_rows(sampled, world.spec.frames_per_chunk)
+        chunk = running.session.step(rows, defer_commit=True)
+        ready = self._clock()
+        work = ready - sampled + self._owed
+        self._put(Made(running.session.index, chunk.frames, rows, running.prompt, chunk.timings, sampled, ready, work))
+        # The frames are on their way to the screen; what follows costs no delay, only time for the next chunk.
+        running.session.settle()
+        running.history.add(running.session, Step(rows, running.prompt), chunk.frames[-1])
+        if len(running.history.steps) % GIVE_BACK_EVERY == 0:
+            give_back()
+        self._owed = self._clock() - ready
+
+    def _go_back(self, chunk: int) -> None:
+        world, running = self._world, self._running
+        if world is None or running is None:
+            return
+        begin = running.begin
+        self._say(Phase.REWINDING, "Going back", world.spec)
+
+        def progress(done: int, total: int) -> None:
+            self._say(Phase.REWINDING, f"Going back, {done} of {total}", world.spec)
+
+        running.session, frame = running.history.go_back(
+            running.session, chunk, lambda: world.start(begin.image, begin.prompt, begin.seed), progress
+        )
+        steps = running.history.steps
+        running.prompt = steps[-1].prompt if steps else begin.prompt
+        with self._changed:
+            self._outbox = deque(event for event in self._outbox if not isinstance(event, Made))
+        self._say(Phase.PAUSED, "Ready to play.", world.spec)
+        self._put(WentBack(len(steps), frame))
+
+    def _leave(self) -> None:
+        if self._running:
+            self._running.session.close()
+            self._running = None
+            with self._changed:
+                self._outbox = deque(event for event in self._outbox if not isinstance(event, Made))
+        if self._world:
+            self._say(Phase.READY, "Ready.", self._world.spec)
+
+    def _drop_world(self) -> None:
+        self._running = None
+        self._world = None
+        gc.collect()
+        if self._free_memory:
+            self._free_memory()
+
+    def _say(self, phase: Phase, text: str, spec: WorldSpec | None = None) -> None:
+        since = self._status.since if phase is self._status.phase else self._clock()
+        with self._changed:
+            self._status = Status(phase, text, since, spec)
+            self._changed.notify_all()
+
+    def _put(self, event: Event) -> None:
+        with self._changed:
+            self._outbox.append(event)
+            self._changed.notify_all()
+
+
+def _own_picture(world: World) -> np.ndarray | None:
+    """The first frame of the world's own scene; None if it has none and always needs a picture."""
+    try:
+        with world.start() as session:
+            return session.first_frame
+    except ScopeError:
+        return None
+
+
+def _sentence(error: BaseException, phase: Phase) -> str:
+    doing = {Phase.LOADING: "loading the model", Phase.WARMING: "warming up"}.get(phase, "playing")
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "alloc" in str(error).lower():
+        return f"Out of memory while {doing}; close other programs, or choose a smaller model or window."
+    first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return f"Stopped while {doing}: {first_line}"

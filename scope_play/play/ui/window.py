@@ -1,0 +1,80 @@
+"""The window itself: opened, resized, made fullscreen and back."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+
+import pygame
+
+from scope_play.errors import ScopeError
+from scope_play.play.ui.theme import Theme
+
+
+class Window:
+    """pygame's one window. `size` is what it has while it is not fullscreen.
+
+    Raises ScopeError if there is no display to open it on.
+    """
+
+    def __init__(self, size: tuple[int, int], fullscreen: bool = False) -> None:
+        if sys.platform.startswith("linux") and not os.environ.get("SDL_VIDEODRIVER"):
+            if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+                raise ScopeError("there is no display to open a window on; start from a desktop, or use --headless.")
+        load_compilers()
+        try:
+            pygame.display.init()
+            pygame.font.init()
+            pygame.display.set_caption("scope-play")
+            self._windowed = size
+            self.fullscreen = fullscreen
+            self._open()
+        except pygame.error as error:
+            raise ScopeError(f"no window can be opened ({error}); start from a desktop, or use --headless.") from error
+
+    @property
+    def surface(self) -> pygame.Surface:
+        surface = pygame.display.get_surface()
+        if surface is None:
+            raise pygame.error("the window is closed")
+        return surface
+
+    @property
+    def theme(self) -> Theme:
+        return Theme(*self.surface.get_size())
+
+    def set_fullscreen(self, fullscreen: bool) -> None:
+        if fullscreen == self.fullscreen:
+            return
+        if fullscreen:
+            self._windowed = self.surface.get_size()
+        self.fullscreen = fullscreen
+        self._open()
+
+    def present(self) -> None:
+        pygame.display.flip()
+
+    def set_mouse(self, hidden: bool, held: bool) -> None:
+        """Hidden while playing; held inside the window while it plays too, so that it can turn without end."""
+        if pygame.mouse.get_visible() == hidden:
+            pygame.mouse.set_visible(not hidden)
+        if pygame.event.get_grab() != held:
+            pygame.event.set_grab(held)
+
+    def close(self) -> None:
+        pygame.display.quit()
+
+    def _open(self) -> None:
+        if self.fullscreen:
+            pygame.display.set_mode((0, 0), pygame.FULLSCREEN)
+        else:
+            pygame.display.set_mode(self._windowed, pygame.RESIZABLE)
+
+
+def load_compilers() -> None:
+    """Triton's LLVM before that of Mesa's drivers, which a window on Linux loads: the other way round is a crash, and
+    more than one path into PyTorch imports Triton later on, with or without a GPU."""
+    if importlib.util.find_spec("triton") is not None:
+        importlib.import_module("triton")

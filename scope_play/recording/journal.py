@@ -1,0 +1,165 @@
+"""actions.journal: what a recording writes as it happens, one JSON object a line, so that a crash costs one line.
+
+The first line is the head: schema, header, the process that writes, the hash of frame 0. Each later line is a chunk
+(rows, times, frame hashes), an event, or the note that the video stopped. A last line that is torn is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from scope_play.actions import ROW_WIDTH
+from scope_play.errors import ScopeError
+from scope_play.recording.metadata import SCHEMA, Before, Branch, ClipHeader, Prompt, from_json, to_json
+
+JOURNAL = "actions.journal"
+
+
+@dataclass(frozen=True)
+class ChunkLine:
+    """One chunk: rows float32 (n, 10); times float64 (n,); one hash a frame."""
+
+    rows: np.ndarray
+    t_sampled: np.ndarray
+    t_shown: np.ndarray
+    prompt_id: int
+    hashes: tuple[str, ...]
+
+
+@dataclass
+class Journal:
+    """A journal read back. `video_stopped` is the number of frames the video has and why it has no more."""
+
+    header: ClipHeader
+    first_hash: str
+    before: Before | None
+    writer: tuple[int, float]
+    chunks: list[ChunkLine] = field(default_factory=list)
+    prompts: list[Prompt] = field(default_factory=list)
+    branches: list[Branch] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    video_stopped: tuple[int, str] | None = None
+
+    def writer_is_alive(self) -> bool:
+        """Whether the process that began this recording still runs."""
+        pid, started = self.writer
+        try:
+            process = psutil.Process(pid)
+            return process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def head_line(header: ClipHeader, first_hash: str, before: Before | None) -> bytes:
+    process = psutil.Process()
+    return _line(
+        {
+            "schema": SCHEMA,
+            "header": to_json(header),
+            "first_hash": first_hash,
+            "before": to_json(before),
+            "writer": [process.pid, process.create_time()],
+        }
+    )
+
+
+def chunk_line(chunk: ChunkLine) -> bytes:
+    return _line(
+        {
+            "rows": chunk.rows.astype(np.float64).tolist(),  # a float32 survives the way through decimal digits
+            "t_sampled": chunk.t_sampled.tolist(),
+            "t_shown": chunk.t_shown.tolist(),
+            "prompt_id": chunk.prompt_id,
+            "hashes": list(chunk.hashes),
+        }
+    )
+
+
+def prompt_line(prompt: Prompt) -> bytes:
+    return _line({"prompt": to_json(prompt)})
+
+
+def branch_line(branch: Branch) -> bytes:
+    return _line({"branch": to_json(branch)})
+
+
+def event_line(event: dict[str, Any]) -> bytes:
+    return _line({"event": event})
+
+
+def video_stopped_line(frames: int, reason: str) -> bytes:
+    return _line({"video_stopped": [frames, reason]})
+
+
+def read_journal(path: Path) -> Journal:
+    """Reads a journal up to the first line that is not whole.
+
+    Raises:
+        ScopeError: the file is missing, or not even its first line is whole.
+    """
+    lines = _lines(path)
+    head = next(lines, None)
+    if head is None or head.get("schema") != SCHEMA:
+        raise ScopeError(f"{path} does not begin like a recording of this app; there is nothing in it to recover.")
+    source = str(path)
+    journal = Journal(
+        header=from_json(ClipHeader, head.get("header"), source, "header"),
+        first_hash=str(head.get("first_hash")),
+        before=from_json(Before, head["before"], source, "before") if head.get("before") else None,
+        writer=tuple(head.get("writer", (-1, 0.0))),
+    )
+    journal.prompts.append(Prompt(journal.header.prompt_id, 0, journal.header.prompt))
+    for line in lines:
+        _add(journal, line, source)
+    return journal
+
+
+def _add(journal: Journal, line: dict[str, Any], source: str) -> None:
+    if "rows" in line:
+        rows = np.asarray(line["rows"], np.float32).reshape(-1, ROW_WIDTH)
+        journal.chunks.append(
+            ChunkLine(
+                rows=rows,
+                t_sampled=np.asarray(line["t_sampled"], np.float64),
+                t_shown=np.asarray(line["t_shown"], np.float64),
+                prompt_id=line["prompt_id"],
+                hashes=tuple(line["hashes"]),
+            )
+        )
+    elif "prompt" in line:
+        journal.prompts.append(from_json(Prompt, line["prompt"], source, "prompt"))
+    elif "branch" in line:
+        journal.branches.append(from_json(Branch, line["branch"], source, "branch"))
+    elif "event" in line:
+        journal.events.append(line["event"])
+    elif "video_stopped" in line:
+        frames, reason = line["video_stopped"]
+        journal.video_stopped = (frames, reason)
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    value = json.loads(line)
+                except ValueError:
+                    return
+                if not isinstance(value, dict):
+                    return
+                yield value
+    except OSError as error:
+        raise ScopeError(f"{path} cannot be read ({error.strerror}); check the folder you gave.") from error

@@ -1,0 +1,283 @@
+"""Recordings as a LeRobot dataset, format version 3.0 (huggingface/lerobot, `LeRobotDataset`).
+
+    meta/info.json                              features, counts, path patterns
+    meta/stats.json                             statistics of every feature
+    meta/tasks.parquet                          the tasks, by text
+    meta/episodes/chunk-000/file-000.parquet    where each episode's rows and frames are, and its statistics
+    data/chunk-000/file-000.parquet             one row a frame
+    videos/<key>/chunk-000/file-000.mp4         one file a clip, copied without encoding anew
+    meta/sources.json                           not part of the format: metadata.json of each clip
+
+An episode is an unbroken run of play: a clip with rewinds gives one more episode for each, in the same video file.
+The task is the prompt, or `task` where there was none.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scope_play.actions import COLUMNS
+from scope_play.errors import ScopeError
+from scope_play.recording.clip import Clip, read_clip
+from scope_play.recording.lerobot_stats import Stats, as_lists, column_stats, merged, picture_stats
+from scope_play.recording.metadata import to_json
+from scope_play.recording.video import frames_at, pixel_format
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = "v3.0"
+IMAGES = "observation.images.screen"
+CHUNK_FILES = 1000
+DATA_MB, VIDEO_MB = 100, 200
+ROWS_PER_FILE = 1_000_000
+"""At about 80 bytes a row, below the format's 100 MB a data file."""
+
+EPISODE_FRAMES = 24_000
+"""20 minutes. Timestamps are float32 seconds and are compared to 0.1 ms, which they cannot hold beyond about 34."""
+
+STATS_FRAMES = 50
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Some frames of a clip, whose video is file number `video`; its rows begin at `first_row`, in data file `data`."""
+
+    clip: Clip
+    video: int
+    frames: range
+    first_row: int
+    data: int
+
+
+def export(clips: Sequence[Path], out: Path, task: str) -> int:
+    """Writes clip folders as one dataset to `out`, which must not exist. Returns the number of episodes.
+
+    Raises:
+        ScopeError: a clip is damaged or differs from the first in size or rate, `out` exists, or it cannot be written.
+    """
+    if out.exists():
+        raise ScopeError(f"{out} already exists; choose a new folder for the dataset.")
+    if not out.absolute().parent.is_dir():
+        raise ScopeError(f"{out} cannot be made because {out.parent} is not a folder; create it first.")
+    read = [read_clip(path) for path in clips]
+    _check_alike(read)
+    episodes = plan(read)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as making:
+            _write(Path(making) / "dataset", read, episodes, task)
+            (Path(making) / "dataset").rename(out)
+    except OSError as error:
+        raise ScopeError(
+            f"{out} could not be written ({error.strerror or error}); free some space or choose another folder."
+        ) from error
+    return len(episodes)
+
+
+def plan(clips: Sequence[Clip]) -> list[Episode]:
+    """Which frames of which clip make which episode, and where its rows go."""
+    episodes: list[Episode] = []
+    row = data = rows_in_file = 0
+    for video, clip in enumerate(clips):
+        for segment in clip.segments():
+            for start in range(segment.start, segment.stop, EPISODE_FRAMES):
+                frames = segment[start - segment.start : start - segment.start + EPISODE_FRAMES]
+                if rows_in_file and rows_in_file + len(frames) > ROWS_PER_FILE:
+                    data, rows_in_file = data + 1, 0
+                episodes.append(Episode(clip, video, frames, row, data))
+                row += len(frames)
+                rows_in_file += len(frames)
+    return episodes
+
+
+def _check_alike(clips: Sequence[Clip]) -> None:
+    first = clips[0].metadata.header
+    for clip in clips:
+        header = clip.metadata.header
+        if (header.fps, header.height, header.width) != (first.fps, first.height, first.width):
+            raise ScopeError(
+                f"{clip.path} is {header.height}x{header.width} at {header.fps} frames/s but {clips[0].path} is "
+                f"{first.height}x{first.width} at {first.fps}; export them as two datasets."
+            )
+
+
+def _write(root: Path, clips: Sequence[Clip], episodes: Sequence[Episode], task: str) -> None:
+    for video, clip in enumerate(clips):
+        target = root / VIDEO_PATH.format(video_key=IMAGES, **_place(video))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(clip.video, target)
+    tasks = list(dict.fromkeys(text for episode in episodes for text in _tasks(episode, task)))
+    columns = [_columns(number, episode, tasks, task) for number, episode in enumerate(episodes)]
+    stats = [_stats(episode, data) for episode, data in zip(episodes, columns, strict=True)]
+    _write_data(root, episodes, columns)
+    _write_episodes(root, episodes, stats, task)
+    _write_tasks(root, tasks)
+    total = {key: as_lists(merged([one[key] for one in stats])) for key in stats[0]}
+    _write_json(root / "meta/stats.json", total)
+    _write_json(root / "meta/info.json", _info(clips[0], episodes, len(tasks)))
+    _write_json(root / "meta/sources.json", [{"clip": c.path.name, **to_json(c.metadata)} for c in clips])
+
+
+def _tasks(episode: Episode, default: str) -> list[str]:
+    """The task of each frame of an episode."""
+    texts = {prompt.id: prompt.text or default for prompt in episode.clip.metadata.prompts}
+    return [texts[int(number)] for number in episode.clip.columns.prompt_id[list(episode.frames)]]
+
+
+def _columns(number: int, episode: Episode, tasks: Sequence[str], default: str) -> dict[str, np.ndarray]:
+    """The data columns of one episode: float32 `(N, 10)` for the action, `(N,)` for the others."""
+    frames = np.arange(len(episode.frames))
+    index = {text: i for i, text in enumerate(tasks)}
+    return {
+        "action": episode.clip.rows[episode.frames.start : episode.frames.stop],
+        "timestamp": (frames / episode.clip.metadata.header.fps).astype(np.float32),
+        "frame_index": frames,
+        "episode_index": np.full(len(frames), number),
+        "index": episode.first_row + frames,
+        "task_index": np.array([index[text] for text in _tasks(episode, default)]),
+    }
+
+
+def _stats(episode: Episode, columns: dict[str, np.ndarray]) -> dict[str, Stats]:
+    stats = {name: column_stats(values) for name, values in columns.items()}
+    places = np.unique(np.linspace(episode.frames.start, episode.frames.stop - 1, STATS_FRAMES).astype(int))
+    return {IMAGES: picture_stats(np.stack(list(frames_at(episode.clip.video, places.tolist()))))} | stats
+
+
+def _write_data(root: Path, episodes: Sequence[Episode], columns: Sequence[dict[str, np.ndarray]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for data in range(episodes[-1].data + 1):
+        path = root / DATA_PATH.format(**_place(data))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parts = [part for episode, part in zip(episodes, columns, strict=True) if episode.data == data]
+        with pq.ParquetWriter(path, _data_schema()) as writer:
+            for part in parts:  # a row group an episode: a reader can skip the others
+                arrays = [_array(part[field.name], field.type) for field in _data_schema()]
+                writer.write_table(pa.table(arrays, schema=_data_schema()))
+
+
+def _data_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    integers = ("frame_index", "episode_index", "index", "task_index")
+    return pa.schema(
+        [
+            ("action", pa.list_(pa.float32(), len(COLUMNS))),
+            ("timestamp", pa.float32()),
+            *((name, pa.int64()) for name in integers),
+        ]
+    )
+
+
+def _array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    if values.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    return pa.array(values, kind)
+
+
+def _write_episodes(root: Path, episodes: Sequence[Episode], stats: Sequence[dict[str, Stats]], task: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = []
+    for number, (episode, own) in enumerate(zip(episodes, stats, strict=True)):
+        fps, length = episode.clip.metadata.header.fps, len(episode.frames)
+        row = {
+            "episode_index": number,
+            "tasks": list(dict.fromkeys(_tasks(episode, task))),
+            "length": length,
+            "dataset_from_index": episode.first_row,
+            "dataset_to_index": episode.first_row + length,
+            f"videos/{IMAGES}/from_timestamp": episode.frames.start / fps,
+            f"videos/{IMAGES}/to_timestamp": episode.frames.stop / fps,
+        }
+        for prefix, place in (("data", episode.data), (f"videos/{IMAGES}", episode.video), ("meta/episodes", 0)):
+            row |= {f"{prefix}/{name}": value for name, value in _place(place).items()}
+        for key, values in own.items():
+            row |= {f"stats/{key}/{name}": value for name, value in as_lists(values).items()}
+        rows.append(row)
+    path = root / EPISODES_PATH
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def _write_tasks(root: Path, tasks: Sequence[str]) -> None:
+    """The format keeps the texts as the index of a pandas frame; this is how pandas stores such an index."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    index = "__index_level_0__"
+    described = [("task_index", "task_index", "int64", "int64"), (None, index, "unicode", "object")]
+    keys = ("name", "field_name", "pandas_type", "numpy_type")
+    pandas = {
+        "index_columns": [index],
+        "column_indexes": [],
+        "columns": [dict(zip(keys, one, strict=True)) | {"metadata": None} for one in described],
+    }
+    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), index: pa.array(tasks, pa.string())})
+    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), root / "meta/tasks.parquet")
+
+
+def _info(clip: Clip, episodes: Sequence[Episode], tasks: int) -> dict[str, Any]:
+    header = clip.metadata.header
+    scalars = {"timestamp": "float32"} | dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64")
+    video = {
+        "video.height": header.height,
+        "video.width": header.width,
+        "video.codec": "h264",
+        "video.pix_fmt": pixel_format(header.height, header.width),
+        "video.is_depth_map": False,
+        "video.fps": header.fps,
+        "video.channels": 3,
+        "has_audio": False,
+    }
+    return {
+        "codebase_version": VERSION,
+        "robot_type": "xbox_controller",
+        "total_episodes": len(episodes),
+        "total_frames": sum(len(episode.frames) for episode in episodes),
+        "total_tasks": tasks,
+        "chunks_size": CHUNK_FILES,
+        "data_files_size_in_mb": DATA_MB,
+        "video_files_size_in_mb": VIDEO_MB,
+        "fps": header.fps,
+        "splits": {"train": f"0:{len(episodes)}"},
+        "data_path": DATA_PATH,
+        "video_path": VIDEO_PATH,
+        "features": {
+            IMAGES: {
+                "dtype": "video",
+                "shape": [header.height, header.width, 3],
+                "names": ["height", "width", "channels"],
+                "info": video,
+            },
+            "action": {"dtype": "float32", "shape": [len(COLUMNS)], "names": list(COLUMNS)},
+            **{name: {"dtype": kind, "shape": [1], "names": None} for name, kind in scalars.items()},
+        },
+    }
+
+
+def _place(number: int) -> dict[str, int]:
+    """The chunk and file that a running file number stands for."""
+    chunk, file = divmod(number, CHUNK_FILES)
+    return {"chunk_index": chunk, "file_index": file}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")

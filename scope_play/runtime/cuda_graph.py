@@ -1,0 +1,139 @@
+"""The streaming pass as CUDA graphs: recorded once for each fill of the cache, then replayed without the host's help.
+
+A pass is hundreds of small launches, and a graph starts them all at once. It reads and writes fixed addresses, so what
+a pass is given is copied into buffers first; the cache is at fixed addresses already. How many slots are in use is part
+of a recording: while the window fills each chunk makes its own, and from then on there is one.
+
+Tests without a GPU give it a recorder that only calls the function (`run_again`): the buffers are then the same and the
+capture itself is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from scope_play.model.dit.action import ActionWindows
+from scope_play.model.dit.block import TextKV
+from scope_play.runtime.fused_block import StepPlan
+from scope_play.runtime.fused_dit import FusedDiT, StepTime
+from scope_play.runtime.kv_cache import StreamCache
+
+Replay: TypeAlias = Callable[[], Tensor]
+Recorder: TypeAlias = Callable[[Replay], Replay]
+
+
+class PassInputs(NamedTuple):
+    """All that a pass reads besides weights and cache."""
+
+    latents: Tensor
+    previous: Tensor | None
+    time: StepTime
+    plan: StepPlan
+    text: list[TextKV] | None
+
+    def shapes(self) -> tuple[Any, ...]:
+        return tuple(leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in tree_leaves(tuple(self)))
+
+
+class Buffers:
+    """Copies of a pass's inputs that keep their addresses."""
+
+    def __init__(self, inputs: PassInputs) -> None:
+        self.inputs: PassInputs = tree_map_only(Tensor, torch.clone, inputs)
+        self.source = inputs
+
+    def load(self, inputs: PassInputs) -> None:
+        """Bring the copies up to date. The very object loaded last, such as a chunk's plan, is there already."""
+        for mine, theirs, last in zip(self.inputs, inputs, self.source, strict=True):
+            if theirs is not last:
+                for target, source in zip(tree_leaves(mine), tree_leaves(theirs), strict=True):
+                    if isinstance(target, Tensor):
+                        target.copy_(source)
+        self.source = inputs
+
+
+def run_again(function: Replay) -> Replay:
+    """The recorder that records nothing."""
+    return function
+
+
+class CudaRecorder:
+    """Captures functions as CUDA graphs that share one pool of memory; their results hold until the next replay."""
+
+    def __init__(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, function: Replay) -> Replay:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # kernels are compiled and libraries set up outside the capture
+            function()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may go on using CUDA, to show frames for one.
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+            output = function()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return output
+
+        return replay
+
+
+class GraphedDiT:
+    """A FusedDiT for one stream, whose passes are replays. The first cache it is given is the one it serves."""
+
+    def __init__(self, network: FusedDiT, record: Recorder) -> None:
+        self.network = network
+        self.config = network.config
+        self.record = record
+        self.buffers: dict[tuple[Any, ...], Buffers] = {}
+        self.recordings: dict[tuple[Any, ...], Replay] = {}
+
+    def tokens_per_frame(self, height: int, width: int) -> int:
+        return self.network.tokens_per_frame(height, width)
+
+    def text_keys(self, context: Tensor, bias: Tensor | None = None) -> list[TextKV]:
+        return self.network.text_keys(context, bias)
+
+    def embed_time(self, timesteps: Tensor, frames: int) -> StepTime:
+        return self.network.embed_time(timesteps, frames)
+
+    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows, clean: int = 0) -> StepPlan:
+        return self.network.plan_chunk(latents, cache, windows, clean)
+
+    def step(
+        self,
+        latents: Tensor,
+        time: Tensor | StepTime,
+        cache: StreamCache,
+        plan: ActionWindows | StepPlan,
+        *,
+        text_cache: list[TextKV] | None = None,
+    ) -> Tensor:
+        """As `FusedDiT.step`."""
+        if isinstance(plan, ActionWindows):
+            plan = self.plan_chunk(latents, cache, plan)
+        if isinstance(time, Tensor):
+            time = self.embed_time(time.to(latents.dtype), latents.shape[2])
+        cache.hold(latents, plan.clean)
+        previous = self.network.network.previous(latents, cache, plan.clean)
+        inputs = PassInputs(latents, previous, time, plan, text_cache)
+        shapes = inputs.shapes()
+        if shapes not in self.buffers:
+            self.buffers[shapes] = Buffers(inputs)
+        buffers = self.buffers[shapes]
+        buffers.load(inputs)
+        key = (cache.filled, shapes)
+        if key not in self.recordings:
+            self.recordings[key] = self.record(lambda: self._run(buffers.inputs, cache))
+        return self.recordings[key]().clone()
+
+    def _run(self, inputs: PassInputs, cache: StreamCache) -> Tensor:
+        return self.network.run(inputs.latents, inputs.previous, inputs.time, cache, inputs.plan, inputs.text)

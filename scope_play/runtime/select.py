@@ -1,0 +1,65 @@
+"""Which form of a network streams: the DiT itself, its fused form, or that as CUDA graphs."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor, nn
+
+from scope_play.errors import ScopeError
+from scope_play.kernels import select
+from scope_play.kernels.attention import select_attention
+from scope_play.kernels.dispatch import VARIABLE
+from scope_play.model.dit.dit import DiT
+from scope_play.runtime.cuda_graph import CudaRecorder, GraphedDiT
+from scope_play.runtime.fused_dit import FusedDiT
+from scope_play.sampling.stream import StreamConfig
+
+
+def network_for_streaming(network: DiT, config: StreamConfig) -> DiT | FusedDiT:
+    """The form for `config` on the device where `network` is: once per world, before its sessions.
+
+    The fused form serves wherever the cache does: with the Triton kernels on a GPU, and with their twins on a CPU,
+    where it is no slower than the DiT (`scope-play bench stream --model nano` prints both in one run). Streaming mode
+    `window` runs the DiT, whose passes have no cache.
+
+    Raises ScopeError when SCOPE_PLAY_KERNELS=triton and the kernels cannot serve.
+    """
+    weight = next(network.parameters())
+    sizes = {"heads": network.config.heads, "head_dim": network.config.head_dim}
+    kernels = select(weight.device, weight.dtype, latents=config.room(network.config.causal), **sizes)
+    if config.mode != "cached":
+        if os.environ.get(VARIABLE) == "triton":
+            raise ScopeError(f"{VARIABLE}=triton, but the kernels do not serve streaming mode 'window'; unset it")
+        return network
+    if os.environ.get(VARIABLE) != "torch" and kernels.backend == "torch" and compiles(network):
+        from scope_play.runtime.cpu_dit import CompiledDiT  # numba takes a quarter of a second to import
+
+        return CompiledDiT(network, kernels)
+    return FusedDiT(network, kernels, select_attention(weight.device, weight.dtype))
+
+
+def network_for_session(network: DiT | FusedDiT) -> DiT | FusedDiT | GraphedDiT:
+    """What one stream calls: on a GPU its own recordings, since those hold the addresses of its cache."""
+    if isinstance(network, FusedDiT) and network.modulation.device.type == "cuda":
+        return GraphedDiT(network, CudaRecorder())
+    return network
+
+
+def compiles(network: DiT) -> bool:
+    """Whether a network has a compiled form: one with actions and without text, in float32 on a CPU, whose linears are
+    no less exact in bfloat16, as they were stored."""
+    config, weight = network.config, next(network.parameters())
+    if config.text_dim is not None or config.action is None or weight.device.type != "cpu":
+        return False
+    rows = config.action.window_rows * (config.action.axes + config.action.buttons)
+    if config.dim % 4 or config.ffn_dim % 4 or rows % 4:
+        return False
+    acting = [] if network.action_modulation is None else list(network.action_modulation)
+    linears = [part for part in (*network.blocks.modules(), *acting) if hasattr(part, "in_features")]
+    return all(type(part) is nn.Linear and _is_bfloat16(part.weight) for part in linears)
+
+
+def _is_bfloat16(weight: Tensor) -> bool:
+    return weight.dtype == torch.float32 and torch.equal(weight, weight.to(torch.bfloat16).float())

@@ -1,0 +1,196 @@
+"""Denoising without an end: a chunk of latents at a time against what came before.
+
+`CachedStream` keeps keys and values: each pass computes the chunk alone, and the clean chunk is run once more at t=0
+(the commit), which writes it into the caches: in a pass of its own, or beside the next chunk in that one's first pass,
+whichever serves (`commits_beside`). Causal weights were trained for exactly this. For bidirectional weights
+it is the training-free mode `cached`; the other, `window`, is `WindowStream`: the clean context runs again with every
+pass, so that context and chunk see each other as in training, at a cost that grows with the window.
+
+A bidirectional network was trained to see the start image inside the clip it denoises, so both modes put it into the
+first chunk; a causal one commits it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scope_play.errors import ScopeError
+from scope_play.model.dit.action import ActionWindows
+from scope_play.model.dit.block import TextKV
+from scope_play.model.dit.dit import DiT
+from scope_play.runtime.kv_cache import CacheSnapshot, StreamCache
+from scope_play.sampling.branches import Branches, join_windows, opening_windows
+from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
+from scope_play.sampling.stream import Stream, StreamConfig, StreamingNetwork, StreamState, commits_beside
+from scope_play.sampling.window_stream import WindowStream
+
+
+def make_stream(
+    network: StreamingNetwork, config: StreamConfig, first: Tensor, settle: Callable[[Tensor], Tensor] | None = None
+) -> Stream:
+    """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w).
+
+    In mode `cached`, `settle` has the last word on every denoised chunk.
+    """
+    if config.mode == "cached":
+        return CachedStream(network, config, first, settle=settle)
+    if not isinstance(network, DiT):
+        raise ScopeError("streaming mode 'window' runs the DiT itself; give that rather than a form made for caches")
+    return WindowStream(network, config, first)
+
+
+@dataclass(frozen=True)
+class CleanChunk:
+    """A denoised chunk (B, C, n, h, w) and its windows; the plan of its passes, if the cache's tail is still theirs."""
+
+    latents: Tensor
+    windows: ActionWindows
+    plan: Any = None
+
+
+@dataclass(frozen=True)
+class CachedState:
+    cache: CacheSnapshot
+    opening: Tensor | None
+    waiting: CleanChunk | None
+    text: list[TextKV] | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.cache.nbytes + (0 if self.waiting is None else self.waiting.latents.nbytes)
+
+
+class CachedStream:
+    """Streams against key and value caches.
+
+    `beside` says whether chunks are committed beside the next one; None leaves it to `commits_beside`.
+    """
+
+    def __init__(
+        self,
+        network: StreamingNetwork,
+        config: StreamConfig,
+        first: Tensor,
+        *,
+        beside: bool | None = None,
+        settle: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        batch, _, _, height, width = first.shape
+        self.network = network
+        self.config = config
+        self.settle = settle
+        self.sigmas = make_sigmas(config.steps, config.shift)
+        self.timesteps = make_timesteps(self.sigmas[:-1], first.dtype)
+        self.guided = Branches(config, batch, first.device)
+        self.opening: Tensor | None = first
+        self.in_flight: CleanChunk | None = None
+        self.waiting: CleanChunk | None = None
+        """Committed, and to be written into the caches beside the next chunk."""
+        self.times: dict[tuple[float, ...], Any] = {}
+        causal, tokens = network.config.causal, network.tokens_per_frame(height, width)
+        self.cache = StreamCache(
+            network.config,
+            replace(config.memory(causal), joined=commits_beside(config, causal, tokens) if beside is None else beside),
+            batch=batch * self.guided.count,
+            tokens=tokens,
+            device=first.device,
+            dtype=first.dtype,
+        )
+
+    @torch.inference_mode()
+    def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None:
+        self._write_waiting()  # what was made under a prompt is remembered under it
+        self.guided.set_text(text, negative)
+
+    @torch.inference_mode()
+    def denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
+        lead = None
+        if self.opening is not None and self.network.config.causal:
+            self._remember(CleanChunk(self.opening, opening_windows(windows)))
+        elif self.opening is not None:
+            lead, windows = self.opening, join_windows(opening_windows(windows), windows)
+        x, plan = noise, None
+        for step in range(len(self.timesteps)):
+            if self.waiting is not None:
+                velocity = self._pass_beside(x, step, windows, self.waiting)
+            else:
+                if plan is None:
+                    plan = self._plan(x if lead is None else torch.cat([lead, x], 2), windows)
+                velocity = self._pass(x, step, plan, lead)
+            x = euler_step(x, velocity, self.sigmas[step], self.sigmas[step + 1])
+        x = x if self.settle is None else self.settle(x)
+        self.in_flight = CleanChunk(x if lead is None else torch.cat([lead, x], 2), windows, plan)
+        self.opening = None
+        return x
+
+    @torch.inference_mode()
+    def commit(self) -> None:
+        if self.in_flight is None:
+            raise ScopeError("there is no chunk in flight to commit; denoise one first")
+        self._remember(self.in_flight)
+        self.in_flight = None
+
+    def snapshot(self) -> CachedState:
+        if self.in_flight is not None:
+            raise ScopeError("a chunk is in flight; commit it before taking a snapshot")
+        return CachedState(self.cache.snapshot(), self.opening, self.waiting, self.guided.text)
+
+    def restore(self, state: StreamState) -> None:
+        if not isinstance(state, CachedState):
+            raise ScopeError("this snapshot was taken in another streaming mode; restore it in the mode it came from")
+        self.cache.restore(state.cache)
+        self.opening, self.waiting = state.opening, state.waiting
+        self.guided.text = state.text
+        self.in_flight = None
+
+    def _plan(self, latents: Tensor, windows: ActionWindows, clean: int = 0) -> Any:
+        return self.network.plan_chunk(latents, self.cache, self.guided.windows(windows), clean)
+
+    def _time(self, *timesteps: float) -> Any:
+        """The few timesteps of a schedule are embedded once in a stream's life."""
+        if timesteps not in self.times:
+            batch = self.cache.layers[0].frames.keys
+            values = torch.tensor([timesteps], device=batch.device, dtype=batch.dtype).expand(len(batch), -1)
+            self.times[timesteps] = self.network.embed_time(values, len(timesteps))
+        return self.times[timesteps]
+
+    def _pass(self, x: Tensor, step: int, plan: Any, lead: Tensor | None) -> Tensor:
+        timestep = float(self.timesteps[step])
+        if lead is None:
+            return self._guided_step(x, self._time(timestep), plan)
+        time = self._time(0.0, *[timestep] * x.shape[2])
+        return self._guided_step(torch.cat([lead, x], 2), time, plan)[:, :, 1:]
+
+    def _pass_beside(self, x: Tensor, step: int, windows: ActionWindows, waiting: CleanChunk) -> Tensor:
+        """One pass that also writes the chunk before into the caches."""
+        clean = waiting.latents.shape[2]
+        both = torch.cat([x, waiting.latents], 2)
+        plan = self._plan(both, join_windows(windows, waiting.windows), clean)
+        time = self._time(*[float(self.timesteps[step])] * x.shape[2], *[0.0] * clean)
+        velocity = self._guided_step(both, time, plan)
+        self.cache.commit()
+        self.waiting = None
+        return velocity
+
+    def _guided_step(self, x: Tensor, time: Any, plan: Any) -> Tensor:
+        wide = self.guided.widen(x)
+        return self.guided.guide(self.network.step(wide, time, self.cache, plan, text_cache=self.guided.text))
+
+    def _remember(self, chunk: CleanChunk) -> None:
+        self.waiting = chunk
+        if not self.cache.config.joined:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        """Commit what waits in a pass of its own."""
+        if self.waiting is None:
+            return
+        chunk, self.waiting = self.waiting, None
+        plan = self._plan(chunk.latents, chunk.windows) if chunk.plan is None else chunk.plan
+        self._guided_step(chunk.latents, self._time(0.0), plan)
+        self.cache.commit()

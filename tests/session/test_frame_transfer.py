@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scope_play.images import to_frames
+from scope_play.session.frame_transfer import CudaHandover, Handover, HostHandover, make_handover, to_device
+
+
+def handed_over(handover: Handover, device: str) -> None:
+    latents = torch.rand(2, 3, 4, 5, 6, device=device) * 2 - 1
+    done: list[bool] = []
+    for scale in (1.0, 0.5):
+        handover.begin()
+        handover.decode(latents, lambda x: x * scale)  # noqa: B023, called at once
+        frames, timings = handover.take()
+        assert frames.shape == (2, 4, 5, 6, 3)
+        for one, video in zip(frames, latents.cpu(), strict=True):
+            assert np.array_equal(one, to_frames(video[None] * scale))
+        assert set(timings) == {"denoise", "decode"}
+        handover.remember(lambda: done.append(True), timings)
+        handover.finish()
+        assert timings["commit"] >= 0
+    assert len(done) == 2
+
+
+def test_frames_on_the_host() -> None:
+    assert isinstance(make_handover(torch.device("cpu")), HostHandover)
+    handed_over(HostHandover(), "cpu")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_frames_from_a_gpu() -> None:
+    handed_over(CudaHandover(torch.device("cuda")), "cuda")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_host_does_not_wait_for_a_commit() -> None:
+    handover, timings = CudaHandover(torch.device("cuda")), {}
+    handover.remember(lambda: torch.cuda._sleep(2_000_000_000), timings)
+    assert "commit" not in timings
+    assert not handover.committed.query()
+    handover.finish()
+    assert timings["commit"] > 0
+
+
+def test_numbers_for_the_device_are_the_same_ones() -> None:
+    x = torch.randn(3)
+    assert torch.equal(to_device(x, torch.device("cpu"), torch.bfloat16), x.bfloat16())
+
+
+def test_taking_what_was_not_made_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="without a decode"):
+        HostHandover().take()
