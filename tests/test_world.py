@@ -68,7 +68,7 @@ def test_deferring_the_commit_changes_nothing(world: World) -> None:
             made = session.step(chunk, defer_commit=True)
             assert "commit" not in made.timings
             frames.append(made.frames)
-            session.settle()
+            session.flush_commit()
             assert made.timings["commit"] > 0
     assert same(frames, run(world, rows))
 
@@ -86,7 +86,7 @@ def test_the_next_noise_is_drawn_beside_the_commit(world: World, monkeypatch: py
     with world.start() as session:
         session.step(rows[0], defer_commit=True)
         assert drawn == [1]
-        session.settle()
+        session.flush_commit()
         kept = session.snapshot()
         assert drawn == [1, 2]
         made = session.step(rows[1], defer_commit=True).frames
@@ -284,18 +284,18 @@ def test_a_start_image_is_looked_at_once() -> None:
 
 
 def test_what_a_codec_settles_is_what_is_shown_and_remembered() -> None:
-    """The stream goes on from the settled latent: played by hand with that, it gives the same frames."""
+    """The stream goes on from the projected latent: played by hand with that, it gives the same frames."""
     world = small_world()
     world.codec.feature_low.fill_(-0.2)
     world.codec.feature_high.fill_(0.2)
     made: list[torch.Tensor] = []
-    settle = world.codec.settle
+    project = world.codec.project
 
     def watched(latents: torch.Tensor) -> torch.Tensor:
-        made.append(settle(latents))
+        made.append(project(latents))
         return made[-1]
 
-    world.codec.settle = watched  # type: ignore[method-assign]
+    world.codec.project = watched  # type: ignore[method-assign]
     frames = run(world, rows_for(3))
     assert len(made) == 4  # the start image, then every chunk
     features = torch.cat([world.codec.to_features(latent[:, :, 0, 0, 0]) for latent in made])

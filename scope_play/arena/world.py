@@ -139,7 +139,7 @@ class ArenaSession:
         self.index += 1
         return chunk
 
-    def settle(self) -> None:
+    def flush_commit(self) -> None:
         """Nothing is deferred here."""
 
     def stream(self, rows: Iterable[np.ndarray]) -> Iterator[Chunk]:

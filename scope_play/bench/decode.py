@@ -43,14 +43,14 @@ class Figures:
 
 def make_codec(name: str) -> Any:
     """A codec with random weights."""
-    from scope_play.model.nano_codec.codec import TinyVAE
+    from scope_play.model.nano_codec.codec import NanoCodec
     from scope_play.model.taehv import PreviewCodec, TaehvDecoder
     from scope_play.model.wan_vae.config import VAEConfig
     from scope_play.model.wan_vae.network import VAENetwork
     from scope_play.model.wan_vae.vae import WanVAE
 
     if name == "tiny":
-        return TinyVAE()
+        return NanoCodec()
     if name == "wan":
         return WanVAE(VAENetwork(VAEConfig()))
     small = WanVAE(VAENetwork(VAEConfig(dim=40, dec_dim=64)))

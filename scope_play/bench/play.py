@@ -116,7 +116,7 @@ def measure(app: App, pad: VirtualPad, seconds: float, window: str, mode: str) -
         hand.stop()
     lasted = app.clock() - began
     share = shares(before, cpu_seconds(app), lasted)
-    spec = app.player.spec
+    spec = app.playback.spec
     if spec is None or len(works) < 2 or not answers.own:
         raise ScopeError("the model made too few chunks to measure; give more --seconds.")
 
@@ -132,7 +132,7 @@ def measure(app: App, pad: VirtualPad, seconds: float, window: str, mode: str) -
         mode=mode,
         seconds=lasted,
         fps=(len(shown) - 1) / (shown[-1] - shown[0]),
-        speed=pacing.hint(app.player.pace),
+        speed=pacing.hint(app.playback.pace),
         frame_gap_p50=percentile(gaps, 50),
         frame_gap_p99=percentile(gaps, 99),
         chunk_p50=percentile(works, 50),

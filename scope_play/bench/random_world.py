@@ -96,7 +96,7 @@ def random_world(
     """A world of one of `SHAPES`; the other arguments as in `World.load`. It starts from a grey picture."""
     import numpy as np
 
-    from scope_play.loading.nano import pick_device, pick_numbers
+    from scope_play.loading.nano import pick_device, resolve_precision
     from scope_play.loading.scope import OFFICIAL_STREAM
     from scope_play.runtime.quantize import quantise_blocks
     from scope_play.sampling.stream import StreamConfig
@@ -105,7 +105,7 @@ def random_world(
     if name not in SHAPES:
         raise ScopeError(f"random model {name!r} is not known; use one of {', '.join(SHAPES)}")
     shape, where = SHAPES[name], pick_device(device)
-    dtype, linears = pick_numbers(precision, "bf16" if where.type == "cuda" else "fp32", where)
+    dtype, linears = resolve_precision(precision, "bf16" if where.type == "cuda" else "fp32", where)
     network = random_network(shape.network, dtype, where)
     quantise_blocks(network, linears or "bf16")
     return World(

@@ -49,9 +49,9 @@ def playing(model: str, steps: int | None, mode: str, window: str, record: Path)
 
 def turn(app: App, seen: Callable[[Shot, float], None]) -> None:
     """One turn of the loop; `seen(shot, clock time)` is called if it put another frame of a chunk on screen."""
-    before = app.player.shot
+    before = app.playback.shot
     app.step()
-    shot = app.player.shot
+    shot = app.playback.shot
     if shot is not None and shot is not before and shot.made is not None:
         seen(shot, app.drawn_at)
     app.rest()
@@ -66,8 +66,8 @@ def play_until(
     while app.clock() < end:
         turn(app, seen)
         looked()
-        if app.flow.over or app.flow.screen is not Screen.PLAY:
-            raise ScopeError(f"play ended on the {app.flow.screen.value} screen: {app.flow.message.text or 'quit'}")
+        if app.state.over or app.state.screen is not Screen.PLAY:
+            raise ScopeError(f"play ended on the {app.state.screen.value} screen: {app.state.message.text or 'quit'}")
 
 
 def cpu_seconds(app: App) -> dict[str, float | None]:
@@ -92,10 +92,10 @@ def shares(before: dict[str, float | None], after: dict[str, float | None], last
 def _reach_play(app: App) -> None:
     from scope_play.play.app_state import Screen
 
-    while app.flow.screen is not Screen.PLAY:
+    while app.state.screen is not Screen.PLAY:
         turn(app, lambda shot, at: None)
-        if app.flow.message.alert:
-            raise ScopeError(app.flow.message.text)
+        if app.state.message.alert:
+            raise ScopeError(app.state.message.text)
 
 
 def _thread_seconds(thread: threading.Thread | None) -> float | None:

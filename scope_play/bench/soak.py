@@ -151,14 +151,14 @@ def soak(app: App, pad: VirtualPad, seconds: float, every: float, seed: int) -> 
             play_until(app, min(last + every, began + seconds), seen, hand.looked)
             now = app.clock()
             share = shares(before, cpu_seconds(app), now - last)
-            status = app.player.recording.status if app.player.recording else None
+            status = app.playback.recording.status if app.playback.recording else None
             gaps = np.diff(watch.shown).tolist()
             yield Line(
                 minute=round((now - began) / 60, 2),
                 rss_mb=round(process.memory_info().rss / 2**20, 1),
                 frames=len(gaps),
                 fps=round(len(gaps) / max(sum(gaps), 1e-9), 2),
-                speed=pacing.hint(app.player.pace),
+                speed=pacing.hint(app.playback.pace),
                 gap_p99=_ms(gaps, 99) or 0.0,
                 chunk_p50=_ms(watch.works, 50),
                 chunk_p95=_ms(watch.works, 95),

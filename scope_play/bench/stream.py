@@ -79,12 +79,12 @@ def tiny_world(**stream: Any) -> World:
 
     from scope_play.loading.nano import build_world, untrained_nano_config
     from scope_play.model.dit.dit import DiT
-    from scope_play.model.nano_codec.codec import TinyVAE, TinyVAEConfig
+    from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
     from scope_play.model.nano_codec.light_field import CameraConfig, FieldConfig
     from scope_play.sampling.stream import StreamConfig
 
     field = FieldConfig(width=24, layers=1, state_width=16)
-    codec = TinyVAEConfig(
+    codec = NanoCodecConfig(
         frame=SIZE_OF_TINY,
         latent_channels=32,
         camera=CameraConfig(),
@@ -100,7 +100,7 @@ def tiny_world(**stream: Any) -> World:
     config = replace(config, world=shape, codec=codec, size=SIZE_OF_TINY, stream=StreamConfig(**stream))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network, decoder = DiT(shape), TinyVAE(codec)
+        network, decoder = DiT(shape), NanoCodec(codec)
     identity = {"model": "tiny", "sha256": ""}
     return build_world(network, decoder, config, "tiny", identity, torch.device("cpu"), torch.float32, {})
 

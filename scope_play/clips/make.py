@@ -19,7 +19,7 @@ from scope_play.actions import FRAMES_PER_LATENT, ROW_WIDTH, as_model_actions, c
 from scope_play.errors import ScopeError
 from scope_play.images import crop_and_resize, frames_at_most, read_image
 from scope_play.loading.memory import FreeMemory, clip_activations, clip_need, require_placement
-from scope_play.loading.nano import EIGHT_BIT, is_native, pick_device, pick_precision
+from scope_play.loading.nano import EIGHT_BIT, is_native, pick_device, resolve_dtype
 from scope_play.loading.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
 from scope_play.model.wan_vae.tiling import Tiling
 from scope_play.runtime.offload import stream_blocks
@@ -144,7 +144,7 @@ class OfflineMaker:
         self.sampling = sampling_of(options)
         self.negative = DEFAULT_NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
         self.device = pick_device(options.device)
-        self.dtype = pick_precision(options.precision, "bf16")
+        self.dtype = resolve_dtype(options.precision, "bf16")
         library = PromptLibrary(folder, self.dtype)
         texts = [*prompts, *([self.negative] if self.sampling.guidance != 1 else [])]
         text_config = folder.text_config if library.missing(texts) else None

@@ -30,9 +30,9 @@ from scope_play.loading.nano import (
     parse_native_config,
     untrained_nano_config,
 )
-from scope_play.loading.scope import OFFICIAL_STREAM, PREVIEW, Demand, Ease, find_preview
+from scope_play.loading.scope import OFFICIAL_STREAM, PREVIEW, MemoryEstimate, MemoryOptions, find_preview
 from scope_play.model.dit.config import SCOPE_5B
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.umt5.encoder import UMT5_XXL
 from scope_play.model.wan_vae.config import WAN22_VAE
 from scope_play.runtime.quantize import fp8_obstacle
@@ -45,9 +45,9 @@ from scope_play.weights.official import open_scope_folder
 from scope_play.weights.preview import WHERE_FROM
 
 LIGHTER = (
-    ("--precision fp8", Ease("fp8"), "full"),
-    ("--precision int8 --cache fp8", Ease("int8"), "fp8"),
-    ("--precision int8 --cache fp8 --decoder tiny", Ease("int8", "tiny"), "fp8"),
+    ("--precision fp8", MemoryOptions("fp8"), "full"),
+    ("--precision int8 --cache fp8", MemoryOptions("int8"), "fp8"),
+    ("--precision int8 --cache fp8 --decoder tiny", MemoryOptions("int8", "tiny"), "fp8"),
 )
 """Ways to play SCOPE with less memory: as they are asked for, and what they are."""
 PACKAGES = ("numpy", "pygame-ce", "av", "triton", "transformers", "ftfy", "flash-attn")
@@ -214,7 +214,7 @@ def judge_modes(free: FreeMemory, device: str, weights: dict[str, str], *, has_d
         yield judge("generate with scope --offload blocks", device, needed, free.device, scope, prompts, pinned)
 
 
-def no_fp8(ease: Ease, device: str) -> str | None:
+def no_fp8(ease: MemoryOptions, device: str) -> str | None:
     """Why `ease` cannot have its fp8 products on `device`; None when it can, or asks for none."""
     if ease.linears != "fp8":
         return None
@@ -242,16 +242,16 @@ def nano_need(config: NativeConfig) -> int:
     _, rows, columns = config.world.patch
     height, width = config.codec.latent_size(*config.size)
     tokens = (height // rows) * (width // columns)
-    codec = module_bytes(lambda: TinyVAE(config.codec), torch.float32)
+    codec = module_bytes(lambda: NanoCodec(config.codec), torch.float32)
     need = stream_need(config.world, codec, tokens, torch.float32, chunk=stream.chunk)
     return need.on_device(stream.memory(config.world.causal))
 
 
 @cache
-def scope_stream_need(ease: Ease = Ease(), keys: str = "full") -> int:  # noqa: B008 - frozen
+def scope_stream_need(ease: MemoryOptions = MemoryOptions(), keys: str = "full") -> int:  # noqa: B008 - frozen
     """Bytes of one session of SCOPE, in bfloat16 where `ease` does not say otherwise."""
     stream = StreamConfig(**OFFICIAL_STREAM, cache=keys)
-    return Demand(SCOPE_5B, WAN22_VAE, torch.bfloat16).nbytes(stream, ease)
+    return MemoryEstimate(SCOPE_5B, WAN22_VAE, torch.bfloat16).nbytes(stream, ease)
 
 
 @cache

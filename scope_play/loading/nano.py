@@ -11,10 +11,10 @@ import torch
 
 from scope_play.errors import ScopeError
 from scope_play.images import read_image
-from scope_play.loading.scope import Ease, load_official
+from scope_play.loading.scope import MemoryOptions, load_official
 from scope_play.model.dit.config import NANO, DiTConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.model.nano_codec.codec import TinyVAE, TinyVAEConfig
+from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
 from scope_play.runtime.quantize import fp8_obstacle, quantise_blocks
 from scope_play.sampling.stream import StreamConfig
 from scope_play.session.first_scene import draw_first_scene
@@ -36,14 +36,14 @@ class NativeConfig:
     """`config.json` of a native folder: two networks, how to stream them, and the size they were trained at."""
 
     world: DiTConfig
-    codec: TinyVAEConfig
+    codec: NanoCodecConfig
     stream: StreamConfig
     size: tuple[int, int]
     trained: bool
 
 
 def untrained_nano_config() -> NativeConfig:
-    codec = TinyVAEConfig()
+    codec = NanoCodecConfig()
     network = replace(NANO, in_channels=codec.latent_channels, out_channels=codec.latent_channels)
     return NativeConfig(network, codec, StreamConfig(window=12), NANO_SIZE, trained=False)
 
@@ -58,7 +58,7 @@ def parse_native_config(values: Mapping[str, Any], where: str) -> NativeConfig:
             raise ScopeError(f"{where}: unknown key 'sampling.{min(unknown)}'; known are {', '.join(sorted(known))}")
         return NativeConfig(
             world=DiTConfig.from_json(values["world"], where),
-            codec=TinyVAEConfig(**values["codec"]),
+            codec=NanoCodecConfig(**values["codec"]),
             stream=StreamConfig(**stream),
             size=(int(values["size"][0]), int(values["size"][1])),
             trained=bool(values["trained"]),
@@ -92,14 +92,14 @@ def pick_device(device: str | None) -> torch.device:
     return resolved
 
 
-def pick_precision(precision: str | None, default: str) -> torch.dtype:
+def resolve_dtype(precision: str | None, default: str) -> torch.dtype:
     chosen = precision or default
     if chosen not in PRECISIONS:
         raise ScopeError(f"precision {chosen!r} is not known; use one of {', '.join(PRECISIONS)}")
     return PRECISIONS[chosen]
 
 
-def pick_numbers(precision: str | None, default: str, device: torch.device) -> tuple[torch.dtype, str | None]:
+def resolve_precision(precision: str | None, default: str, device: torch.device) -> tuple[torch.dtype, str | None]:
     """The type a model computes in and, for fp8 and int8, how its blocks' linears are stored beside it.
 
     Raises ScopeError for an unknown precision, and for fp8 without a GPU, where it would only be slower than bf16.
@@ -108,7 +108,7 @@ def pick_numbers(precision: str | None, default: str, device: torch.device) -> t
     if precision is not None and precision not in known:
         raise ScopeError(f"precision {precision!r} is not known; use one of {', '.join(known)}")
     if precision not in EIGHT_BIT:
-        return pick_precision(precision, default), None
+        return resolve_dtype(precision, default), None
     if precision == "fp8" and device.type != "cuda":
         raise ScopeError(f"precision fp8 needs an NVIDIA GPU and the model would be on {device}; use bf16 or int8")
     obstacle = fp8_obstacle(device) if precision == "fp8" else None
@@ -129,11 +129,11 @@ def load_world(
     if not nano and not folder.is_dir():
         raise ScopeError(f"there is no model {str(model)!r}; give 'nano' or a folder of weights")
     if not nano and not is_native(folder):
-        dtype, linears = pick_numbers(precision, "bf16", where)
-        return load_official(folder, where, dtype, Ease(linears, decoder), overrides)
+        dtype, linears = resolve_precision(precision, "bf16", where)
+        return load_official(folder, where, dtype, MemoryOptions(linears, decoder), overrides)
     if decoder == "tiny":
         raise ScopeError(f"{model} has a small decoder of its own, so it takes no tiny one; leave the decoder out")
-    numbers = pick_numbers(precision, "fp32", where)
+    numbers = resolve_precision(precision, "fp32", where)
     if not is_native(folder):
         return untrained_nano(where, *numbers, overrides)
     return load_native(folder, "nano" if nano else folder.resolve().name, where, *numbers, overrides)
@@ -158,7 +158,7 @@ def untrained_nano(
     config = untrained_nano_config()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(UNTRAINED_SEED)
-        network, codec = DiT(config.world), TinyVAE(config.codec)
+        network, codec = DiT(config.world), NanoCodec(config.codec)
     identity = {"model": "nano", "sha256": ""}
     return build_world(network, codec, config, "nano", identity, device, dtype, overrides, linears=linears)
 
@@ -169,7 +169,7 @@ def load_native(
     opened = open_native_folder(folder)
     config = parse_native_config(opened.config, str(folder / "config.json"))
     network = opened.world(lambda: DiT(config.world), dtype, device)
-    codec = opened.codec(lambda: TinyVAE(config.codec), dtype, device)
+    codec = opened.codec(lambda: NanoCodec(config.codec), dtype, device)
     identity = {"model": name if folder == nano_folder() else str(folder.resolve()), "sha256": opened.sha256()}
     picture = folder / FIRST_SCENE
     scene = picture if picture.is_file() else None
@@ -178,7 +178,7 @@ def load_native(
 
 def build_world(
     network: DiT,
-    codec: TinyVAE,
+    codec: NanoCodec,
     config: NativeConfig,
     name: str,
     identity: dict[str, str],

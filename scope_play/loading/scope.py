@@ -35,7 +35,7 @@ PREVIEW = "taew2_2"
 
 
 @dataclass(frozen=True)
-class Ease:
+class MemoryOptions:
     """What makes a model lighter: `linears` None, "fp8" or "int8"; `decoder` "full" or "tiny"."""
 
     linears: str | None = None
@@ -43,7 +43,7 @@ class Ease:
 
 
 @dataclass(frozen=True)
-class Demand:
+class MemoryEstimate:
     """The memory that streaming two networks of these configs takes, in the type `dtype`."""
 
     network: DiTConfig
@@ -51,17 +51,17 @@ class Demand:
     dtype: torch.dtype
     size: tuple[int, int] = OFFICIAL_SIZE
 
-    def need(self, stream: StreamConfig, ease: Ease) -> StreamNeed:
+    def need(self, stream: StreamConfig, ease: MemoryOptions) -> StreamNeed:
         chunk = stream.room(self.network.causal)
         return official_stream_need(
             self.network, self.vae, self.size, self.dtype, chunk=chunk, linears=ease.linears, decoder=ease.decoder
         )
 
-    def nbytes(self, stream: StreamConfig, ease: Ease) -> int:
+    def nbytes(self, stream: StreamConfig, ease: MemoryOptions) -> int:
         """Of one session, with its caches."""
         return self.need(stream, ease).on_device(stream.memory(self.network.causal))
 
-    def lighter(self, stream: StreamConfig, ease: Ease) -> list[tuple[str, int]]:
+    def lighter(self, stream: StreamConfig, ease: MemoryOptions) -> list[tuple[str, int]]:
         """What can still be asked for, each with all before it: its words on the command line, and the bytes then."""
         found: list[tuple[str, int]] = []
 
@@ -81,7 +81,7 @@ class Demand:
 
 
 def load_official(
-    folder: Path, device: torch.device, dtype: torch.dtype, ease: Ease, overrides: Mapping[str, Any]
+    folder: Path, device: torch.device, dtype: torch.dtype, ease: MemoryOptions, overrides: Mapping[str, Any]
 ) -> World:
     """The released weights as a stream. They were trained bidirectionally; see scope_play.sampling.cached_stream."""
     opened = open_scope_folder(folder)
@@ -92,7 +92,7 @@ def load_official(
 
     stream = replace(StreamConfig(**OFFICIAL_STREAM), **overrides)
     preview = find_preview(folder) if ease.decoder == "tiny" else None
-    demand = Demand(opened.dit_config, opened.vae_config, dtype)
+    demand = MemoryEstimate(opened.dit_config, opened.vae_config, dtype)
     cache = stream.memory(opened.dit_config.causal)
     require_stream(demand.need(stream, ease), FreeMemory.now(device), cache, demand.lighter(stream, ease))
     codec = load_codec(opened, preview, dtype, device)

@@ -15,17 +15,17 @@ import pygame
 from scope_play.errors import ScopeError
 from scope_play.play import capture
 from scope_play.play import settings as settings_file
-from scope_play.play.app_state import Flow, OpenWorld, Screen
+from scope_play.play.app_state import AppState, OpenWorld, Screen
 from scope_play.play.engine.local import Engine
 from scope_play.play.engine.protocol import Phase
-from scope_play.play.input.action_sampler import Timeline
+from scope_play.play.input.action_sampler import ActionSampler
 from scope_play.play.input.bindings import ControllerMap
-from scope_play.play.input.devices import Hub, Notice, open_pads
-from scope_play.play.playback import Player, Shot
+from scope_play.play.input.devices import Devices, Notice, open_pads
+from scope_play.play.playback import Playback, Shot
 from scope_play.play.settings import Settings
 from scope_play.play.ui import window_events
-from scope_play.play.ui.compositor import Painter
-from scope_play.play.ui.menu_input import Steering
+from scope_play.play.ui.compositor import Compositor
+from scope_play.play.ui.menu_input import MenuInput
 from scope_play.play.ui.scenes import shipped_scenes
 from scope_play.play.ui.screens import screens
 from scope_play.play.ui.screens.screens import Form
@@ -93,17 +93,19 @@ class App:
         self._stored = stored or settings
         self._controls = controls or ControllerMap()
         self.window = Window(settings_file.parse_size(settings.window_size), settings.fullscreen)
-        self.hub = Hub(open_pads(options.gamepad or settings.gamepad, now=clock(), seed=options.seed), self._controls)
-        self.timeline = Timeline(clock())
+        self.devices = Devices(
+            open_pads(options.gamepad or settings.gamepad, now=clock(), seed=options.seed), self._controls
+        )
+        self.sampler = ActionSampler(clock())
         self.engine = Engine(
-            lambda now, n: self.timeline.rows(
-                now, n, "responsive" if self.flow.settings.mode == "responsive" else "exact"
+            lambda now, n: self.sampler.rows(
+                now, n, "responsive" if self.state.settings.mode == "responsive" else "exact"
             ),
             clock=clock,
             history_bytes=settings.history_mb << 20,
             free_memory=free_memory,
         )
-        self.player = Player(self.engine, clock)
+        self.playback = Playback(self.engine, clock)
         form = Form(
             models=options.models,
             model=options.model,
@@ -113,9 +115,9 @@ class App:
             seed=options.seed,
             record=options.record is not None,
         )
-        self.flow = Flow(
+        self.state = AppState(
             self.engine,
-            self.player,
+            self.playback,
             settings,
             form,
             open_world,
@@ -125,22 +127,22 @@ class App:
             record_dir=options.record,
             autoplay=options.autoplay,
         )
-        self._steering = Steering()
+        self._menu_input = MenuInput()
         self._steered_on = Screen.START
-        self.painter = Painter(self.flow, self._controls)
+        self.compositor = Compositor(self.state, self._controls)
         self.drawn_at = 0.0
         self._code = 0
         self._ends_at = None if options.seconds is None or options.autoplay else clock() + options.seconds
         for complaint in options.complaints:
-            self.flow.complain(complaint, clock())
+            self.state.complain(complaint, clock())
         self._libraries = threading.Thread(target=capture.load_libraries, name="libraries", daemon=True)
         self._libraries.start()
-        self.flow.load()
+        self.state.load()
 
     def run(self) -> int:
         """Until the player leaves. Returns the exit code: 1 if the game that was to play by itself never began."""
         try:
-            while not self.flow.over:
+            while not self.state.over:
                 self.step()
                 self.rest()
         finally:
@@ -152,38 +154,38 @@ class App:
     def step(self) -> None:
         """One turn of the loop: events, the frame that is due, drawing."""
         now = self.clock()
-        flow = self.flow
+        state = self.state
         self._read(pygame.event.get(), now)
-        shot, events = self.player.tick(now)
+        shot, events = self.playback.tick(now)
         for event in events:
-            flow.heed(event, now)
+            state.heed(event, now)
         if self.engine.status.phase is Phase.STOPPED:
             raise ScopeError(self.engine.status.text)
         self._keep_settings(now)
-        flow.tape.watch(now)
-        if flow.message.text and now >= flow.message.until:
-            flow.message = replace(flow.message, text="")
-            flow.changed = True
+        state.capture.watch(now)
+        if state.message.text and now >= state.message.until:
+            state.message = replace(state.message, text="")
+            state.changed = True
         if self._time_is_up(now):
-            flow.over = True
+            state.over = True
         busy = self.engine.status.phase in (Phase.LOADING, Phase.WARMING, Phase.REWINDING)
-        if (shot and flow.screen is Screen.PLAY) or flow.changed or (busy and now - self.drawn_at >= BUSY_EVERY):
+        if (shot and state.screen is Screen.PLAY) or state.changed or (busy and now - self.drawn_at >= BUSY_EVERY):
             self._draw(shot, now)
 
     def close(self) -> None:
         """Give everything back: devices and window closed, the recording finished, the engine's thread ended."""
-        self.player.stop_recording("the app was closed")
-        self.hub.close()
+        self.playback.stop_recording("the app was closed")
+        self.devices.close()
         self.window.close()
-        self.player.finish("the app was closed")
+        self.playback.finish("the app was closed")
         self.engine.close(PATIENCE)
         self._libraries.join(PATIENCE)
 
     def rest(self) -> None:
         """Sleep until there may be something to do."""
         now = self.clock()
-        if self.flow.screen is Screen.PLAY:
-            time.sleep(min(max(self.player.next_due(now) - now, 0.0), POLL))
+        if self.state.screen is Screen.PLAY:
+            time.sleep(min(max(self.playback.next_due(now) - now, 0.0), POLL))
         else:
             time.sleep(MENU_POLL if now - self.drawn_at < IDLE_AFTER else IDLE_POLL)
 
@@ -191,36 +193,36 @@ class App:
 
     def _read(self, events: list[pygame.event.Event], now: float) -> None:
         keys = any(event.type in (pygame.KEYDOWN, pygame.KEYUP) for event in events)
-        typing = self.flow.box is not None and (keys or self.hub.device.backend == "keyboard")
+        typing = self.state.box is not None and (keys or self.devices.active.backend == "keyboard")
         for event in events:
             self._window_event(event, now)
-        for item in self.hub.read(events, now):
+        for item in self.devices.read(events, now):
             if isinstance(item, Notice):
                 self._notice(item, now)
-            elif self.flow.screen is Screen.PLAY:
-                self.timeline.push(item)
+            elif self.state.screen is Screen.PLAY:
+                self.sampler.push(item)
                 self._playing(item)
-            elif self._steers(typing) and (nav := self._steering.feed(item, now)):
-                self.flow.navigate(nav, now)
-        if self.flow.screen is not self._steered_on:
-            self._steered_on = self.flow.screen
-            self._steering.let_go()
-        if self.flow.screen is not Screen.PLAY and self._steers(typing):
-            for nav in self._steering.repeats(now):
-                self.flow.navigate(nav, now)
-        playing = self.flow.screen is Screen.PLAY
-        self.window.set_mouse(hidden=playing, held=playing and self.hub.device.backend == "keyboard")
+            elif self._steers(typing) and (nav := self._menu_input.feed(item, now)):
+                self.state.navigate(nav, now)
+        if self.state.screen is not self._steered_on:
+            self._steered_on = self.state.screen
+            self._menu_input.let_go()
+        if self.state.screen is not Screen.PLAY and self._steers(typing):
+            for nav in self._menu_input.repeats(now):
+                self.state.navigate(nav, now)
+        playing = self.state.screen is Screen.PLAY
+        self.window.set_mouse(hidden=playing, held=playing and self.devices.active.backend == "keyboard")
 
     def _steers(self, typing: bool) -> bool:
         """Whether the device in use moves through menus: not keys that are writing, nor a script that plays."""
-        return not typing and self.hub.device.backend != "scripted"
+        return not typing and self.devices.active.backend != "scripted"
 
     def _time_is_up(self, now: float) -> bool:
         if self.options.seconds is None:
             return False
-        if self._ends_at is None and self.flow.screen is Screen.PLAY:
+        if self._ends_at is None and self.state.screen is Screen.PLAY:
             self._ends_at = now + self.options.seconds
-        if self._ends_at is None and self.flow.failed:
+        if self._ends_at is None and self.state.failed:
             self._code = 1
             return True
         return self._ends_at is not None and now >= self._ends_at
@@ -228,50 +230,50 @@ class App:
     def _playing(self, item: object) -> None:
         button = getattr(item, "button", "") if getattr(item, "pressed", False) else ""
         if button == "start":
-            self.flow.pause()
+            self.state.pause()
         elif button == "back":
-            self.flow.open_rewind()
+            self.state.open_rewind()
 
     def _notice(self, notice: Notice, now: float) -> None:
         if notice.pause:
-            self.flow.pause()
-        self.flow.say(notice.text, now, alert=notice.kind != "plugged")
+            self.state.pause()
+        self.state.say(notice.text, now, alert=notice.kind != "plugged")
 
     def _window_event(self, event: pygame.event.Event, now: float) -> None:
-        flow = self.flow
+        state = self.state
         if event.type == pygame.QUIT:
-            flow.over = True
+            state.over = True
         elif event.type in (pygame.WINDOWSIZECHANGED, pygame.WINDOWEXPOSED, pygame.WINDOWRESTORED):
-            flow.changed = True
+            state.changed = True
         elif event.type == pygame.WINDOWFOCUSLOST:
-            for item in self.hub.release_all(now):
-                self.timeline.push(item)
-            self._steering.let_go()
+            for item in self.devices.release_all(now):
+                self.sampler.push(item)
+            self._menu_input.let_go()
         elif event.type == pygame.WINDOWFOCUSGAINED:
-            for item in self.hub.resume(now):
-                self.timeline.push(item)
+            for item in self.devices.resume(now):
+                self.sampler.push(item)
         elif event.type == pygame.DROPFILE:
-            flow.take_file(event.file, now)
+            state.take_file(event.file, now)
         elif event.type == pygame.TEXTINPUT:
-            window_events.write(flow, event.text)
+            window_events.write(state, event.text)
         elif event.type == pygame.KEYDOWN:
-            window_events.press(flow, event, now)
+            window_events.press(state, event, now)
         elif event.type in (pygame.MOUSEMOTION, pygame.MOUSEBUTTONDOWN):
-            window_events.point(flow, self.window.theme, event, now)
+            window_events.point(state, self.window.theme, event, now)
 
     def _start_taking(self) -> None:
         """Play begins: nothing is held, and sticks are where they stand."""
         now = self.clock()
-        self.timeline.start(now)
-        for item in self.hub.resume(now):
-            self.timeline.push(item)
+        self.sampler.start(now)
+        for item in self.devices.resume(now):
+            self.sampler.push(item)
 
     def _input_setup(self) -> InputSetup:
-        device = self.hub.device
+        device = self.devices.active
         profile = self._controls.for_pad(device.guid, device.name)
         signs = {"left_y": -1 if profile.left.invert_y else 1, "right_y": -1 if profile.right.invert_y else 1}
         return InputSetup(
-            mode=self.flow.settings.mode,
+            mode=self.state.settings.mode,
             dead_zone=profile.left.dead_zone,
             axis_signs={"left_x": 1, "right_x": 1, **signs},
             pad_name=device.name,
@@ -280,12 +282,12 @@ class App:
 
     def _keep_settings(self, now: float) -> None:
         """What the player changed takes effect and is written down."""
-        new, old = self.flow.settings, self._in_force
+        new, old = self.state.settings, self._in_force
         if new == old:
             return
         self._in_force = new
         self._stored = settings_file.with_changes(self._stored, old, new)
-        self.flow.changed = True
+        self.state.changed = True
         self.window.set_fullscreen(new.fullscreen)
         if new.gamepad != old.gamepad:
             self._change_pads(new.gamepad, now)
@@ -293,26 +295,26 @@ class App:
             try:
                 settings_file.save(self._settings_path, self._stored)
             except ScopeError as error:
-                self.flow.complain(str(error), now)
+                self.state.complain(str(error), now)
 
     def _change_pads(self, backend: str, now: float) -> None:
         try:
             pads = open_pads(backend, now=now, seed=self.options.seed)
         except ScopeError as error:
-            self.flow.complain(str(error), now)
+            self.state.complain(str(error), now)
             return
-        self.hub.close()
-        self.hub = Hub(pads, self._controls)
+        self.devices.close()
+        self.devices = Devices(pads, self._controls)
 
     def _draw(self, shot: Shot | None, now: float) -> None:
         began = self.clock()
-        self.flow.refresh()
-        self.painter.paint(self.window.surface, self.window.theme, self.hub, now)
+        self.state.refresh()
+        self.compositor.paint(self.window.surface, self.window.theme, self.devices, now)
         self.window.present()
-        self.flow.changed = False
+        self.state.changed = False
         self.drawn_at = self.clock()
         if shot:
-            self.player.presented(shot, began, self.drawn_at)
+            self.playback.presented(shot, began, self.drawn_at)
 
 
 def _end_now(code: int) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 
 from scope_play.errors import ScopeError
 from scope_play.play import capture
-from scope_play.play.capture import Tape
+from scope_play.play.capture import Capture
 from scope_play.play.engine.local import Engine
 from scope_play.play.engine.protocol import Begin, Event, Failed, Load, Loaded, Made, Opened, Phase, Refused, WentBack
-from scope_play.play.playback import Player
+from scope_play.play.playback import Playback
 from scope_play.play.settings import Settings, turned
 from scope_play.play.ui import menus, textbox
 from scope_play.play.ui.menus import Chosen, Menu, Nav
@@ -56,7 +56,7 @@ class Message:
 
 
 @dataclass
-class Flow:
+class AppState:
     """`changed` is set whenever the screen has to be drawn again; `over` when the player wants to leave the app;
     `failed` once a model could not be loaded or has stopped.
 
@@ -64,7 +64,7 @@ class Flow:
     """
 
     engine: Engine
-    player: Player
+    playback: Playback
     settings: Settings
     form: Form
     open_world: OpenWorld
@@ -88,7 +88,7 @@ class Flow:
     _interrupted: bool = False
 
     def __post_init__(self) -> None:
-        self.tape = Tape(self.player, self.inputs, self.say, self.complain)
+        self.capture = Capture(self.playback, self.inputs, self.say, self.complain)
 
     def load(self) -> None:
         """Load the form's model; the start screen shows how far it is."""
@@ -135,36 +135,36 @@ class Flow:
     def pause(self) -> None:
         """From play to the pause menu; if play is just about to go on, as soon as it does."""
         if self.screen is Screen.PLAY:
-            self.player.pause()
+            self.playback.pause()
             self._to(Screen.PAUSE)
         elif self._opening or self._going_back:
             self._interrupted = True
 
     def resume(self) -> None:
-        if self.player.opened:
+        if self.playback.opened:
             self._to(Screen.PLAY)
             self.start_taking()
-            self.player.resume()
+            self.playback.resume()
         if self._interrupted:
             self._interrupted = False
             self.pause()
 
     def open_rewind(self) -> None:
         """Choose a moment to go back to; from play or from the pause menu."""
-        if self.screen in (Screen.PLAY, Screen.PAUSE) and len(self.player.strip) > 1:
-            self.player.pause()
-            self.chosen_chunk = self.player.strip.newest
+        if self.screen in (Screen.PLAY, Screen.PAUSE) and len(self.playback.strip) > 1:
+            self.playback.pause()
+            self.chosen_chunk = self.playback.strip.newest
             self._to(Screen.REWIND)
 
     def toggle_recording(self, now: float) -> None:
-        if self.player.recording:
-            self.tape.stop(now)
+        if self.playback.recording:
+            self.capture.stop(now)
         else:
             self._start_recording(now)
         self.refresh()
 
     def screenshot(self, now: float) -> None:
-        shot = self.player.shot
+        shot = self.playback.shot
         if shot is None:
             return
         path = capture.screenshot_path(datetime.now())
@@ -194,7 +194,7 @@ class Flow:
         elif self.screen is Screen.START:
             self.form = replace(self.form, prompt=box.text.strip())
         else:
-            self.player.set_prompt(box.text.strip())
+            self.playback.set_prompt(box.text.strip())
             self.say("The new prompt holds from the next moment on.", now)
         self.refresh()
 
@@ -246,7 +246,7 @@ class Flow:
             waiting = "" if self._ready else "when loaded" if self.autoplay else self.engine.status.phase.value
             items = screens.start_items(self.form, spec, waiting)
         elif self.screen is Screen.PAUSE:
-            items = screens.pause_items(spec, self.player.recording is not None)
+            items = screens.pause_items(spec, self.playback.recording is not None)
         elif self.screen is Screen.SETTINGS:
             items = screens.settings_items(self.settings)
         else:
@@ -300,17 +300,17 @@ class Flow:
             case "rewind":
                 self.open_rewind()
             case "restart":
-                opened = self.player.opened
+                opened = self.playback.opened
                 if opened:
                     self._open(opened.begin)
             case "prompt":
-                self.box = TextBox("prompt", "Prompt", self.player.prompt or "")
+                self.box = TextBox("prompt", "Prompt", self.playback.prompt or "")
             case "record":
                 self.toggle_recording(now)
             case "screenshot":
                 self.screenshot(now)
             case "leave":
-                self.player.leave("left the game")
+                self.playback.leave("left the game")
                 self._to(Screen.START)
             case _:
                 self._choose_common(chosen)
@@ -329,7 +329,7 @@ class Flow:
             self.settings = turned(self.settings, chosen.key, chosen.step or 1)
 
     def _navigate_rewind(self, nav: Nav) -> None:
-        strip, spec = self.player.strip, self.player.spec
+        strip, spec = self.playback.strip, self.playback.spec
         if spec is None or self._going_back:
             return
         jump = max(1, round(JUMP_SECONDS * spec.fps / spec.frames_per_chunk))
@@ -338,7 +338,7 @@ class Flow:
             self.chosen_chunk = min(max(self.chosen_chunk + step, strip.oldest), strip.newest)
         elif nav is Nav.OK:
             self._going_back = True
-            self.player.go_back(self.chosen_chunk)
+            self.playback.go_back(self.chosen_chunk)
         else:
             self._to(Screen.PAUSE)
 
@@ -365,11 +365,11 @@ class Flow:
 
     def _open(self, begin: Begin) -> None:
         self._opening = True
-        self.player.begin(begin)
+        self.playback.begin(begin)
 
     def _start_recording(self, now: float) -> None:
         chosen = self.record_dir or self.settings.record_dir
-        self.tape.start(Path(chosen) if chosen else capture.default_folder(), now)
+        self.capture.start(Path(chosen) if chosen else capture.default_folder(), now)
 
     def _set_picture(self, path: str, now: float) -> None:
         if path and preview(Path(path).expanduser()) is None:

@@ -13,7 +13,7 @@ import numpy as np
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
-    from scope_play.play.playback import Player
+    from scope_play.play.playback import Playback
     from scope_play.recording.metadata import InputSetup
     from scope_play.recording.recorder import Recorder
 
@@ -62,17 +62,17 @@ def load_libraries() -> None:
         importlib.import_module(name)
 
 
-class Tape:
+class Capture:
     """The recording of the present game. `say` and `complain` take a sentence for the player and the time."""
 
     def __init__(
         self,
-        player: Player,
+        playback: Playback,
         inputs: Callable[[], InputSetup],
         say: Callable[[str, float], None],
         complain: Callable[[str, float], None],
     ) -> None:
-        self._player = player
+        self._playback = playback
         self._inputs = inputs
         self._say = say
         self._complain = complain
@@ -81,12 +81,12 @@ class Tape:
 
     def seconds(self, now: float) -> float | None:
         """How long the recording has been going; None if there is none."""
-        return now - self._since if self._player.recording else None
+        return now - self._since if self._playback.recording else None
 
     def start(self, folder: Path, now: float) -> None:
         """Begin; what prevents it is told."""
         try:
-            self._player.record(start(self._player, folder, self._inputs()))
+            self._playback.record(start(self._playback, folder, self._inputs()))
         except ScopeError as error:
             self._complain(str(error), now)
             return
@@ -94,12 +94,12 @@ class Tape:
         self._say(f"Recording to {homely(folder)}", now)
 
     def stop(self, now: float) -> None:
-        self._player.stop_recording("stopped by the player")
+        self._playback.stop_recording("stopped by the player")
         self._say("Recording saved.", now)
 
     def watch(self, now: float) -> None:
         """Tell once what goes wrong, and let go of a recording that ended by itself."""
-        recording = self._player.recording
+        recording = self._playback.recording
         if recording is None:
             return
         status = recording.status
@@ -108,15 +108,15 @@ class Tape:
             if status.text:
                 self._complain(status.text, now)
         if status.state == "stopped":
-            self._player.stop_recording(status.text)
+            self._playback.stop_recording(status.text)
 
 
-def start(player: Player, folder: Path, inputs: InputSetup) -> Recorder:
+def start(playback: Playback, folder: Path, inputs: InputSetup) -> Recorder:
     """Record from the frame on screen on; what was played before goes along so that the clip can be replayed."""
     from scope_play.recording.metadata import ClipHeader
     from scope_play.recording.recorder import PlayedBefore, Recorder
 
-    opened, frame = player.opened, player.resting_frame
+    opened, frame = playback.opened, playback.resting_frame
     if opened is None or frame is None:
         raise ScopeError("there is nothing to record yet; start a game first.")
     header = ClipHeader.of(
@@ -124,11 +124,11 @@ def start(player: Player, folder: Path, inputs: InputSetup) -> Recorder:
         opened.identity,
         build=opened.build,
         seed=opened.begin.seed,
-        prompt=player.prompt,
+        prompt=playback.prompt,
         inputs=inputs,
     )
     before = None
-    if player.steps:
-        rows = np.concatenate([step.rows for step in player.steps])
-        before = PlayedBefore(opened.first_frame, rows, [step.prompt for step in player.steps])
+    if playback.steps:
+        rows = np.concatenate([step.rows for step in playback.steps])
+        before = PlayedBefore(opened.first_frame, rows, [step.prompt for step in playback.steps])
     return Recorder(folder, header, frame, before=before)

@@ -75,7 +75,7 @@ class Split:
 
 
 @dataclass
-class Player:
+class Playback:
     """`engine` must take its rows from wherever the pad's events go. Times are of `clock`, which is the engine's."""
 
     engine: Engine

@@ -31,14 +31,14 @@ from scope_play.sampling.window_stream import WindowStream
 
 
 def make_stream(
-    network: StreamingNetwork, config: StreamConfig, first: Tensor, settle: Callable[[Tensor], Tensor] | None = None
+    network: StreamingNetwork, config: StreamConfig, first: Tensor, project: Callable[[Tensor], Tensor] | None = None
 ) -> Stream:
     """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w).
 
-    In mode `cached`, `settle` has the last word on every denoised chunk.
+    In mode `cached`, `project` has the last word on every denoised chunk.
     """
     if config.mode == "cached":
-        return CachedStream(network, config, first, settle=settle)
+        return CachedStream(network, config, first, project=project)
     if not isinstance(network, DiT):
         raise ScopeError("streaming mode 'window' runs the DiT itself; give that rather than a form made for caches")
     return WindowStream(network, config, first)
@@ -78,12 +78,12 @@ class CachedStream:
         first: Tensor,
         *,
         beside: bool | None = None,
-        settle: Callable[[Tensor], Tensor] | None = None,
+        project: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         batch, _, _, height, width = first.shape
         self.network = network
         self.config = config
-        self.settle = settle
+        self.project = project
         self.sigmas = make_sigmas(config.steps, config.shift)
         self.timesteps = make_timesteps(self.sigmas[:-1], first.dtype)
         self.guided = Branches(config, batch, first.device)
@@ -123,7 +123,7 @@ class CachedStream:
                     plan = self._plan(x if lead is None else torch.cat([lead, x], 2), windows)
                 velocity = self._pass(x, step, plan, lead)
             x = euler_step(x, velocity, self.sigmas[step], self.sigmas[step + 1])
-        x = x if self.settle is None else self.settle(x)
+        x = x if self.project is None else self.project(x)
         self.in_flight = CleanChunk(x if lead is None else torch.cat([lead, x], 2), windows, plan)
         self.opening = None
         return x

@@ -37,10 +37,10 @@ class Codec(Protocol):
 
 
 @runtime_checkable
-class SettlingCodec(Protocol):
-    """A codec whose latents have bounds: whatever a world makes is settled before it is seen and remembered."""
+class ProjectingCodec(Protocol):
+    """A codec whose latents have bounds: what a world makes is projected onto them before it is seen and remembered."""
 
-    def settle(self, latents: Tensor) -> Tensor: ...
+    def project(self, latents: Tensor) -> Tensor: ...
 
 
 class PromptReader(Protocol):

@@ -15,7 +15,7 @@ from scope_play.images import to_levels
 Decode = Callable[[Tensor], Tensor]
 
 
-class Handover(Protocol):
+class FrameTransfer(Protocol):
     """Used in this order for every chunk: `begin`, `decode`, `take`. What lies between the last two may overlap.
 
     `remember` comes after `decode`, before or after `take`.
@@ -46,11 +46,11 @@ def to_device(x: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
-def make_handover(device: torch.device) -> Handover:
-    return CudaHandover(device) if device.type == "cuda" else HostHandover()
+def make_transfer(device: torch.device) -> FrameTransfer:
+    return CudaTransfer(device) if device.type == "cuda" else HostTransfer()
 
 
-class HostHandover:
+class HostTransfer:
     """Everything happens where it stands."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class HostHandover:
         pass
 
 
-class CudaHandover:
+class CudaTransfer:
     """Decodes on a stream of its own and copies into pinned memory; the host waits once, in `take`.
 
     The commit may run beside it, and the host draws the next noise meanwhile.

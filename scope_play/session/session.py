@@ -18,8 +18,8 @@ from scope_play.model.dit.action import ActionWindows
 from scope_play.runtime.select import network_for_session
 from scope_play.sampling.cached_stream import make_stream
 from scope_play.sampling.stream import Stream, StreamState, latent_noise
-from scope_play.session.codec import CodecStream, SettlingCodec
-from scope_play.session.frame_transfer import make_handover, to_device
+from scope_play.session.codec import CodecStream, ProjectingCodec
+from scope_play.session.frame_transfer import make_transfer, to_device
 
 if TYPE_CHECKING:
     from scope_play.model.dit.block import TextKV
@@ -88,46 +88,46 @@ class SessionBatch:
         """The timings of a chunk whose latents are not in the caches yet."""
         self._drawn: tuple[int, Tensor] | None = None
         """A chunk's number and the noise it starts from."""
-        self._handover = make_handover(world.device)
+        self._transfer = make_transfer(world.device)
         self._closed = False
         self._decoder, self._stream = self._open()
 
     def step(self, actions: np.ndarray, *, defer_commit: bool = False) -> Chunk:
         """Take rows (B, frames_per_chunk, 10), give frames (B, frames_per_chunk, H, W, 3).
 
-        With `defer_commit` the caller gets its frames before the caches are written, and calls `settle` at leisure;
-        the numbers are the same.
+        With `defer_commit` the frames come before the caches are written, and the caller calls `flush_commit` at
+        leisure; the numbers are the same.
         """
         self._check_open()
         spec = self.world.spec
         rows = check_rows(actions, (len(self.seeds), spec.frames_per_chunk, ROW_WIDTH))
-        self.settle()
+        self.flush_commit()
         if self._pending_prompt is not None:
             self._set_text(self._pending_prompt)
             self.prompt, self._pending_prompt = self._pending_prompt, None
-        self._handover.begin()
+        self._transfer.begin()
         drawn = self._drawn
         noise = drawn[1] if drawn is not None and drawn[0] == self.index else self._draw()
         windows = self._windows(rows)
         latents = self._stream.denoise(noise, windows)
         with torch.inference_mode():
-            self._handover.decode(latents.to(self.world.dtype), lambda x: self._decoder.push(x).float())
+            self._transfer.decode(latents.to(self.world.dtype), lambda x: self._decoder.push(x).float())
         timings: dict[str, float] = {}
         self._uncommitted = timings
         self.index += 1
         if not defer_commit:
-            self.settle()
-        frames, seconds = self._handover.take()
+            self.flush_commit()
+        frames, seconds = self._transfer.take()
         timings.update(seconds)
         if not defer_commit:
-            self._handover.finish()
+            self._transfer.finish()
         return Chunk(frames, self.index - 1, timings)
 
-    def settle(self) -> None:
+    def flush_commit(self) -> None:
         """Begin a deferred commit, and draw the next chunk's noise beside it; without one, do nothing."""
         if self._uncommitted is None:
             return
-        self._handover.remember(self._stream.commit, self._uncommitted)
+        self._transfer.remember(self._stream.commit, self._uncommitted)
         self._uncommitted = None
         self._drawn = self.index, self._draw()
 
@@ -150,7 +150,7 @@ class SessionBatch:
     def snapshot(self) -> Snapshot:
         """A copy of this moment, to `restore` later in this session or in another one of the same start."""
         self._check_open()
-        self.settle()
+        self.flush_commit()
         return Snapshot(
             self.index, self._stream.snapshot(), self._decoder.clone(), self._rows, self.prompt, self._pending_prompt
         )
@@ -177,8 +177,8 @@ class SessionBatch:
             first = world.first_latent(self.first_frames)
             decoder = world.codec.decoder()
             decoder.push(first)
-        settle = world.codec.settle if isinstance(world.codec, SettlingCodec) else None
-        self._stream = make_stream(network_for_session(world.streaming_network), world.stream_config, first, settle)
+        project = world.codec.project if isinstance(world.codec, ProjectingCodec) else None
+        self._stream = make_stream(network_for_session(world.streaming_network), world.stream_config, first, project)
         self._set_text(self.prompt)
         return decoder, self._stream
 
@@ -264,7 +264,7 @@ class Session:
     def step(self, actions: np.ndarray, *, defer_commit: bool = False) -> Chunk:
         """Take rows (frames_per_chunk, 10) and give the next frames (frames_per_chunk, H, W, 3) that they cause.
 
-        With `defer_commit` the frames come before the caches are written; call `settle` afterwards, at leisure.
+        With `defer_commit` the frames come before the caches are written; call `flush_commit` afterwards, at leisure.
         Raises ScopeError on a wrong shape, a value out of range, or a closed session; nothing has then changed.
         """
         spec = self.world.spec
@@ -273,9 +273,9 @@ class Session:
         chunk = self._batch.step(rows[None], defer_commit=defer_commit)
         return Chunk(chunk.frames[0], chunk.index, chunk.timings)
 
-    def settle(self) -> None:
+    def flush_commit(self) -> None:
         """Begin a deferred commit; its time appears in the chunk's timings."""
-        self._batch.settle()
+        self._batch.flush_commit()
 
     def stream(self, rows: Iterable[np.ndarray]) -> Iterator[Chunk]:
         """Step through an iterable of single rows (10,); rows that do not fill a last chunk are left unused."""

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.model.nano_codec.codec import TinyVAE, TinyVAEConfig
+from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
 from scope_play.model.nano_codec.light_field import to_pictures
-from scope_play.model.nano_codec.walkable import measure_ground
+from scope_play.model.nano_codec.walkable import measure_walkable
 from scope_play.train.data.pool import Pool
 from scope_play.train.data.sources import MomentSource, pixels
 from scope_play.train.loop import Average, generator, part
@@ -86,7 +86,7 @@ class Batch:
 class AutoencoderTrainer:
     def __init__(
         self,
-        config: TinyVAEConfig,
+        config: NanoCodecConfig,
         source: MomentSource,
         *,
         recipe: AutoencoderRecipe = AutoencoderRecipe(),
@@ -103,7 +103,7 @@ class AutoencoderTrainer:
         Raises ScopeError when the model is not made for as many features as the simulator has.
         """
         torch.manual_seed(seed)
-        self.model = TinyVAE(config).to(device)
+        self.model = NanoCodec(config).to(device)
         self.recipe, self._source, self._seed, self._device = recipe, source, seed, torch.device(device)
         self._bf16 = bf16
         if start is None:
@@ -133,7 +133,7 @@ class AutoencoderTrainer:
         self.model.feature_low.copy_(known.amin(0).repeat(4))
         self.model.feature_high.copy_(known.amax(0).repeat(4))
         stood = known[:, list(self.model.config.camera.place)]
-        self.model.ground.copy_(measure_ground(stood, self.model.config.ground))
+        self.model.ground.copy_(measure_walkable(stood, self.model.config.ground))
 
     def batch(self, step: int) -> Batch:
         recipe, pool = self.recipe, self._pool.at(step)
@@ -204,9 +204,9 @@ class AutoencoderTrainer:
     def _miss(self, error: Tensor) -> Tensor:
         return error.abs().mean() + self.recipe.squared * error.square().mean()
 
-    def averaged(self) -> TinyVAE:
+    def averaged(self) -> NanoCodec:
         """A copy with the averaged weights."""
-        model = TinyVAE(self.model.config).to(self._device)
+        model = NanoCodec(self.model.config).to(self._device)
         model.load_state_dict(self.model.state_dict() | self._average.values)
         return model.eval()
 

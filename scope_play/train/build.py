@@ -14,7 +14,7 @@ from torch import Tensor
 from scope_play.errors import ScopeError
 from scope_play.model.dit.config import NANO, DiTConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.model.nano_codec.codec import TinyVAE, TinyVAEConfig
+from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
 from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.model.wan_vae.vae import WanVAE
@@ -92,7 +92,7 @@ def build(kind: str, options: Options) -> Trainer[Any]:
         for block in network.blocks:
             block.compile()
     games = scale = None
-    if isinstance(codec, TinyVAE) and options.clips is None:
+    if isinstance(codec, NanoCodec) and options.clips is None:
         games = Games(codec, options.seed, options.workers)
         scale = picture_change(codec, games.moments(192))
     trainer = StudentTrainer if kind == "student" else WorldTrainer
@@ -107,23 +107,23 @@ def clip_source(options: Options) -> ClipSource:
     return FolderSource(clip_folders(options.clips), seed=options.seed, height=height, width=width)
 
 
-def load_codec(options: Options, model: Mapping[str, Any]) -> TinyVAE | WanVAE:
+def load_codec(options: Options, model: Mapping[str, Any]) -> NanoCodec | WanVAE:
     """The frozen codec: from a run of `train autoencoder`, from a model folder, or, for SCOPE, the Wan2.2 VAE."""
     if "wan_codec" in model:
         return _wan_codec(model["wan_codec"], options)
     return load_tiny(options)
 
 
-def load_tiny(options: Options) -> TinyVAE:
+def load_tiny(options: Options) -> NanoCodec:
     """The small autoencoder of a run of `train autoencoder` or of a model folder, frozen."""
     if options.codec is None:
         raise ScopeError("world training needs a codec; give --codec with the --out folder of train autoencoder")
     if (options.codec / "codec.safetensors").is_file():
         config = _tiny_config(_read_json(options.codec / "config.json"))
         folder = open_native_folder(options.codec)
-        return folder.codec(lambda: TinyVAE(config), torch.float32, options.device).eval().requires_grad_(False)
+        return folder.codec(lambda: NanoCodec(config), torch.float32, options.device).eval().requires_grad_(False)
     _, tensors, values = checkpoint.load(options.codec)
-    tiny = TinyVAE(TinyVAEConfig(**values["model"])).to(options.device)
+    tiny = NanoCodec(NanoCodecConfig(**values["model"])).to(options.device)
     tiny.load_state_dict(part(tensors, "model") | part(tensors, "average"))
     return tiny.eval().requires_grad_(False)
 
@@ -157,11 +157,11 @@ def _plain_weights(path: Path) -> dict[str, Tensor]:
         raise ScopeError(f"{path} is not a readable safetensors file ({error}); restore it") from error
 
 
-def _tiny_config(model: Mapping[str, Any]) -> TinyVAEConfig:
+def _tiny_config(model: Mapping[str, Any]) -> NanoCodecConfig:
     try:
-        return TinyVAEConfig(**model.get("codec", {}))
+        return NanoCodecConfig(**model.get("codec", {}))
     except (TypeError, ValueError) as error:
-        raise ScopeError(f"the model's codec block does not fit ({error}); see TinyVAEConfig") from error
+        raise ScopeError(f"the model's codec block does not fit ({error}); see NanoCodecConfig") from error
 
 
 def _recipe(kind: type[Any], options: Options) -> Any:

@@ -11,12 +11,14 @@ import torch
 from scope_play.errors import ScopeError
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.train import checkpoint
 from scope_play.train.loop import part
 
 
-def export_native(run_dir: Path, codec: TinyVAE, out_dir: Path, *, size: tuple[int, int] = (96, 160)) -> dict[str, Any]:
+def export_native(
+    run_dir: Path, codec: NanoCodec, out_dir: Path, *, size: tuple[int, int] = (96, 160)
+) -> dict[str, Any]:
     """Writes the averaged weights of a world or student run, in bfloat16, beside `codec`'s, and their config.
 
     Other files in `out_dir`, such as a model card, stay. Returns the config. Raises ScopeError when `run_dir` holds

@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.nano_codec.light_field import CELL
 from scope_play.train.loop import generator
 
@@ -15,7 +15,7 @@ CELLS = 60
 """Cells looked at in each frame; more would say the same."""
 
 
-def picture_change(codec: TinyVAE, latents: Tensor, seed: int = 0) -> Tensor:
+def picture_change(codec: NanoCodec, latents: Tensor, seed: int = 0) -> Tensor:
     """(N, C) latents -> (C,): how much a frame's squared error grows with the square of an error in each channel.
 
     Mean over the latents of the squared columns of the decoder's Jacobian, estimated with random probes (Hutchinson):

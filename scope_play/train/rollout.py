@@ -28,12 +28,12 @@ def rollout(
     window: int,
     sigmas: Sequence[float],
     draw: torch.Generator,
-    settle: Callable[[Tensor], Tensor] | None = None,
+    project: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Plays `latents` latent frames from the start image's latent.
 
     first (B, C, h, w); buttons (B, N, 6) and sticks (B, N, 4) with N >= 4 (latents - 1); sigmas: the noise levels
-    visited, descending from 1; settle: what the codec makes of each latent before it is remembered. Returns
+    visited, descending from 1; project: what the codec makes of each latent before it is remembered. Returns
     (B, C, latents, h, w), the first being `first`.
     """
     action = model.config.action
@@ -50,7 +50,7 @@ def rollout(
         if index > 0:
             noise = noise_like((batch, channels, 1, height, width), draw, first.device) * model.config.noise_scale
             latent = _denoise(model, noise, cache, windows, sigmas)
-            made.append((latent if settle is None else settle(latent))[:, :, 0])
+            made.append((latent if project is None else project(latent))[:, :, 0])
         model.step(made[-1][:, :, None], zero, cache, windows)
         cache.commit()
     return torch.stack(made, 2)

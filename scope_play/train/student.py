@@ -69,7 +69,7 @@ class StudentTrainer(WorldTrainer):
                 window=recipe.window,
                 sigmas=recipe.sigmas,
                 draw=draw,
-                settle=self._settle,
+                project=self._project,
             )
         segment = random_segment(truth.shape[2], recipe.segment, recipe.window, draw)
         targets, guess = truth[:, :, segment.targets], played[:, :, segment.targets]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scope_play.model.dit.dit import DiT
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.train.autoencoder import psnr
 from scope_play.train.loop import generator
 from scope_play.train.rollout import noise_like, rollout
@@ -49,7 +49,7 @@ def validate_world(trainer: WorldTrainer) -> tuple[dict[str, float], np.ndarray]
         window=trainer.recipe.window,
         sigmas=trainer.recipe.sigmas,
         draw=draw,
-        settle=decoder.settle if isinstance(decoder, TinyVAE) else None,
+        project=decoder.project if isinstance(decoder, NanoCodec) else None,
     )
     shown = _decode(decoder, played)
     for begin, end in HORIZONS:

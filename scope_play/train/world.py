@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from scope_play.model.dit.dit import DiT
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.train.data.games import Games
 from scope_play.train.data.sources import ClipSource, split_rows
 from scope_play.train.loop import Average, generator, part
@@ -29,7 +29,7 @@ from scope_play.train.segments import Segment, join, whole
 
 
 class Codec(Protocol):
-    """What training needs of an autoencoder: the streaming contract of `TinyVAE` and `WanVAE`."""
+    """What training needs of an autoencoder: the streaming contract of `NanoCodec` and `WanVAE`."""
 
     def encoder(self) -> Any: ...
     def decoder(self) -> Any: ...
@@ -129,7 +129,7 @@ class WorldTrainer:
         )
         weight = (scale / scale.mean()).clamp_min(recipe.least_weight)
         self._weight = (weight / weight.mean()).to(device)[None, :, None, None, None]
-        self._settle = codec.settle if isinstance(codec, TinyVAE) else None
+        self._project = codec.project if isinstance(codec, NanoCodec) else None
 
     def batch(self, step: int) -> LatentClips:
         if self._games is not None:
@@ -194,8 +194,8 @@ class WorldTrainer:
         noise = noise_like(targets.shape, draw, self._device) * self.model.config.noise_scale
         sigma = torch.ones(len(noise), noise.shape[2], device=self._device)
         predicted = noise - self.velocity(Example(clips, segment, context, noise, sigma, noise))
-        if self._settle is not None:
-            predicted = self._settle(predicted)
+        if self._project is not None:
+            predicted = self._project(predicted)
         shape = (len(noise), 1, noise.shape[2] - 1, 1, 1)
         chosen = torch.rand(shape, generator=draw, device=draw.device) < self.recipe.own_context
         later = torch.where(chosen.to(self._device), predicted[:, :, :-1], context[:, :, 1:])

@@ -25,7 +25,7 @@ def test_the_demo_plays_and_records_the_simulator(tmp_path: Path, monkeypatch: p
     def play_a_while(app: play_app.App) -> int:
         give_up = time.monotonic() + 120.0
         try:
-            while app.player.chunk < 30:
+            while app.playback.chunk < 30:
                 assert time.monotonic() < give_up, app.engine.status
                 app.step()
                 app.rest()

@@ -99,7 +99,7 @@ class FakeSession:
         self.index += 1
         return FakeChunk(np.stack(frames), self.index - 1, {"denoise": 0.002, "decode": 0.001})
 
-    def settle(self) -> None:
+    def flush_commit(self) -> None:
         return
 
     def stream(self, rows: Iterable[np.ndarray]) -> Iterator[FakeChunk]:

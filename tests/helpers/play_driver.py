@@ -30,11 +30,11 @@ class Driver:
 
     @property
     def screen(self) -> Screen:
-        return self.app.flow.screen
+        return self.app.state.screen
 
     @property
     def focus(self) -> str:
-        return self.app.flow.menu.item.key
+        return self.app.state.menu.item.key
 
     def _open(self, model: str) -> World:
         world = self.worlds[model]
@@ -70,14 +70,14 @@ class Driver:
                 self.key(pygame.K_RETURN)
                 return
             self.key(pygame.K_DOWN)
-        raise LookupError(f"{key} is not on {self.screen}: {self.app.flow.menu.items}")
+        raise LookupError(f"{key} is not on {self.screen}: {self.app.state.menu.items}")
 
     def play(self, chunks: int = 3) -> None:
         """From the start screen into the game, until some chunks have been shown."""
-        self.until(lambda: self.app.engine.status.spec is not None and self.app.flow.own_picture is not None)
+        self.until(lambda: self.app.engine.status.spec is not None and self.app.state.own_picture is not None)
         if self.screen is Screen.START:
             self.choose("play")
-        self.until(lambda: self.screen is Screen.PLAY and self.app.player.chunk >= chunks)
+        self.until(lambda: self.screen is Screen.PLAY and self.app.playback.chunk >= chunks)
 
     def pixels(self) -> bytes:
         return pygame.image.tobytes(self.app.window.surface, "RGB")

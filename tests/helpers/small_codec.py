@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from scope_play.model.nano_codec.codec import TinyVAEConfig
+from scope_play.model.nano_codec.codec import NanoCodecConfig
 from scope_play.model.nano_codec.light_field import CameraConfig, FieldConfig
 
 
-def small_codec(**changes: Any) -> TinyVAEConfig:
+def small_codec(**changes: Any) -> NanoCodecConfig:
     """A frame of 32 x 64 and eight features unless told otherwise."""
     sizes: dict[str, Any] = {
         "frame": (32, 64),
@@ -21,4 +21,4 @@ def small_codec(**changes: Any) -> TinyVAEConfig:
         "finder_channels": 8,
         "finder_width": 16,
     }
-    return TinyVAEConfig(**(sizes | changes))
+    return NanoCodecConfig(**(sizes | changes))

@@ -10,7 +10,7 @@ import torch
 from scope_play.loading.nano import NativeConfig, build_world, untrained_nano_config
 from scope_play.model.dit.config import ActionConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.sampling.stream import StreamConfig
 from scope_play.world import World
 from tests.helpers.small_codec import small_codec
@@ -33,7 +33,7 @@ def small_world(rounded: bool = False, action: ActionConfig | None = None, **str
     config = small_config(action, **stream)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network, codec = DiT(config.world), TinyVAE(config.codec)
+        network, codec = DiT(config.world), NanoCodec(config.codec)
         for parameter in (*network.parameters(), *codec.parameters()):
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.1)

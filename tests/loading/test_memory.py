@@ -32,7 +32,7 @@ from scope_play.loading.memory import (
     text_key_bytes,
     tokens_per_latent,
 )
-from scope_play.loading.scope import OFFICIAL_STREAM, Demand, Ease
+from scope_play.loading.scope import OFFICIAL_STREAM, MemoryEstimate, MemoryOptions
 from scope_play.model.dit.config import SCOPE_5B, DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.taehv import TaehvDecoder, TaehvStream
@@ -180,19 +180,23 @@ def test_eight_bits_are_counted_as_they_are_stored() -> None:
 
 def test_scope_fits_a_card_of_24_gb() -> None:
     """480x832 with a window of 12 latents, of which such a card leaves about 23 GiB."""
-    demand = Demand(SCOPE_5B, WAN22_VAE, torch.bfloat16)
+    demand = MemoryEstimate(SCOPE_5B, WAN22_VAE, torch.bfloat16)
     stream = StreamConfig(**OFFICIAL_STREAM)
-    in_full = demand.nbytes(stream, Ease())
-    lighter = dict(demand.lighter(stream, Ease()))
+    in_full = demand.nbytes(stream, MemoryOptions())
+    lighter = dict(demand.lighter(stream, MemoryOptions()))
     assert stream.window == 12
     assert in_full > 23 * GIB
     assert lighter["--precision int8 --cache fp8"] < 18 * GIB
     assert lighter["--precision int8 --cache fp8 --decoder tiny"] < 13 * GIB
     assert list(lighter.values()) == sorted(lighter.values(), reverse=True)
     with pytest.raises(ScopeError, match=r"or use --precision int8\."):
-        require_stream(demand.need(stream, Ease()), free(23 * GIB, 0), stream.memory(False), tuple(lighter.items()))
+        require_stream(
+            demand.need(stream, MemoryOptions()), free(23 * GIB, 0), stream.memory(False), tuple(lighter.items())
+        )
     with pytest.raises(ScopeError, match=r"or use --precision int8 --cache fp8 --decoder tiny\."):
-        require_stream(demand.need(stream, Ease()), free(15 * GIB, 0), stream.memory(False), tuple(lighter.items()))
+        require_stream(
+            demand.need(stream, MemoryOptions()), free(15 * GIB, 0), stream.memory(False), tuple(lighter.items())
+        )
 
 
 @torch.no_grad()

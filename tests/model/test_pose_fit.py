@@ -1,4 +1,4 @@
-"""Looking closer finds the camera again, and never makes a picture worse."""
+"""Looking fit finds the camera again, and never makes a picture worse."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scope_play.arena.behaviour import sample_states
 from scope_play.arena.config import RIFLE, ArenaConfig
 from scope_play.arena.render import Renderer
 from scope_play.loading.nano import nano_folder
-from scope_play.model.nano_codec.codec import TinyVAE
-from scope_play.model.nano_codec.pose_fit import MOVES, Closer, move, recognise
+from scope_play.model.nano_codec.codec import NanoCodec
+from scope_play.model.nano_codec.pose_fit import MOVES, PoseFit, fit_pose, move
 from scope_play.train.build import Options, load_tiny
 from scope_play.train.data.sources import pixels
 from tests.helpers.small_codec import small_codec
 
 
-class Nearly(TinyVAE):
+class Nearly(NanoCodec):
     """A codec whose finder is off by a known move, for the `pictures` that it knows."""
 
     truth: torch.Tensor
@@ -48,15 +48,15 @@ def codec() -> Nearly:
 def test_the_camera_is_found_again(codec: Nearly) -> None:
     pictures = codec.pictures
     wrong = codec.found(pictures)
-    right = recognise(codec, pictures, Closer(guesses=64, kept=6, steps=12, cells=128, settling=0))
+    right = fit_pose(codec, pictures, PoseFit(guesses=64, kept=6, steps=12, cells=128, feature_steps=0))
     errors = [(features[:, :6] - codec.truth[:, :6]).norm(dim=1) for features in (wrong, right)]
     assert (errors[1] < 0.3 * errors[0]).float().mean() >= 0.8
 
 
 def test_a_picture_is_never_drawn_worse_where_it_is_compared(codec: Nearly) -> None:
     pictures = codec.pictures
-    all_cells = Closer(guesses=4, kept=1, steps=3, cells=128, settling=2, settled=128)
-    wrong, right = codec.found(pictures), recognise(codec, pictures, all_cells)
+    all_cells = PoseFit(guesses=4, kept=1, steps=3, cells=128, feature_steps=2, feature_cells=128)
+    wrong, right = codec.found(pictures), fit_pose(codec, pictures, all_cells)
     missed = [(codec.field(some, codec.state(some)) - pictures).square().mean((1, 2, 3)) for some in (wrong, right)]
     assert (missed[1] <= missed[0] + 1e-6).all()
 
@@ -66,16 +66,18 @@ def test_what_the_finder_missed_besides_the_camera_settles(codec: Nearly) -> Non
     codec.by = torch.zeros_like(codec.by)
     truth, codec.truth = codec.truth, codec.truth.clone()
     codec.truth[:, 7] += 0.3
-    closer = Closer(guesses=2, kept=1, steps=0, settling=4, settled=128, trust=0.01)
-    left = recognise(codec, pictures, closer)[:, 7] - truth[:, 7]
+    fit = PoseFit(guesses=2, kept=1, steps=0, feature_steps=4, feature_cells=128, trust=0.01)
+    left = fit_pose(codec, pictures, fit)[:, 7] - truth[:, 7]
     assert left.abs().median() < 0.05
-    trusting = recognise(codec, pictures, Closer(guesses=2, kept=1, steps=0, settling=4, settled=128, trust=1e4))
+    trusting = fit_pose(
+        codec, pictures, PoseFit(guesses=2, kept=1, steps=0, feature_steps=4, feature_cells=128, trust=1e4)
+    )
     torch.testing.assert_close(trusting[:, 7], codec.truth[:, 7], atol=1e-3, rtol=0)
 
 
 def test_the_same_picture_is_seen_alike_alone_and_in_company(codec: Nearly) -> None:
     pictures = codec.pictures
-    assert torch.equal(recognise(codec, pictures[2:3]), recognise(codec, pictures)[2:3])
+    assert torch.equal(fit_pose(codec, pictures[2:3]), fit_pose(codec, pictures)[2:3])
 
 
 def test_a_move_turns_the_heading_and_keeps_the_rest() -> None:
@@ -96,5 +98,5 @@ def test_nano_tells_a_full_magazine_from_one_that_lacks_a_round() -> None:
         states["ammo"][:, RIFLE] = rounds
         pictures = pixels(Renderer(ArenaConfig(), 96, 160).render(states)[0], "cpu")
         with torch.inference_mode():
-            found = codec.to_features(codec.recognised(pictures).flatten(1))[:, 24] * 30
+            found = codec.to_features(codec.encode_image(pictures).flatten(1))[:, 24] * 30
         assert (found - rounds).abs().max() < 0.5

@@ -43,7 +43,7 @@ def test_no_window_is_too_small_to_draw(driver: Driver, size: tuple[int, int]) -
     def draw() -> None:
         pygame.display.set_mode(size, pygame.RESIZABLE)
         for message in ("", "word " * 50):
-            app.flow.say(message, app.clock(), alert=True)
+            app.state.say(message, app.clock(), alert=True)
             app.step()
         pygame.display.set_mode((640, 360), pygame.RESIZABLE)
 
@@ -76,18 +76,18 @@ def test_a_storm_of_plugs_leaves_nothing_held_and_nothing_plugged(driver: Driver
     for pad in pads:
         pad.detach()
     driver.turns()
-    assert [device.backend for device in driver.app.hub.devices] == ["keyboard"]
+    assert [device.backend for device in driver.app.devices.devices] == ["keyboard"]
     if driver.screen is not Screen.PLAY:
-        driver.app.flow.resume()
-    so_far = driver.app.player.chunk
-    driver.until(lambda: driver.app.player.chunk >= so_far + 3)
-    assert not driver.app.player.steps[-1].rows[-1].any()
+        driver.app.state.resume()
+    so_far = driver.app.playback.chunk
+    driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
+    assert not driver.app.playback.steps[-1].rows[-1].any()
     with VirtualPad() as pad:
         driver.turns()
         pad.set_axis("left_y", -1.0)
-        so_far = driver.app.player.chunk
-        driver.until(lambda: driver.app.player.chunk >= so_far + 3)
-        assert driver.app.player.steps[-1].rows[-1, 7] < -0.9
+        so_far = driver.app.playback.chunk
+        driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
+        assert driver.app.playback.steps[-1].rows[-1, 7] < -0.9
 
 
 def test_a_button_held_while_the_focus_goes_is_let_go_and_counts_only_when_pressed_anew(driver: Driver) -> None:
@@ -95,19 +95,19 @@ def test_a_button_held_while_the_focus_goes_is_let_go_and_counts_only_when_press
     with VirtualPad() as pad:
         driver.turns()
         pad.set_button("a", True)
-        driver.until(lambda: bool(driver.app.player.steps) and driver.app.player.steps[-1].rows[-1, 2] == 1)
+        driver.until(lambda: bool(driver.app.playback.steps) and driver.app.playback.steps[-1].rows[-1, 2] == 1)
         pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
-        so_far = driver.app.player.chunk
-        driver.until(lambda: driver.app.player.chunk >= so_far + 3)
-        assert not driver.app.player.steps[-1].rows.any()
+        so_far = driver.app.playback.chunk
+        driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
+        assert not driver.app.playback.steps[-1].rows.any()
         pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSGAINED))
-        so_far = driver.app.player.chunk
-        driver.until(lambda: driver.app.player.chunk >= so_far + 3)
-        assert not driver.app.player.steps[-1].rows.any()
+        so_far = driver.app.playback.chunk
+        driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
+        assert not driver.app.playback.steps[-1].rows.any()
         pad.set_button("a", False)
         driver.turns()
         pad.set_button("a", True)
-        driver.until(lambda: driver.app.player.steps[-1].rows[-1, 2] == 1)
+        driver.until(lambda: driver.app.playback.steps[-1].rows[-1, 2] == 1)
 
 
 def test_unplugging_while_the_world_goes_back_ends_in_the_pause_menu(driver: Driver) -> None:
@@ -117,15 +117,15 @@ def test_unplugging_while_the_world_goes_back_ends_in_the_pause_menu(driver: Dri
     driver.turns()
     press(driver, pad, "back")
     assert driver.screen is Screen.REWIND
-    app.flow.chosen_chunk = 2
-    app.flow.navigate(Nav.OK, app.clock())
+    app.state.chosen_chunk = 2
+    app.state.navigate(Nav.OK, app.clock())
     pad.detach()
     driver.until(lambda: driver.screen is Screen.PAUSE)
-    assert "unplugged" in app.flow.message.text
-    assert app.player.chunk == 2
-    assert not app.player.playing
+    assert "unplugged" in app.state.message.text
+    assert app.playback.chunk == 2
+    assert not app.playback.playing
     driver.choose("resume")
-    driver.until(lambda: app.player.chunk >= 3)
+    driver.until(lambda: app.playback.chunk >= 3)
 
 
 def test_unplugging_on_the_rewind_screen_is_told_there(driver: Driver) -> None:
@@ -133,14 +133,14 @@ def test_unplugging_on_the_rewind_screen_is_told_there(driver: Driver) -> None:
     pad = VirtualPad()
     driver.turns()
     press(driver, pad, "back")
-    driver.app.flow.message = type(driver.app.flow.message)()
-    driver.app.flow.changed = True
+    driver.app.state.message = type(driver.app.state.message)()
+    driver.app.state.changed = True
     driver.turns()
     before = driver.pixels()
     pad.detach()
     driver.turns()
     assert driver.screen is Screen.REWIND
-    assert "unplugged" in driver.app.flow.message.text
+    assert "unplugged" in driver.app.state.message.text
     upper = len(before) // 4
     assert driver.pixels()[:upper] != before[:upper]
     driver.key(pygame.K_ESCAPE)
@@ -152,12 +152,12 @@ def test_unplugging_while_a_game_is_opened_ends_in_the_pause_menu(driver: Driver
     pad = VirtualPad()
     driver.turns()
     press(driver, pad, "start")
-    driver.app.flow.navigate(Nav.DOWN, 0.0)
-    driver.app.flow.navigate(Nav.DOWN, 0.0)
+    driver.app.state.navigate(Nav.DOWN, 0.0)
+    driver.app.state.navigate(Nav.DOWN, 0.0)
     assert driver.focus == "restart"
-    driver.app.flow.navigate(Nav.OK, driver.app.clock())
+    driver.app.state.navigate(Nav.OK, driver.app.clock())
     pad.detach()
-    driver.until(lambda: driver.app.player.opened is not None and driver.app.player.chunk == 0)
+    driver.until(lambda: driver.app.playback.opened is not None and driver.app.playback.chunk == 0)
     driver.turns()
     assert driver.screen is Screen.PAUSE
 
@@ -166,14 +166,14 @@ def test_every_button_during_loading_waits_for_the_model(driver: Driver) -> None
     with VirtualPad() as pad:
         for button in ("start", "back", "b", "y", "a"):
             press(driver, pad, button)
-        driver.until(lambda: driver.screen is Screen.PLAY and driver.app.player.chunk >= 1)
+        driver.until(lambda: driver.screen is Screen.PLAY and driver.app.playback.chunk >= 1)
 
 
 def test_a_file_dropped_in_the_game_is_answered(driver: Driver, tmp_path: Path) -> None:
     driver.play(1)
     pygame.event.post(pygame.event.Event(pygame.DROPFILE, file=str(tmp_path)))
     driver.turns()
-    assert "start screen" in driver.app.flow.message.text
+    assert "start screen" in driver.app.state.message.text
     assert driver.screen is Screen.PLAY
 
 
@@ -188,15 +188,15 @@ def test_a_disk_that_fills_up_is_told_with_the_mend_and_play_goes_on(
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False).returncode:
         pytest.skip("this container may not mount")
     try:
-        driver.app.flow.record_dir = disk
+        driver.app.state.record_dir = disk
         driver.play(1)
         driver.key(pygame.K_F9)
-        driver.until(lambda: driver.app.player.recording is None)
-        assert "scope-play recover" in driver.app.flow.message.text
+        driver.until(lambda: driver.app.playback.recording is None)
+        assert "scope-play recover" in driver.app.state.message.text
         (told,) = capsys.readouterr().err.strip().splitlines()
         assert told.startswith("scope-play: disk full: No space left on device; free some space and run")
-        so_far = driver.app.player.chunk
-        driver.until(lambda: driver.app.player.chunk >= so_far + 3)
+        so_far = driver.app.playback.chunk
+        driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
         assert driver.screen is Screen.PLAY
     finally:
         driver.app.close()

@@ -58,44 +58,44 @@ def pad_choose(driver: Driver, pad: VirtualPad, key: str) -> None:
 
 
 def rows(driver: Driver) -> np.ndarray:
-    return np.concatenate([step.rows for step in driver.app.player.steps])
+    return np.concatenate([step.rows for step in driver.app.playback.steps])
 
 
 def test_a_whole_evening_with_only_the_pad(start: Callable[..., Driver], tmp_path: Path) -> None:
     driver = start(record=tmp_path / "clips")
     app = driver.app
     with VirtualPad() as pad:
-        driver.until(lambda: app.engine.status.phase is Phase.READY and app.flow.own_picture is not None)
+        driver.until(lambda: app.engine.status.phase is Phase.READY and app.state.own_picture is not None)
         pad_choose(driver, pad, "play")
-        driver.until(lambda: driver.screen is Screen.PLAY and app.player.chunk >= 2)
-        assert app.player.recording is not None
+        driver.until(lambda: driver.screen is Screen.PLAY and app.playback.chunk >= 2)
+        assert app.playback.recording is not None
 
         pad.set_axis("left_y", -1.0)
         pad.set_axis("right_trigger", 1.0)
-        so_far = app.player.chunk
-        driver.until(lambda: app.player.chunk >= so_far + 4)
+        so_far = app.playback.chunk
+        driver.until(lambda: app.playback.chunk >= so_far + 4)
         assert rows(driver)[-1, 0] == 1
         assert rows(driver)[-1, 7] < -0.9
-        assert app.painter.hud(app.hub, app.clock()).pad.right_trigger  # type: ignore[union-attr]
+        assert app.compositor.hud(app.devices, app.clock()).pad.right_trigger  # type: ignore[union-attr]
         pad.set_axis("left_y", 0.0)
         pad.set_axis("right_trigger", 0.0)
 
         tap(driver, pad, "start")
         assert driver.screen is Screen.PAUSE
-        shown = app.player.chunk
+        shown = app.playback.chunk
         pad_choose(driver, pad, "rewind")
         assert driver.screen is Screen.REWIND
         for _ in range(3):
             tap(driver, pad, "dpad_left")
-        target = app.flow.chosen_chunk
-        assert target == app.player.strip.newest - 3
+        target = app.state.chosen_chunk
+        assert target == app.playback.strip.newest - 3
         tap(driver, pad, "a")
-        driver.until(lambda: driver.screen is Screen.PLAY and app.player.chunk == target + 1)
+        driver.until(lambda: driver.screen is Screen.PLAY and app.playback.chunk == target + 1)
         assert shown > target
 
         tap(driver, pad, "start")
         pad_choose(driver, pad, "record")
-        assert app.player.recording is None
+        assert app.playback.recording is None
         pad_choose(driver, pad, "resume")
         assert driver.screen is Screen.PLAY
         tap(driver, pad, "start")
@@ -103,7 +103,7 @@ def test_a_whole_evening_with_only_the_pad(start: Callable[..., Driver], tmp_pat
         assert driver.screen is Screen.START
         driver.until(lambda: app.engine.status.phase is Phase.READY)
         pad_choose(driver, pad, "quit")
-        assert app.flow.over
+        assert app.state.over
     app.close()
     clips = list((tmp_path / "clips").iterdir())
     assert len(clips) == 1
@@ -121,18 +121,18 @@ def test_unplugging_pauses_and_releases_and_replugging_goes_on(start: Callable[.
     pad.set_button("a", True)
     driver.turns()
     pad.set_axis("left_x", 1.0)
-    so_far = app.player.chunk
-    driver.until(lambda: app.player.chunk >= so_far + 3)
+    so_far = app.playback.chunk
+    driver.until(lambda: app.playback.chunk >= so_far + 3)
     assert rows(driver)[-1, 6] > 0.9
     pad.detach()
     driver.until(lambda: driver.screen is Screen.PAUSE)
-    assert "unplugged" in app.flow.message.text
-    assert app.flow.message.alert
+    assert "unplugged" in app.state.message.text
+    assert app.state.message.alert
     with VirtualPad() as again:
-        driver.until(lambda: "ready" in app.flow.message.text)
+        driver.until(lambda: "ready" in app.state.message.text)
         pad_choose(driver, again, "resume")
-        so_far = app.player.chunk
-        driver.until(lambda: app.player.chunk >= so_far + 3)
+        so_far = app.playback.chunk
+        driver.until(lambda: app.playback.chunk >= so_far + 3)
         assert not rows(driver)[-1].any()
 
 
@@ -140,12 +140,12 @@ def test_losing_the_focus_releases_everything(start: Callable[..., Driver]) -> N
     driver = start()
     driver.play()
     pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_w, mod=0, unicode="w"))
-    so_far = driver.app.player.chunk
-    driver.until(lambda: driver.app.player.chunk >= so_far + 3)
+    so_far = driver.app.playback.chunk
+    driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
     assert rows(driver)[-1, 7] == -1
     pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
-    so_far = driver.app.player.chunk
-    driver.until(lambda: driver.app.player.chunk >= so_far + 3)
+    so_far = driver.app.playback.chunk
+    driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
     assert not rows(driver)[-1].any()
 
 
@@ -155,20 +155,20 @@ def test_overlays_go_on_and_off_and_never_reach_recording_or_screenshot(
     driver = start(record=tmp_path / "clips")
     app = driver.app
     driver.play()
-    with_everything = app.painter.hud(app.hub, app.clock())
+    with_everything = app.compositor.hud(app.devices, app.clock())
     assert with_everything.stats is not None
     assert with_everything.pad is not None
     assert with_everything.recording is not None
     driver.key(pygame.K_F1)
     driver.key(pygame.K_F2)
-    bare = app.painter.hud(app.hub, app.clock())
+    bare = app.compositor.hud(app.devices, app.clock())
     assert bare.stats is None
     assert bare.pad is None
     driver.key(pygame.K_F12)
-    assert "Saved" in app.flow.message.text
+    assert "Saved" in app.state.message.text
     (picture,) = (tmp_path / "pictures").rglob("*.png")
-    made = {frame.tobytes() for step in [app.player.shot] if step and step.made for frame in step.made.frames}
-    made |= {app.player.shot.frame.tobytes()} if app.player.shot else set()
+    made = {frame.tobytes() for step in [app.playback.shot] if step and step.made for frame in step.made.frames}
+    made |= {app.playback.shot.frame.tobytes()} if app.playback.shot else set()
     assert np.asarray(Image.open(picture)).shape == (48, 80, 3)
     driver.key(pygame.K_ESCAPE)
     driver.choose("quit")
@@ -186,11 +186,11 @@ def test_overlays_go_on_and_off_and_never_reach_recording_or_screenshot(
 
 def test_recording_begun_in_play_knows_what_came_before(start: Callable[..., Driver], tmp_path: Path) -> None:
     driver = start()
-    driver.app.flow.record_dir = tmp_path / "clips"
+    driver.app.state.record_dir = tmp_path / "clips"
     driver.play(4)
     driver.key(pygame.K_F9)
-    so_far = driver.app.player.chunk
-    driver.until(lambda: driver.app.player.chunk >= so_far + 3)
+    so_far = driver.app.playback.chunk
+    driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
     driver.key(pygame.K_F9)
     driver.app.close()
     (clip_path,) = (tmp_path / "clips").iterdir()
@@ -205,26 +205,26 @@ def test_resize_and_fullscreen_keep_the_game(start: Callable[..., Driver]) -> No
     driver.play()
     for size in ((640, 360), (333, 777), (2560, 1440)):
         pygame.display.set_mode(size, pygame.RESIZABLE)
-        so_far = driver.app.player.chunk
-        driver.until(lambda so_far=so_far: driver.app.player.chunk >= so_far + 2)  # type: ignore[misc]
+        so_far = driver.app.playback.chunk
+        driver.until(lambda so_far=so_far: driver.app.playback.chunk >= so_far + 2)  # type: ignore[misc]
         assert driver.app.window.surface.get_size() == size
     driver.key(pygame.K_F11)
     assert driver.app.window.fullscreen
     driver.key(pygame.K_F11)
     assert not driver.app.window.fullscreen
     assert driver.app.window.surface.get_size() == (2560, 1440)
-    so_far = driver.app.player.chunk
-    driver.until(lambda: driver.app.player.chunk > so_far)
+    so_far = driver.app.playback.chunk
+    driver.until(lambda: driver.app.playback.chunk > so_far)
 
 
 def test_restart_begins_anew_with_the_same_seed(start: Callable[..., Driver]) -> None:
     driver = start(seed=5)
     driver.play(4)
-    first = driver.app.player.opened
+    first = driver.app.playback.opened
     driver.key(pygame.K_ESCAPE)
     driver.choose("restart")
-    driver.until(lambda: driver.screen is Screen.PLAY and driver.app.player.chunk >= 1)
-    again = driver.app.player.opened
+    driver.until(lambda: driver.screen is Screen.PLAY and driver.app.playback.chunk >= 1)
+    again = driver.app.playback.opened
     assert first is not None
     assert again is not None
     assert again is not first
@@ -234,10 +234,10 @@ def test_restart_begins_anew_with_the_same_seed(start: Callable[..., Driver]) ->
 
 def test_pressing_play_twice_leaves_no_recording_open(start: Callable[..., Driver], tmp_path: Path) -> None:
     driver = start(record=tmp_path / "clips")
-    driver.until(lambda: driver.app.flow.own_picture is not None)
-    driver.app.flow.choose(Chosen("play"), driver.app.clock())
-    driver.app.flow.choose(Chosen("play"), driver.app.clock())
-    driver.until(lambda: driver.screen is Screen.PLAY and driver.app.player.chunk >= 3)
+    driver.until(lambda: driver.app.state.own_picture is not None)
+    driver.app.state.choose(Chosen("play"), driver.app.clock())
+    driver.app.state.choose(Chosen("play"), driver.app.clock())
+    driver.until(lambda: driver.screen is Screen.PLAY and driver.app.playback.chunk >= 3)
     driver.app.close()
     clips = list((tmp_path / "clips").iterdir())
     assert clips
@@ -249,29 +249,29 @@ def test_nothing_else_happens_while_the_world_goes_back(start: Callable[..., Dri
     driver.play(8)
     driver.key(pygame.K_BACKSPACE)
     assert driver.screen is Screen.REWIND
-    driver.app.flow.chosen_chunk = 2
-    driver.app.flow.navigate(Nav.OK, driver.app.clock())
-    driver.app.flow.navigate(Nav.BACK, driver.app.clock())
+    driver.app.state.chosen_chunk = 2
+    driver.app.state.navigate(Nav.OK, driver.app.clock())
+    driver.app.state.navigate(Nav.BACK, driver.app.clock())
     assert driver.screen is Screen.REWIND
-    driver.until(lambda: driver.screen is Screen.PLAY and driver.app.player.chunk == 3)
+    driver.until(lambda: driver.screen is Screen.PLAY and driver.app.playback.chunk == 3)
 
 
 def test_a_seed_is_turned_or_typed(start: Callable[..., Driver]) -> None:
     driver = start(seed=7)
-    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.until(lambda: driver.app.state.own_picture is not None)
     driver.choose("seed")
     driver.key(pygame.K_BACKSPACE)
     for digit in "42":
         driver.key(ord(digit), digit)
     driver.key(pygame.K_RETURN)
-    assert driver.app.flow.form.seed == 42
+    assert driver.app.state.form.seed == 42
     driver.key(pygame.K_LEFT)
-    assert driver.app.flow.form.seed == 41
+    assert driver.app.state.form.seed == 41
     driver.choose("seed")
     driver.key(ord("x"), "x")
     driver.key(pygame.K_RETURN)
-    assert driver.app.flow.form.seed == 41
-    assert "'41x' is not a whole number" in driver.app.flow.message.text
+    assert driver.app.state.form.seed == 41
+    assert "'41x' is not a whole number" in driver.app.state.message.text
 
 
 def test_a_prompt_can_change_in_play_with_the_pads_own_keyboard(start: Callable[..., Driver]) -> None:
@@ -281,37 +281,37 @@ def test_a_prompt_can_change_in_play_with_the_pads_own_keyboard(start: Callable[
         driver.play()
         tap(driver, pad, "start")
         pad_choose(driver, pad, "prompt")
-        assert app.flow.box is not None
+        assert app.state.box is not None
         tap(driver, pad, "a")  # q
         tap(driver, pad, "dpad_right")
         tap(driver, pad, "a")  # w
         for _ in range(4):
             tap(driver, pad, "dpad_down")
         tap(driver, pad, "dpad_left")
-        assert app.flow.box.text == "qw"
+        assert app.state.box.text == "qw"
         tap(driver, pad, "a")  # Done
-        assert app.flow.box is None
+        assert app.state.box is None
         pad_choose(driver, pad, "resume")
-        driver.until(lambda: app.player.prompt == "qw")
+        driver.until(lambda: app.playback.prompt == "qw")
 
 
 def test_typing_a_prompt_writes_and_moves_nothing_else(start: Callable[..., Driver]) -> None:
     driver = start()
-    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.until(lambda: driver.app.state.own_picture is not None)
     driver.choose("prompt")
     for letter in "was":
         driver.key(ord(letter), letter)
-    assert driver.app.flow.box is not None
-    assert driver.app.flow.box.text == "was"
+    assert driver.app.state.box is not None
+    assert driver.app.state.box.text == "was"
     driver.key(pygame.K_BACKSPACE)
     driver.key(pygame.K_RETURN)
-    assert driver.app.flow.form.prompt == "wa"
-    assert driver.app.flow.box is None
+    assert driver.app.state.form.prompt == "wa"
+    assert driver.app.state.box is None
     driver.key(pygame.K_RETURN)
     driver.key(ord("x"), "x")
     driver.key(pygame.K_ESCAPE)
-    assert driver.app.flow.box is None
-    assert driver.app.flow.form.prompt == "wa"
+    assert driver.app.state.box is None
+    assert driver.app.state.form.prompt == "wa"
     assert driver.focus == "prompt"
 
 
@@ -319,25 +319,25 @@ def test_back_deletes_and_then_leaves_an_empty_line_as_it_was(start: Callable[..
     driver = start(prompt="ab")
     app = driver.app
     with VirtualPad() as pad:
-        driver.until(lambda: app.flow.own_picture is not None)
+        driver.until(lambda: app.state.own_picture is not None)
         pad_choose(driver, pad, "prompt")
         for left in ("a", ""):
             tap(driver, pad, "b")
-            assert app.flow.box is not None
-            assert app.flow.box.text == left
+            assert app.state.box is not None
+            assert app.state.box.text == left
         tap(driver, pad, "b")
-        assert app.flow.box is None
-        assert app.flow.form.prompt == "ab"
+        assert app.state.box is None
+        assert app.state.form.prompt == "ab"
         assert driver.screen is Screen.START
 
 
 def test_a_message_of_the_start_screen_stays_there(start: Callable[..., Driver], tmp_path: Path) -> None:
     driver = start()
-    driver.until(lambda: driver.app.flow.own_picture is not None)
-    driver.app.flow.take_file(str(tmp_path), driver.app.clock())
-    assert driver.app.flow.message.alert
+    driver.until(lambda: driver.app.state.own_picture is not None)
+    driver.app.state.take_file(str(tmp_path), driver.app.clock())
+    assert driver.app.state.message.alert
     driver.play(1)
-    assert not driver.app.flow.message.text
+    assert not driver.app.state.message.text
 
 
 def test_starting_a_recording_loads_nothing(tmp_path: Path) -> None:
@@ -348,13 +348,13 @@ sys.path[:0] = {[str(Path(__file__).parents[2])]!r}
 from pathlib import Path
 from tests.helpers.play_driver import Driver
 driver = Driver()
-driver.app.flow.record_dir = Path({str(tmp_path)!r})
+driver.app.state.record_dir = Path({str(tmp_path)!r})
 [thread.join() for thread in threading.enumerate() if thread.name == "libraries"]
 driver.play(2)
 before = set(sys.modules)
-driver.app.flow.toggle_recording(0.0)
-assert driver.app.player.recording is not None
-assert driver.app.player.recording.status.state == "recording"
+driver.app.state.toggle_recording(0.0)
+assert driver.app.playback.recording is not None
+assert driver.app.playback.recording.status.state == "recording"
 print(sorted(set(sys.modules) - before))
 driver.app.close()
 """
@@ -368,9 +368,9 @@ def test_the_mouse_chooses_what_it_points_at(start: Callable[..., Driver]) -> No
     from scope_play.play.ui.screens import start as start_screen
 
     driver = start()
-    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.until(lambda: driver.app.state.own_picture is not None)
     driver.turns()
-    theme, items = driver.app.window.theme, driver.app.flow.menu
+    theme, items = driver.app.window.theme, driver.app.state.menu
     area = start_screen.layout(theme, len(items.items))["menu"]
     where = dict(menus.layout(theme, items, area))
     settings = next(number for number, item in enumerate(items.items) if item.key == "settings")
@@ -388,19 +388,19 @@ def test_running_out_of_memory_returns_to_the_menu_and_the_next_load_works(
     error = RuntimeError("CUDA out of memory. Tried to allocate 14.00 GiB")
     driver = start({"large": FakeWorld(errors={4: error}), "nano": FakeWorld()})
     app = driver.app
-    driver.until(lambda: app.flow.own_picture is not None)
+    driver.until(lambda: app.state.own_picture is not None)
     driver.choose("play")
     driver.until(lambda: app.engine.status.phase is Phase.FAILED)
     driver.until(lambda: driver.screen is Screen.START)
-    assert app.flow.message.text.startswith("Out of memory while playing")
+    assert app.state.message.text.startswith("Out of memory while playing")
     assert "Out of memory" in capsys.readouterr().err
-    driver.until(lambda: app.flow.message.text != "" and driver.screen is Screen.START)
+    driver.until(lambda: app.state.message.text != "" and driver.screen is Screen.START)
     for _ in range(9):
         if driver.focus == "model":
             break
         driver.key(pygame.K_DOWN)
     driver.key(pygame.K_RIGHT)
-    assert app.flow.form.model == "nano"
+    assert app.state.form.model == "nano"
     driver.play()
 
 
@@ -420,7 +420,7 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence(
 ) -> None:
     driver = start({"broken": broken, "nano": FakeWorld()})
     driver.until(lambda: driver.app.engine.status.phase is Phase.FAILED)
-    driver.until(lambda: words in driver.app.flow.message.text)
+    driver.until(lambda: words in driver.app.state.message.text)
     assert words in capsys.readouterr().err
     driver.choose("play")
     driver.until(lambda: driver.app.engine.status.phase is Phase.FAILED)
@@ -436,32 +436,32 @@ def test_bad_pictures_and_folders_are_sentences(
     blocked.write_text("a file where a folder should be")
     driver = start()
     app = driver.app
-    driver.until(lambda: app.flow.own_picture is not None)
+    driver.until(lambda: app.state.own_picture is not None)
     pygame.event.post(pygame.event.Event(pygame.DROPFILE, file=str(text)))
     driver.turns()
-    assert "is not a picture" in app.flow.message.text
-    assert app.flow.form.picture == ""
+    assert "is not a picture" in app.state.message.text
+    assert app.state.form.picture == ""
     good = tmp_path / "good.png"
     Image.new("RGB", (30, 20), (200, 0, 0)).save(good)
     pygame.event.post(pygame.event.Event(pygame.DROPFILE, file=str(good)))
     driver.turns()
-    assert app.flow.form.picture == str(good)
-    app.flow.record_dir = blocked
+    assert app.state.form.picture == str(good)
+    app.state.record_dir = blocked
     driver.play(1)
     driver.key(pygame.K_F9)
-    assert app.player.recording is None
-    assert str(blocked) in app.flow.message.text
-    assert app.player.opened is not None
-    assert app.player.opened.first_frame[0, 0, 0] == 200
+    assert app.playback.recording is None
+    assert str(blocked) in app.state.message.text
+    assert app.playback.opened is not None
+    assert app.playback.opened.first_frame[0, 0, 0] == 200
     errors = capsys.readouterr().err.splitlines()
     assert len([line for line in errors if line.startswith("scope-play:")]) == 2
 
 
 def test_a_picture_that_vanished_is_refused_by_the_world(start: Callable[..., Driver], tmp_path: Path) -> None:
     driver = start(image=str(tmp_path / "gone.png"))
-    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.until(lambda: driver.app.state.own_picture is not None)
     driver.choose("play")
-    driver.until(lambda: "gone.png" in driver.app.flow.message.text)
+    driver.until(lambda: "gone.png" in driver.app.state.message.text)
     assert driver.screen is Screen.START
     assert driver.app.engine.status.phase is Phase.READY
 
@@ -471,12 +471,12 @@ def test_a_prompt_for_a_model_without_text_is_told_and_left_out(
 ) -> None:
     wordless = FakeWorld(FakeSpec(name="nano", has_text=False))
     driver = start({"nano": wordless, "large": FakeWorld()}, prompt="a red room")
-    driver.until(lambda: driver.app.flow.own_picture is not None)
-    assert driver.app.flow.message.text == "Nano takes no prompt; it is played without one."
+    driver.until(lambda: driver.app.state.own_picture is not None)
+    assert driver.app.state.message.text == "Nano takes no prompt; it is played without one."
     assert "nano takes no prompt" in capsys.readouterr().err
     driver.play(1)
-    assert driver.app.player.prompt is None
-    assert "takes no prompt" in driver.app.flow.message.text
+    assert driver.app.playback.prompt is None
+    assert "takes no prompt" in driver.app.state.message.text
     driver.key(pygame.K_ESCAPE)
     driver.choose("leave")
     for _ in range(9):
@@ -485,12 +485,12 @@ def test_a_prompt_for_a_model_without_text_is_told_and_left_out(
         driver.key(pygame.K_DOWN)
     driver.key(pygame.K_RIGHT)
     driver.play(1)
-    assert driver.app.player.prompt == "a red room"
+    assert driver.app.playback.prompt == "a red room"
 
 
 def test_the_controls_page_opens_and_closes_from_start_and_pause(start: Callable[..., Driver]) -> None:
     driver = start()
-    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.until(lambda: driver.app.state.own_picture is not None)
     driver.choose("controls")
     assert driver.screen is Screen.CONTROLS
     driver.key(pygame.K_ESCAPE)
@@ -528,7 +528,7 @@ def test_settings_are_kept_and_typos_named(tmp_path: Path) -> None:
 def test_a_setting_changed_on_screen_is_saved(start: Callable[..., Driver], tmp_path: Path) -> None:
     driver = start()
     driver.app._settings_path = tmp_path / "settings.toml"
-    driver.until(lambda: driver.app.flow.own_picture is not None)
+    driver.until(lambda: driver.app.state.own_picture is not None)
     driver.choose("settings")
     driver.choose("mode")
     driver.turns()
@@ -545,7 +545,7 @@ def test_a_paused_game_draws_and_makes_nothing(start: Callable[..., Driver]) -> 
     driver.key(pygame.K_ESCAPE)
     driver.until(lambda: driver.app.engine.status.phase is Phase.PAUSED)
     driver.turns(3)
-    driver.app.flow.message = replace(driver.app.flow.message, text="")
+    driver.app.state.message = replace(driver.app.state.message, text="")
     driver.turns(2)
     steps, drawn = world.steps_made, driver.app.drawn_at
     driver.turns(50)

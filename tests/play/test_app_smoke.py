@@ -23,14 +23,14 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
 
 def test_demo_plays_by_itself(demo: Driver) -> None:
     # The script begins with a moment of rest, longer than a few chunks of a quick world.
-    demo.until(lambda: any(step.rows.any() for step in demo.app.player.steps))
+    demo.until(lambda: any(step.rows.any() for step in demo.app.playback.steps))
     assert demo.screen is Screen.PLAY
     assert demo.app.engine.status.phase is Phase.PLAYING
 
 
 def test_untrained_is_said_on_screen(demo: Driver) -> None:
-    demo.until(lambda: demo.app.player.chunk >= 1)
-    assert demo.app.painter.hud(demo.app.hub, demo.app.clock()).badge == "untrained"
+    demo.until(lambda: demo.app.playback.chunk >= 1)
+    assert demo.app.compositor.hud(demo.app.devices, demo.app.clock()).badge == "untrained"
 
 
 def test_the_window_needs_no_torch() -> None:

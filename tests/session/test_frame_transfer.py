@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from scope_play.images import to_frames
-from scope_play.session.frame_transfer import CudaHandover, Handover, HostHandover, make_handover, to_device
+from scope_play.session.frame_transfer import CudaTransfer, FrameTransfer, HostTransfer, make_transfer, to_device
 
 
-def handed_over(handover: Handover, device: str) -> None:
+def handed_over(handover: FrameTransfer, device: str) -> None:
     latents = torch.rand(2, 3, 4, 5, 6, device=device) * 2 - 1
     done: list[bool] = []
     for scale in (1.0, 0.5):
@@ -26,20 +26,20 @@ def handed_over(handover: Handover, device: str) -> None:
 
 
 def test_frames_on_the_host() -> None:
-    assert isinstance(make_handover(torch.device("cpu")), HostHandover)
-    handed_over(HostHandover(), "cpu")
+    assert isinstance(make_transfer(torch.device("cpu")), HostTransfer)
+    handed_over(HostTransfer(), "cpu")
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_frames_from_a_gpu() -> None:
-    handed_over(CudaHandover(torch.device("cuda")), "cuda")
+    handed_over(CudaTransfer(torch.device("cuda")), "cuda")
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_host_does_not_wait_for_a_commit() -> None:
-    handover, timings = CudaHandover(torch.device("cuda")), {}
+    handover, timings = CudaTransfer(torch.device("cuda")), {}
     handover.remember(lambda: torch.cuda._sleep(2_000_000_000), timings)
     assert "commit" not in timings
     assert not handover.committed.query()
@@ -54,4 +54,4 @@ def test_numbers_for_the_device_are_the_same_ones() -> None:
 
 def test_taking_what_was_not_made_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="without a decode"):
-        HostHandover().take()
+        HostTransfer().take()

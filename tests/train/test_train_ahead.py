@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.nano_codec.light_field import CameraConfig
 from scope_play.train.data.ahead import Ahead
 from scope_play.train.data.games import Games, played
@@ -46,7 +46,7 @@ def test_without_workers_nothing_is_prepared() -> None:
 
 
 def test_games_and_moments_do_not_depend_on_who_makes_them() -> None:
-    codec = TinyVAE(small_codec(frame=(32, 32), latent_channels=4 * FEATURES, camera=CameraConfig(sight=48)))
+    codec = NanoCodec(small_codec(frame=(32, 32), latent_channels=4 * FEATURES, camera=CameraConfig(sight=48)))
     wanted = [(3, 4, "world", step) for step in range(4)]
     games = Games(codec, seed=2, workers=1)
     games.prepare(lambda step: wanted[step % 4], 0)

@@ -8,7 +8,7 @@ import torch
 from scope_play.arena.behaviour import sample_states
 from scope_play.arena.config import ArenaConfig
 from scope_play.arena.render import Renderer
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.nano_codec.light_field import CELL, CameraConfig
 from scope_play.train.data.games import Games
 from scope_play.train.data.sources import ArenaSource
@@ -57,7 +57,7 @@ def test_chunks_hold_their_four_frames() -> None:
 
 def test_clips_start_still_and_carry_their_rows() -> None:
     torch.manual_seed(0)
-    codec = TinyVAE(SMALL).eval()
+    codec = NanoCodec(SMALL).eval()
     games = Games(codec, seed=4)
     latents, rows = games.clips(6, 5, "world", 2)
     assert latents.shape == (6, 4 * FEATURES, 5, 1, 1)
@@ -76,7 +76,7 @@ def test_clips_start_still_and_carry_their_rows() -> None:
 
 def test_a_button_held_from_the_first_row_is_pressed_in_it() -> None:
     torch.manual_seed(0)
-    codec = TinyVAE(SMALL).eval()
+    codec = NanoCodec(SMALL).eval()
     drawn = [Games(codec, seed=4).clips(100, 3, "world", step) for step in range(8)]
     latents, rows = (torch.cat(part) for part in zip(*drawn, strict=True))
     features = codec.to_features(latents[..., 0, 0].transpose(1, 2)).unflatten(-1, (4, FEATURES))
@@ -88,7 +88,7 @@ def test_a_button_held_from_the_first_row_is_pressed_in_it() -> None:
 
 def test_importance_is_the_squared_columns_of_the_decoders_jacobian() -> None:
     torch.manual_seed(0)
-    codec = TinyVAE(SMALL).eval().requires_grad_(False)
+    codec = NanoCodec(SMALL).eval().requires_grad_(False)
     codec.feature_std.uniform_(0.5, 2)
     latents = Games(codec, seed=4).moments(24)
 

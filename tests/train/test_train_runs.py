@@ -15,7 +15,7 @@ import torch
 from scope_play.errors import ScopeError
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.train import checkpoint
 from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
 from scope_play.train.data.pool import Pool
@@ -82,7 +82,7 @@ def make(kind: str, waves: Any, **settings: Any) -> Trainer[Any]:
 
 
 @cache
-def fitted(waves: Any) -> TinyVAE:
+def fitted(waves: Any) -> NanoCodec:
     """An autoencoder that has learned to draw."""
     trainer = AutoencoderTrainer(CODEC, waves, recipe=AUTOENCODER_RECIPE)
     for step in range(100):

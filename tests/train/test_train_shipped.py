@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scope_play.loading.nano import nano_folder
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.train.build import Options, load_tiny
 from scope_play.train.data.games import Games
 from scope_play.train.data.states import FEATURES
@@ -23,7 +23,7 @@ FLASH, AIM, HEIGHT, MELEE, RELOADING, SWITCHING, DOWN = 13, 6, 2, 19, 17, 21, (2
 
 
 @pytest.fixture(scope="module")
-def codec() -> TinyVAE:
+def codec() -> NanoCodec:
     return load_tiny(Options(codec=nano_folder()))
 
 
@@ -33,7 +33,7 @@ def world() -> DiT:
     return open_native_folder(nano_folder()).world(lambda: DiT(config), torch.float32).eval()
 
 
-def play(world: DiT, codec: TinyVAE, latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def play(world: DiT, codec: NanoCodec, latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Features of the frames after the first, (B, T, FEATURES)."""
     draw = torch.Generator().manual_seed(0)
     made = rollout(
@@ -45,12 +45,12 @@ def play(world: DiT, codec: TinyVAE, latents: torch.Tensor, rows: torch.Tensor) 
         window=12,
         sigmas=(1.0,),
         draw=draw,
-        settle=codec.settle,
+        project=codec.project,
     )
     return by_frame(codec, made)
 
 
-def by_frame(codec: TinyVAE, latents: torch.Tensor) -> torch.Tensor:
+def by_frame(codec: NanoCodec, latents: torch.Tensor) -> torch.Tensor:
     features = codec.to_features(latents[..., 0, 0].transpose(1, 2))
     return features.unflatten(-1, (4, FEATURES))[:, 1:].flatten(1, 2)
 
@@ -68,7 +68,7 @@ def found(true: torch.Tensor, ours: torch.Tensor) -> tuple[float, float]:
     return float(precision), float((began[0] & near(began[1])).sum() / began[0].sum())
 
 
-def test_every_button_does_what_it_does_and_shots_fell_targets(world: DiT, codec: TinyVAE) -> None:
+def test_every_button_does_what_it_does_and_shots_fell_targets(world: DiT, codec: NanoCodec) -> None:
     latents, rows = Games(codec, seed=987).clips(160, LATENTS, "shipped", 0)
     true, ours = by_frame(codec, latents), play(world, codec, latents, rows)
     for column, level in ((FLASH, 0.25), (AIM, 0.5), (HEIGHT, 0.1), (MELEE, 0.5), (RELOADING, 0.5), (SWITCHING, 0.5)):
@@ -80,7 +80,7 @@ def test_every_button_does_what_it_does_and_shots_fell_targets(world: DiT, codec
 
 
 @pytest.mark.parametrize(("rounds", "begins"), [(10, True), (28, True), (30, False)])
-def test_a_magazine_is_changed_unless_it_is_full(world: DiT, codec: TinyVAE, rounds: int, begins: bool) -> None:
+def test_a_magazine_is_changed_unless_it_is_full(world: DiT, codec: NanoCodec, rounds: int, begins: bool) -> None:
     latents, _ = Games(codec, seed=987).clips(32, 2, "reload", 0)
     features = by_frame(codec, latents)[:, :1].clone()
     features[..., [AIM, 7, FLASH, 14, 15, 16, RELOADING, 18, MELEE, 20, SWITCHING, 23]] = 0

@@ -10,7 +10,7 @@ import torch
 from scope_play.errors import ScopeError
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.weights.hashing import HashCache
 from scope_play.weights.native import open_native_folder, write_native_folder
 from tests.helpers.small_codec import small_codec
@@ -24,19 +24,19 @@ CODEC = small_codec()
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_native_folder(
-        tmp_path / "m", {"trained": False, "world": TINY.to_json()}, DiT(TINY), TinyVAE(CODEC), torch.bfloat16
+        tmp_path / "m", {"trained": False, "world": TINY.to_json()}, DiT(TINY), NanoCodec(CODEC), torch.bfloat16
     )
     return tmp_path / "m"
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    world, codec = DiT(TINY), TinyVAE(CODEC)
+    world, codec = DiT(TINY), NanoCodec(CODEC)
     write_native_folder(tmp_path / "m", {"trained": True, "world": TINY.to_json()}, world, codec, torch.float32)
     opened = open_native_folder(tmp_path / "m")
     config = DiTConfig.from_json(opened.config["world"])
     assert config == TINY
     again = opened.world(lambda: DiT(config), torch.float32)
-    codec_again = opened.codec(lambda: TinyVAE(CODEC), torch.float32)
+    codec_again = opened.codec(lambda: NanoCodec(CODEC), torch.float32)
     for original, read in ((world, again), (codec, codec_again)):
         for name, value in read.state_dict().items():
             assert torch.equal(value, original.state_dict()[name])
@@ -71,12 +71,12 @@ def test_a_diverged_model_does_not_replace_a_good_one(folder: Path, tmp_path: Pa
     with torch.no_grad():
         broken.head.head.bias[0] = float("nan")
     with pytest.raises(ScopeError, match=r"'head\.head\.bias' is not finite"):
-        write_native_folder(folder, {}, broken, TinyVAE(CODEC), torch.bfloat16)
+        write_native_folder(folder, {}, broken, NanoCodec(CODEC), torch.bfloat16)
     assert open_native_folder(folder).hashes(cache) == before
 
 
 def test_the_hash_stands_for_all_files(folder: Path, tmp_path: Path) -> None:
     cache = HashCache(tmp_path / "hashes.json")
     before = open_native_folder(folder).sha256(cache)
-    write_native_folder(folder, {"trained": True}, DiT(TINY), TinyVAE(CODEC), torch.bfloat16)
+    write_native_folder(folder, {"trained": True}, DiT(TINY), NanoCodec(CODEC), torch.bfloat16)
     assert open_native_folder(folder).sha256(cache) != before

@@ -4,7 +4,7 @@ A latent frame stands for four video frames and is a vector of what is known of 
 what the weapon does, which targets are down. What these features are is the training's affair
 (`scope_play.train.data.states`); here they are numbers with a mean and a spread, some of which place a camera.
 
-    encode  each frame -> `Finder` -> its features; those of a start image are then looked at more closely (`recognise`)
+    encode  each frame -> `Finder` -> its features; those of a start image are then looked at more closely (`fit_pose`)
     decode  the features of each frame -> `LightField` -> the frame
 
 Of so few numbers nothing can be drawn but the world that was learned: an error in a latent moves the player a little
@@ -26,8 +26,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scope_play.model.nano_codec.light_field import CameraConfig, FieldConfig, LightField, with_sight
-from scope_play.model.nano_codec.pose_fit import recognise
-from scope_play.model.nano_codec.walkable import put_on_ground
+from scope_play.model.nano_codec.pose_fit import fit_pose
+from scope_play.model.nano_codec.walkable import snap_to_walkable
 
 BLOCK = 8
 """The finder looks at blocks of BLOCK x BLOCK pixels, and then at pairs of those."""
@@ -36,11 +36,13 @@ BOUNDLESS = 1e4
 
 
 @dataclass(frozen=True)
-class TinyVAEConfig:
-    """Sizes of `TinyVAE`. `frame`: height and width that it is made for, in pixels. `latent_channels`: features of the
-    four frames, side by side. `ground`: nodes to a side of the table of where one can stand. Then sizes of the
-    decoder's two fields and channels of its finish; of the finder, channels of its convolutions and width of what
-    follows."""
+class NanoCodecConfig:
+    """Sizes of `NanoCodec`.
+
+    frame: height and width in pixels. latent_channels: features of the four frames, side by side. ground: nodes to a
+    side of the walkable table (`nano_codec.walkable`). court, hand, finish_channels: the decoder's two fields and its
+    finish. finder_channels, finder_width: the finder's convolutions and what follows them.
+    """
 
     frame: tuple[int, int] = (96, 160)
     latent_channels: int = 212
@@ -89,7 +91,7 @@ class ResidualBlock(nn.Module):
 class Finder(nn.Module):
     """Frames (N, 3, H, W) in [-1, 1] -> what is known of each, at unit spread (N, F)."""
 
-    def __init__(self, config: TinyVAEConfig) -> None:
+    def __init__(self, config: NanoCodecConfig) -> None:
         super().__init__()
         channels, width = config.finder_channels, config.finder_width
         cells = config.frame[0] * config.frame[1] // (2 * BLOCK) ** 2
@@ -109,10 +111,10 @@ class Finder(nn.Module):
         return self.write(self.think(F.relu(self.see(frames)).flatten(1)))
 
 
-class TinyVAE(nn.Module):
+class NanoCodec(nn.Module):
     """The pair. `encode_chunk` and `decode_chunk` are the networks; `encoder()` and `decoder()` walk along a video."""
 
-    def __init__(self, config: TinyVAEConfig = TinyVAEConfig()) -> None:
+    def __init__(self, config: NanoCodecConfig = NanoCodecConfig()) -> None:
         super().__init__()
         self.config = config
         self.feature_mean: Tensor
@@ -138,14 +140,14 @@ class TinyVAE(nn.Module):
         """Inverse of `from_features`, in float32."""
         return latents.float() * self.feature_std.float() + self.feature_mean.float()
 
-    def settle(self, latents: Tensor) -> Tensor:
+    def project(self, latents: Tensor) -> Tensor:
         """Latents (B, C, n, 1, 1) -> the nearest that stand for something: no feature is beyond what it can be, one
         stands where one can, every heading has length one, and the line of sight is the camera's. A world that goes on
         from what it made would be led further astray each time."""
         features = self.to_features(latents.movedim(1, -1))
         frames = features.clamp(self.feature_low.float(), self.feature_high.float()).unflatten(-1, (4, -1))
         place, heading = list(self.config.camera.place), list(self.config.camera.heading)
-        frames[..., place] = put_on_ground(frames[..., place], self.ground)
+        frames[..., place] = snap_to_walkable(frames[..., place], self.ground)
         frames[..., heading] = F.normalize(frames[..., heading], dim=-1)
         frames = with_sight(frames, self.config.camera)
         return self.from_features(frames.flatten(-2)).movedim(-1, 1).to(latents.dtype)
@@ -166,12 +168,12 @@ class TinyVAE(nn.Module):
         features = self.found(rearrange(frames, "b c t h w -> (b t) c h w"))
         return self.from_features(rearrange(features, "(b t) f -> b (t f)", t=4))[:, :, None, None]
 
-    def recognised(self, frames: Tensor) -> Tensor:
+    def encode_image(self, frames: Tensor) -> Tensor:
         """Start images (B, 3, H, W) in [-1, 1] -> latents (B, C, 1, 1). Raises ValueError on others."""
         if frames.shape[1:] != (3, *self.config.frame):
             raise ValueError(f"frames must be (B, 3, *{self.config.frame}), got {tuple(frames.shape)}")
-        features = recognise(self, frames).repeat(1, 4)
-        return self.settle(self.from_features(features)[:, :, None, None, None])[:, :, 0].to(frames.dtype)
+        features = fit_pose(self, frames).repeat(1, 4)
+        return self.project(self.from_features(features)[:, :, None, None, None])[:, :, 0].to(frames.dtype)
 
     def decode_chunk(self, latent: Tensor) -> Tensor:
         """Latent (B, C, 1, 1) -> frames (B, 3, 4, H, W), not clamped. Raises ValueError on others."""
@@ -207,7 +209,7 @@ class EncoderStream:
 
     nbytes = 0
 
-    def __init__(self, codec: TinyVAE, started: bool = False) -> None:
+    def __init__(self, codec: NanoCodec, started: bool = False) -> None:
         self._codec = codec
         self._started = started
 
@@ -219,7 +221,7 @@ class EncoderStream:
         if self._started:
             return self._codec.encode_chunk(frames)[:, :, None]
         self._started = True
-        return self._codec.recognised(frames[:, :, 0])[:, :, None]
+        return self._codec.encode_image(frames[:, :, 0])[:, :, None]
 
     def clone(self) -> EncoderStream:
         return EncoderStream(self._codec, self._started)
@@ -230,7 +232,7 @@ class DecoderStream:
 
     nbytes = 0
 
-    def __init__(self, codec: TinyVAE, started: bool = False) -> None:
+    def __init__(self, codec: NanoCodec, started: bool = False) -> None:
         self._codec = codec
         self._started = started
 

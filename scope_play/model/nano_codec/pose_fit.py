@@ -1,9 +1,8 @@
-"""What a picture shows, more exactly than one look tells: by drawing what was found and comparing.
+"""Features of a picture by analysis by synthesis: draw what the finder found, compare, and correct.
 
-The finder's answer and guesses around it are drawn and compared with the picture; the best few are then moved by damped
-least squares (Levenberg and Marquardt) until they show the same. First only the camera moves, then, from the best of
-them, everything that is known a little. Derivatives are differences of two drawings, so nothing here needs autograd,
-and every picture goes through the same steps whatever it shows.
+The finder's answer and guesses around it are drawn and compared with the picture; the best few are refined by
+Levenberg-Marquardt, first the camera alone, then all features of the best one. Derivatives are finite differences, so
+nothing here needs autograd, and every picture takes the same steps whatever it shows.
 """
 
 from __future__ import annotations
@@ -19,19 +18,21 @@ from torch import Tensor
 from scope_play.model.nano_codec.light_field import CELL, SIGHT, CameraConfig, to_cells, with_sight
 
 if TYPE_CHECKING:
-    from scope_play.model.nano_codec.codec import TinyVAE
+    from scope_play.model.nano_codec.codec import NanoCodec
 
 MOVES = 5
 """x, y, heading, pitch, height: what of the camera may change."""
 
 
 @dataclass(frozen=True)
-class Closer:
-    """`guesses` around what was found, `spread` as far as the finder may be off (court halves, radians, units of pitch
-    and of height), of which the `kept` best are moved `steps` times; `cells` of the picture are compared. Then the best
-    one's features move too, `settling` times, by the comparison of `settled` cells, up to half of them such as weapon
-    and HUD cover: against `trust` in what was found, for a picture does not show all of them. Differences are taken
-    over `nudge` of the spread.
+class PoseFit:
+    """How a picture is fitted, by Levenberg-Marquardt on the difference between what is drawn and what is shown.
+
+    First the camera: `guesses` around the finder's answer, `spread` as far as it may be off (court halves, radians,
+    units of pitch and of height); the `kept` best take `steps` solver steps on `cells` cells of the picture. Then all
+    features of the best one: `feature_steps` steps on `feature_cells` cells, up to half of them under weapon and HUD,
+    with `trust` as the weight of a prior on what was found, since a picture does not show every feature. `nudge`: step
+    of the finite differences, in units of the spread. `damping`: the first one.
     """
 
     guesses: int = 192
@@ -39,27 +40,27 @@ class Closer:
     steps: int = 12
     cells: int = 96
     spread: tuple[float, ...] = (0.15, 0.15, 0.25, 0.2, 0.3)
-    settling: int = 3
-    settled: int = 240
+    feature_steps: int = 3
+    feature_cells: int = 240
     trust: float = 1.0
     nudge: float = 0.02
     damping: float = 0.05
 
 
-def recognise(codec: TinyVAE, frames: Tensor, closer: Closer | None = None) -> Tensor:
+def fit_pose(codec: NanoCodec, frames: Tensor, fit: PoseFit | None = None) -> Tensor:
     """Frames (N, 3, H, W) in [-1, 1] -> their features (N, F), as they are. One by one: company must not matter."""
-    closer = closer or Closer()
-    return torch.cat([_look(codec, frame[None], closer) for frame in frames])
+    fit = fit or PoseFit()
+    return torch.cat([_look(codec, frame[None], fit) for frame in frames])
 
 
-def _look(codec: TinyVAE, frame: Tensor, closer: Closer) -> Tensor:
+def _look(codec: NanoCodec, frame: Tensor, fit: PoseFit) -> Tensor:
     found = codec.found(frame).float()
     camera, device = codec.config.camera, frame.device
     draw = torch.Generator().manual_seed(0)  # the same picture is always seen alike
     order = torch.randperm(codec.config.frame[0] * codec.config.frame[1] // CELL**2, generator=draw).to(device)
-    guesses = torch.randn(closer.guesses, MOVES, generator=draw).to(device)
+    guesses = torch.randn(fit.guesses, MOVES, generator=draw).to(device)
     guesses[0] = 0
-    spread = torch.tensor(closer.spread, device=device)
+    spread = torch.tensor(fit.spread, device=device)
     shown = to_cells((frame.movedim(1, -1) + 1) / 2)[0].float()
 
     def missed(tried: Tensor, cells: Tensor) -> Tensor:
@@ -70,15 +71,15 @@ def _look(codec: TinyVAE, frame: Tensor, closer: Closer) -> Tensor:
         return (drawn.float() - shown[cells]).flatten(1)
 
     def from_camera(moves: Tensor) -> Tensor:
-        return missed(move(found.expand(len(moves), -1), moves * spread, camera), order[: closer.cells])
+        return missed(move(found.expand(len(moves), -1), moves * spread, camera), order[: fit.cells])
 
-    best = from_camera(guesses).square().sum(-1).topk(closer.kept, largest=False).indices
-    moves = descend(from_camera, guesses[best], closer.steps, closer)
+    best = from_camera(guesses).square().sum(-1).topk(fit.kept, largest=False).indices
+    moves = descend(from_camera, guesses[best], fit.steps, fit)
     winner = from_camera(moves).square().sum(-1).argmin()
     placed = move(found, moves[winner] * spread, camera)
     # Some of the weapon and HUD must be among the cells: a round more or less is a pixel of them.
     covered = codec.field.covers(codec.state(with_sight(placed, camera)))[0][order]
-    looked = torch.cat([order[covered][: closer.settled // 2], order[~covered]])[: closer.settled]
+    looked = torch.cat([order[covered][: fit.feature_cells // 2], order[~covered]])[: fit.feature_cells]
 
     free = torch.ones(found.shape[1], device=device)
     free[[*camera.place, camera.height, *camera.heading, camera.pitch]] = 0
@@ -86,15 +87,15 @@ def _look(codec: TinyVAE, frame: Tensor, closer: Closer) -> Tensor:
         free[camera.sight : camera.sight + SIGHT] = 0
     unit = codec.state(found + 1) - codec.state(found)
 
-    def settled(moves: Tensor) -> Tensor:
+    def refined(moves: Tensor) -> Tensor:
         moved = move(placed.expand(len(moves), -1), moves[:, :MOVES] * spread, camera)
         return moved + moves[:, MOVES:] * free / unit
 
     def from_all(moves: Tensor) -> Tensor:
-        return torch.cat([missed(settled(moves), looked), closer.trust * moves[:, MOVES:] * free], -1)
+        return torch.cat([missed(refined(moves), looked), fit.trust * moves[:, MOVES:] * free], -1)
 
     still = torch.zeros(1, MOVES + found.shape[1], device=device)
-    return settled(descend(from_all, still, closer.settling, closer))
+    return refined(descend(from_all, still, fit.feature_steps, fit))
 
 
 def move(features: Tensor, by: Tensor, camera: CameraConfig) -> Tensor:
@@ -111,15 +112,15 @@ def move(features: Tensor, by: Tensor, camera: CameraConfig) -> Tensor:
     return moved
 
 
-def descend(missed: Callable[[Tensor], Tensor], moves: Tensor, steps: int, closer: Closer) -> Tensor:
+def descend(missed: Callable[[Tensor], Tensor], moves: Tensor, steps: int, fit: PoseFit) -> Tensor:
     """Moves (K, D) after `steps` of damped least squares on what they miss (K, numbers), each taken where it helps."""
     kept, size = moves.shape
-    nudges = closer.nudge * torch.eye(size, device=moves.device)
-    damping = torch.full((kept, 1, 1), closer.damping, device=moves.device)
+    nudges = fit.nudge * torch.eye(size, device=moves.device)
+    damping = torch.full((kept, 1, 1), fit.damping, device=moves.device)
     error = missed(moves)
     for _ in range(steps):
         nudged = rearrange(moves[:, None] + nudges, "k d size -> (k d) size")
-        slopes = (rearrange(missed(nudged), "(k d) c -> k d c", k=kept) - error[:, None]) / closer.nudge
+        slopes = (rearrange(missed(nudged), "(k d) c -> k d c", k=kept) - error[:, None]) / fit.nudge
         square = slopes @ slopes.mT
         scale = torch.diag_embed(square.diagonal(dim1=-2, dim2=-1) + 1e-3)
         step = torch.linalg.solve(square + damping * scale, -(slopes @ error[..., None]))[..., 0]

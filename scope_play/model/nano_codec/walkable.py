@@ -15,7 +15,7 @@ STEPS = 2
 HOLE = 3
 
 
-def put_on_ground(places: Tensor, ground: Tensor) -> Tensor:
+def snap_to_walkable(places: Tensor, ground: Tensor) -> Tensor:
     """Places (..., 2) with x and y in [-1, 1] -> the nearest on the ground.
 
     ground (nodes of y, nodes of x): the distance to the nearest place where one can stand, negative where one can, at
@@ -39,7 +39,7 @@ def _at(places: Tensor, ground: Tensor) -> Tensor:
     return F.grid_sample(table, places[None], mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
 
 
-def measure_ground(stood: Tensor, nodes: int) -> Tensor:
+def measure_walkable(stood: Tensor, nodes: int) -> Tensor:
     """Places where somebody stood (N, 2), densely -> the table (nodes, nodes).
 
     Gaps less than HOLE nodes deep are taken for places where nobody happened to stand.

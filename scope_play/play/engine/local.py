@@ -238,7 +238,7 @@ class Engine:
         work = ready - sampled + self._owed
         self._put(Made(running.session.index, chunk.frames, rows, running.prompt, chunk.timings, sampled, ready, work))
         # The frames are on their way to the screen; what follows costs no delay, only time for the next chunk.
-        running.session.settle()
+        running.session.flush_commit()
         running.history.add(running.session, Step(rows, running.prompt), chunk.frames[-1])
         if len(running.history.steps) % GIVE_BACK_EVERY == 0:
             give_back()

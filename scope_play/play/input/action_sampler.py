@@ -1,6 +1,6 @@
 """Device events in, action rows out: every row is what the pad did in its share of the time.
 
-`Timeline.rows(now, n, mode)` divides the time since the last call evenly among its n rows. While the engine keeps
+`ActionSampler.rows(now, n, mode)` divides the time since the last call evenly among its n rows. While the engine keeps
 pace that is 50 ms a row, the 20 Hz frame grid; when the world runs in slow motion the rows stretch with it, so no
 event falls into a gap and none is counted twice. What one row can show:
 
@@ -109,7 +109,7 @@ def flick_size(start: Vector, point: Vector, end: Vector) -> float:
     return min(math.dist(point, start), math.dist(point, end)) if turn < 0.0 else 0.0
 
 
-class Timeline:
+class ActionSampler:
     """Collects `PadEvent`s and hands them out as action rows; see the module's text for what a row shows."""
 
     _taken: float
@@ -133,7 +133,7 @@ class Timeline:
         with self._lock:
             self._events.append(event)
             if len(self._events) > MAX_EVENTS:
-                self._settle(self._events.popleft())
+                self._skip(self._events.popleft())
 
     def rows(self, now: float, n: int, mode: InputMode = "exact") -> NDArray[np.float32]:
         """The n rows for the time since the last call, float32 (n, 10). `now` is in seconds, on the events' clock."""
@@ -188,7 +188,7 @@ class Timeline:
                 stick.move(CENTRE)
             self._turn = CENTRE
 
-    def _settle(self, event: PadEvent) -> None:
+    def _skip(self, event: PadEvent) -> None:
         """Apply an event that nobody will see as a row: only where it leaves the device counts."""
         if not isinstance(event, LookEvent):
             self._apply(event)

@@ -1,7 +1,7 @@
-"""All ways in behind one door: the device used last plays, and the app needs to know no other.
+"""Every input device behind one interface: the device used last plays, and the app needs to know no other.
 
-Once per turn of its loop (120 Hz or more) the app calls `Hub.read(events, now)` with everything from the pygame queue
-and gets `Input`s in order: `PadEvent`s for the timeline and the menus, and `Notice`s for the player. A device takes
+Once per turn of its loop (120 Hz or more) the app calls `Devices.read(events, now)` with everything from pygame's queue
+and gets `Input`s in order: `PadEvent`s for the action sampler and the menus, `Notice`s for the player. A device takes
 over when a button of it is pressed or a stick pushed half way; what the other one held is let go. A pad that is plugged
 in takes over by that alone as long as nobody has used the keyboard.
 """
@@ -90,7 +90,7 @@ def open_pads(backend: str, *, now: float, seed: int = 0) -> Pads:
     raise ScopeError(f"--gamepad {backend} is not known: choose from {', '.join(BACKENDS)}.")
 
 
-class Hub:
+class Devices:
     """Every device, and which of them plays. Not thread-safe: one thread, the one that owns the pygame events."""
 
     def __init__(self, pads: Pads, controls: ControllerMap) -> None:
@@ -107,7 +107,7 @@ class Hub:
         return self._active.state
 
     @property
-    def device(self) -> Device:
+    def active(self) -> Device:
         """The device in use."""
         return self._active.device
 
@@ -151,7 +151,7 @@ class Hub:
         for key, translator in self._translators.items():
             profile = controls.for_pad(translator.device.guid, translator.device.name)
             changed[key] = translator.use(profile, now)
-        return changed[self.device.key]
+        return changed[self.active.key]
 
     def close(self) -> None:
         """Let go of every device."""

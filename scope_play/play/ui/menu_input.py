@@ -32,7 +32,7 @@ TILT = 0.55
 
 
 @dataclass
-class Steering:
+class MenuInput:
     """`_held` maps what holds a direction (a button or the stick) to the direction and when it repeats."""
 
     _held: dict[str, tuple[Nav, float]] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pygame
 
-from scope_play.play.app_state import Flow, Screen
+from scope_play.play.app_state import AppState, Screen
 from scope_play.play.settings import turned
 from scope_play.play.ui import menus, textbox
 from scope_play.play.ui.menus import Nav
@@ -21,59 +21,59 @@ SWITCHES: dict[int, str] = {
 }
 
 
-def press(flow: Flow, event: pygame.event.Event, now: float) -> None:
+def press(state: AppState, event: pygame.event.Event, now: float) -> None:
     """A key went down: one of the app's own, or an editing key while a line is being written."""
     if event.key in SWITCHES:
-        flow.settings = turned(flow.settings, SWITCHES[event.key], 1)
+        state.settings = turned(state.settings, SWITCHES[event.key], 1)
     elif event.key == pygame.K_F12:
-        flow.screenshot(now)
-    elif event.key == pygame.K_F9 and flow.screen in (Screen.PLAY, Screen.PAUSE):
-        flow.toggle_recording(now)
-    elif flow.box:
-        _edit(flow, event, now)
+        state.screenshot(now)
+    elif event.key == pygame.K_F9 and state.screen in (Screen.PLAY, Screen.PAUSE):
+        state.toggle_recording(now)
+    elif state.box:
+        _edit(state, event, now)
 
 
-def write(flow: Flow, text: str) -> None:
+def write(state: AppState, text: str) -> None:
     """Characters were typed."""
-    if flow.box:
-        flow.box = textbox.typed(flow.box, text)
-        flow.changed = True
+    if state.box:
+        state.box = textbox.typed(state.box, text)
+        state.changed = True
 
 
-def point(flow: Flow, theme: Theme, event: pygame.event.Event, now: float) -> None:
+def point(state: AppState, theme: Theme, event: pygame.event.Event, now: float) -> None:
     """The mouse moved or was pressed over a menu or the key grid: what it points at gets the focus."""
     pressed = event.type == pygame.MOUSEBUTTONDOWN and event.button == 1
-    if flow.box:
+    if state.box:
         for row, column, rect in textbox.key_rects(theme):
             if rect.collidepoint(event.pos):
-                flow.box = replace(flow.box, row=row, column=column)
-                flow.changed = True
+                state.box = replace(state.box, row=row, column=column)
+                state.changed = True
                 if pressed:
-                    flow.navigate(Nav.OK, now)
+                    state.navigate(Nav.OK, now)
                 return
-    elif flow.screen in (Screen.START, Screen.PAUSE, Screen.SETTINGS):
-        layout = start_screen.layout if flow.screen is Screen.START else screens.pause_layout
-        number = menus.item_at(theme, flow.menu, layout(theme, len(flow.menu.items))["menu"], event.pos)
+    elif state.screen in (Screen.START, Screen.PAUSE, Screen.SETTINGS):
+        layout = start_screen.layout if state.screen is Screen.START else screens.pause_layout
+        number = menus.item_at(theme, state.menu, layout(theme, len(state.menu.items))["menu"], event.pos)
         if number is None:
             return
-        if number != flow.menu.focus:
-            flow.menu = replace(flow.menu, focus=number)
-            flow.changed = True
+        if number != state.menu.focus:
+            state.menu = replace(state.menu, focus=number)
+            state.changed = True
         if pressed:
-            flow.navigate(Nav.OK, now)
-    elif flow.screen is Screen.CONTROLS and pressed:
-        flow.navigate(Nav.BACK, now)
+            state.navigate(Nav.OK, now)
+    elif state.screen is Screen.CONTROLS and pressed:
+        state.navigate(Nav.BACK, now)
 
 
-def _edit(flow: Flow, event: pygame.event.Event, now: float) -> None:
-    if flow.box is None:
+def _edit(state: AppState, event: pygame.event.Event, now: float) -> None:
+    if state.box is None:
         return
-    flow.changed = True
+    state.changed = True
     if event.key in (pygame.K_RETURN, pygame.K_KP_ENTER):
-        flow.finish_text(now)
+        state.finish_text(now)
     elif event.key == pygame.K_ESCAPE:
-        flow.box = None
+        state.box = None
     elif event.key == pygame.K_BACKSPACE:
-        flow.box = textbox.deleted(flow.box)
+        state.box = textbox.deleted(state.box)
     elif event.key == pygame.K_v and event.mod & (pygame.KMOD_CTRL | pygame.KMOD_META):
-        write(flow, pygame.scrap.get_text())
+        write(state, pygame.scrap.get_text())

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scope_play.model.nano_codec.codec import TinyVAE
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.train.data.ahead import Ahead
 from scope_play.train.data.sources import frames_of
 from scope_play.train.data.states import chunk_features
@@ -29,7 +29,7 @@ class Games:
     """Clips by step, in the latents of `codec`. The same (purpose, step) gives the same clips, whichever of `workers`
     processes plays them."""
 
-    def __init__(self, codec: TinyVAE, seed: int = 0, workers: int = 0) -> None:
+    def __init__(self, codec: NanoCodec, seed: int = 0, workers: int = 0) -> None:
         self._codec = codec
         self._play = Ahead(partial(played, seed), workers)
 

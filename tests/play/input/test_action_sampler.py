@@ -1,4 +1,4 @@
-"""Timeline: what happened on the pad is in the rows, once, in order, and never long after."""
+"""ActionSampler: what happened on the pad is in the rows, once, in order, and never long after."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scope_play.play.input.action_sampler import (
     MAX_EVENTS,
     MAX_WAITING_EDGES,
     ROW_SECONDS,
-    Timeline,
+    ActionSampler,
     flick_size,
 )
 from scope_play.play.input.events import ButtonEvent, LookEvent, ReleaseEvent, StickEvent
@@ -40,7 +40,7 @@ def tap(t, length=0.005, button="south"):
 
 def rows_of(events, chunks, mode="exact", seconds=CHUNK * ROW_SECONDS):
     """The rows of `chunks` calls; every event is pushed before the first call that may see it."""
-    timeline, rows, waiting = Timeline(0.0), [], list(events)
+    timeline, rows, waiting = ActionSampler(0.0), [], list(events)
     for chunk in range(1, chunks + 1):
         while waiting and waiting[0].t <= chunk * seconds:
             timeline.push(waiting.pop(0))
@@ -102,7 +102,7 @@ def test_in_slow_motion_the_rows_stretch_and_keep_the_order():
 
 
 def test_an_event_stamped_before_the_last_call_still_counts_and_a_future_one_waits():
-    timeline = Timeline(0.0)
+    timeline = ActionSampler(0.0)
     timeline.rows(0.2, CHUNK)
     timeline.push(press(0.19))
     timeline.push(release(0.56))
@@ -111,7 +111,7 @@ def test_an_event_stamped_before_the_last_call_still_counts_and_a_future_one_wai
 
 
 def test_calls_without_time_between_them_repeat_the_state():
-    timeline = Timeline(1.0)
+    timeline = ActionSampler(1.0)
     timeline.push(press(0.5))
     for _ in range(3):
         assert timeline.rows(1.0, CHUNK)[:, SOUTH].tolist() == [1, 1, 1, 1]
@@ -146,7 +146,7 @@ def test_responsive_spreads_a_turn_over_the_rows():
 
 @pytest.mark.parametrize("mode", INPUT_MODES)
 def test_release_all_lets_go_of_everything_but_keeps_what_was_done(mode):
-    timeline = Timeline(0.0)
+    timeline = ActionSampler(0.0)
     for button in BUTTONS:
         timeline.push(press(0.01, button))
     for event in (*tap(0.01, button="start"), StickEvent(0.01, "left", 0.0, -1.0), LookEvent(0.01, 9.0, 0.0)):
@@ -159,7 +159,7 @@ def test_release_all_lets_go_of_everything_but_keeps_what_was_done(mode):
 
 
 def test_start_forgets():
-    timeline = Timeline(0.0)
+    timeline = ActionSampler(0.0)
     timeline.push(press(0.01))
     timeline.push(StickEvent(0.01, "left", 1.0, 0.0))
     timeline.rows(0.2, CHUNK)
@@ -169,7 +169,7 @@ def test_start_forgets():
 
 
 def test_memory_is_bounded_when_nobody_takes_rows_and_the_state_is_right_after():
-    timeline = Timeline(0.0)
+    timeline = ActionSampler(0.0)
     for k in range(3 * MAX_EVENTS):
         timeline.push(StickEvent(k * 0.001, "left", math.sin(k), 0.0))
         timeline.push(LookEvent(k * 0.001, 1.0, 0.0))
@@ -183,7 +183,7 @@ def test_memory_is_bounded_when_nobody_takes_rows_and_the_state_is_right_after()
 
 
 def test_pushing_and_taking_from_two_threads_loses_no_tap():
-    timeline, taps = Timeline(0.0), 200
+    timeline, taps = ActionSampler(0.0), 200
     pushed = [0.0]
 
     def push():
@@ -336,7 +336,7 @@ anything = st.one_of(
     st.lists(anything, max_size=60), st.lists(st.floats(0, 4), max_size=12).map(sorted), st.sampled_from(INPUT_MODES)
 )
 def test_rows_are_always_valid_actions(events, calls, mode):
-    timeline = Timeline(0.0)
+    timeline = ActionSampler(0.0)
     for event in events:
         timeline.push(event)
     for now in calls:

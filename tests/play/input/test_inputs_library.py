@@ -17,7 +17,7 @@ import pytest
 from scope_play.errors import ScopeError
 from scope_play.play.input import inputs_library
 from scope_play.play.input.bindings import ControllerMap
-from scope_play.play.input.devices import Hub
+from scope_play.play.input.devices import Devices
 from scope_play.play.input.inputs_library import InputsPads, load_library, mend_type_codes, next_events
 from scope_play.play.input.translator import Device, Plugged, RawButton, RawStick, RawTrigger, Unplugged, Unusable
 from scope_play.play.input.xpad import XpadDecoder
@@ -135,21 +135,21 @@ def test_an_unplugged_pad_that_comes_back_is_found_again_and_a_second_one_too(tm
 @linux_only
 def test_it_plays_through_the_hub_and_its_loss_pauses(fake):
     pads = InputsPads(inputs, find=lambda: [fake.pad])
-    hub, seen = Hub(pads, ControllerMap()), []
+    devices, seen = Devices(pads, ControllerMap()), []
     fake.send((KEY, BTN_SOUTH, 1))
     fake.send((ABS, ABS_X, 32767))
     end = time.monotonic() + 10.0
-    while not (hub.state.south and hub.state.left[0] > 0.0):
+    while not (devices.state.south and devices.state.left[0] > 0.0):
         assert time.monotonic() < end
-        seen += hub.read((), 0.0)
-    assert hub.state.left == (1.0, 0.0)
-    assert hub.resume(0.0)[0].x == 1.0
+        seen += devices.read((), 0.0)
+    assert devices.state.left == (1.0, 0.0)
+    assert devices.resume(0.0)[0].x == 1.0
     fake.unplug()
     while not any(getattr(item, "pause", False) for item in seen):
         assert time.monotonic() < end
-        seen += hub.read((), 0.0)
-    assert hub.device.backend == "keyboard"
-    hub.close()
+        seen += devices.read((), 0.0)
+    assert devices.active.backend == "keyboard"
+    devices.close()
 
 
 @linux_only

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_play.play.input.action_sampler import Timeline
+from scope_play.play.input.action_sampler import ActionSampler
 from scope_play.play.input.bindings import parse_map
-from scope_play.play.input.devices import Hub, NoPads
+from scope_play.play.input.devices import Devices, NoPads
 from scope_play.play.input.events import ButtonEvent, LookEvent, ReleaseEvent, StickEvent
 from scope_play.play.input.keyboard import (
     DEFAULT_KEY_BINDINGS,
@@ -96,7 +96,7 @@ def test_releasing_one_of_two_keys_of_an_action_keeps_it():
 
 
 def test_a_wheel_notch_is_a_tap_of_one_row():
-    keyboard, timeline = KeyboardMouse(KeyProfile()), Timeline(0.0)
+    keyboard, timeline = KeyboardMouse(KeyProfile()), ActionSampler(0.0)
     for event in keyboard.feed(pygame.event.Event(pygame.MOUSEWHEEL, x=0, y=-1), 0.06):
         timeline.push(event)
     assert timeline.rows(0.2, 4)[:, 5].tolist() == [0, 1, 0, 0]
@@ -104,7 +104,7 @@ def test_a_wheel_notch_is_a_tap_of_one_row():
 
 @given(st.lists(st.tuples(st.integers(-8, 8), st.integers(-8, 8)), max_size=200), st.floats(100.0, 400.0))
 def test_the_turn_is_the_distance_the_mouse_went_however_many_events_it_took(steps, pixels):
-    keyboard, timeline = KeyboardMouse(KeyProfile(mouse_pixels=pixels)), Timeline(0.0)
+    keyboard, timeline = KeyboardMouse(KeyProfile(mouse_pixels=pixels)), ActionSampler(0.0)
     for k, step in enumerate(steps):
         for event in keyboard.feed(motion(*step), 0.008 * (k + 1)):
             timeline.push(event)
@@ -147,21 +147,21 @@ def test_other_events_are_passed_over():
         assert keyboard.feed(event, 0.0) == []
 
 
-# ---- in the hub
+# ---- in the devices
 
 
 def test_the_keyboard_plays_without_a_pad_and_lets_go_when_the_focus_is_lost():
-    hub = Hub(NoPads(), parse_map("", "x"))
-    assert hub.read([key(pygame.K_w)], 0.1) == [StickEvent(0.1, "left", 0.0, -1.0)]
-    assert hub.device.name == "keyboard and mouse"
-    assert hub.release_all(0.2) == [ReleaseEvent(0.2)]
-    assert hub.state.left == (0.0, 0.0)
-    assert hub.read([key(pygame.K_w, False)], 0.3) == []
-    assert [device.key for device in hub.devices] == ["keyboard"]
-    hub.close()
+    devices = Devices(NoPads(), parse_map("", "x"))
+    assert devices.read([key(pygame.K_w)], 0.1) == [StickEvent(0.1, "left", 0.0, -1.0)]
+    assert devices.active.name == "keyboard and mouse"
+    assert devices.release_all(0.2) == [ReleaseEvent(0.2)]
+    assert devices.state.left == (0.0, 0.0)
+    assert devices.read([key(pygame.K_w, False)], 0.3) == []
+    assert [device.key for device in devices.devices] == ["keyboard"]
+    devices.close()
 
 
 def test_a_key_held_through_a_pause_moves_again_after_it():
-    hub = Hub(NoPads(), parse_map("", "x"))
-    hub.read([key(pygame.K_d)], 0.1)
-    assert StickEvent(9.0, "left", 1.0, 0.0) in hub.resume(9.0)
+    devices = Devices(NoPads(), parse_map("", "x"))
+    devices.read([key(pygame.K_d)], 0.1)
+    assert StickEvent(9.0, "left", 1.0, 0.0) in devices.resume(9.0)

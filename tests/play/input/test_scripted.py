@@ -8,18 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scope_play.actions import BUTTONS
-from scope_play.play.input.action_sampler import Timeline
+from scope_play.play.input.action_sampler import ActionSampler
 from scope_play.play.input.bindings import ControllerMap
-from scope_play.play.input.devices import Hub, Notice, open_pads
+from scope_play.play.input.devices import Devices, Notice, open_pads
 from scope_play.play.input.scripted import ScriptedPad
 from scope_play.play.input.translator import PAD_CONTROLS, Plugged, RawButton, RawStick, RawTrigger
 
 
 def rows_of(seed, chunks, start=10.0):
-    hub, timeline, rows = Hub(open_pads("scripted", now=start, seed=seed), ControllerMap()), Timeline(start), []
+    devices, timeline, rows = (
+        Devices(open_pads("scripted", now=start, seed=seed), ControllerMap()),
+        ActionSampler(start),
+        [],
+    )
     for chunk in range(1, chunks + 1):
         for tick in range(24):
-            for item in hub.read([], start + 0.2 * (chunk - 1) + 0.2 * (tick + 1) / 24):
+            for item in devices.read([], start + 0.2 * (chunk - 1) + 0.2 * (tick + 1) / 24):
                 if not isinstance(item, Notice):
                     timeline.push(item)
         rows.append(timeline.rows(start + 0.2 * chunk, 4))

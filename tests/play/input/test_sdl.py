@@ -1,4 +1,4 @@
-"""SDL controllers and the hub, driven by virtual pads that take the same road as real ones."""
+"""SDL controllers and the devices, driven by virtual pads that take the same road as real ones."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pygame._sdl2 import controller
 
 from scope_play.bench.virtual_pad import AXES, BUTTONS, TRIGGERS, VirtualPad
 from scope_play.errors import ScopeError
-from scope_play.play.input.action_sampler import Timeline
+from scope_play.play.input.action_sampler import ActionSampler
 from scope_play.play.input.bindings import ControllerMap, parse_map
-from scope_play.play.input.devices import BACKENDS, Hub, NoPads, Notice, open_pads
+from scope_play.play.input.devices import BACKENDS, Devices, NoPads, Notice, open_pads
 from scope_play.play.input.events import ButtonEvent, ReleaseEvent, StickEvent
 from scope_play.play.input.sdl import SdlPads
 from scope_play.play.input.translator import Plugged, RawButton, RawStick, RawTrigger, Unplugged, Unusable
@@ -126,15 +126,15 @@ def test_sample_tells_where_a_held_stick_stands():
         assert (right.t, right.x, right.y) == (3.0, 0.0, -1.0)
 
 
-# ---- the hub
+# ---- the devices
 
 
-def hub_with_pads(text=""):
-    return Hub(open_pads("sdl", now=0.0), parse_map(text, "test"))
+def devices_with_pads(text=""):
+    return Devices(open_pads("sdl", now=0.0), parse_map(text, "test"))
 
 
-def read(hub, t=0.0):
-    return hub.read(pygame.event.get(), t)
+def read(devices, t=0.0):
+    return devices.read(pygame.event.get(), t)
 
 
 def presses(items):
@@ -142,9 +142,9 @@ def presses(items):
 
 
 def test_a_pad_plays_from_plug_to_action_rows():
-    hub, timeline = hub_with_pads(), Timeline(0.0)
+    devices, timeline = devices_with_pads(), ActionSampler(0.0)
     with VirtualPad() as pad:
-        read(hub)
+        read(devices)
         for t, change in (
             (0.01, lambda: pad.set_axis("left_y", -1.0)),
             (0.06, lambda: pad.set_button("a", True)),
@@ -152,126 +152,126 @@ def test_a_pad_plays_from_plug_to_action_rows():
             (0.11, lambda: pad.set_axis("right_trigger", 1.0)),
         ):
             change()
-            for item in read(hub, t):
+            for item in read(devices, t):
                 timeline.push(item)
         rows = timeline.rows(0.2, 4)
         assert rows[:, 2].tolist() == [0, 1, 0, 0]
         assert rows[:, 0].tolist() == [0, 0, 1, 1]
         assert rows[:, 7].tolist() == [-1, -1, -1, -1]
-        assert hub.state.row().tolist() == rows[-1].tolist()
+        assert devices.state.row().tolist() == rows[-1].tolist()
 
 
 def test_the_map_decides_what_a_button_does_but_menus_keep_theirs():
-    hub = hub_with_pads('[pad.bindings]\njump = "x"\nreload = "a"\n')
+    devices = devices_with_pads('[pad.bindings]\njump = "x"\nreload = "a"\n')
     with VirtualPad() as pad:
-        read(hub)
+        read(devices)
         pad.set_button("a", True)
-        assert presses(read(hub)) == ["west", "a"]
+        assert presses(read(devices)) == ["west", "a"]
 
 
 def test_two_controls_of_one_action_are_one_press():
-    hub = hub_with_pads('[pad.bindings]\njump = ["a", "left_shoulder"]\n')
+    devices = devices_with_pads('[pad.bindings]\njump = ["a", "left_shoulder"]\n')
     with VirtualPad() as pad:
-        read(hub)
+        read(devices)
         seen = []
         for button, pressed in (("a", True), ("left_shoulder", True), ("a", False), ("left_shoulder", False)):
             pad.set_button(button, pressed)
-            seen += [item.pressed for item in read(hub) if isinstance(item, ButtonEvent) and item.button == "south"]
+            seen += [item.pressed for item in read(devices) if isinstance(item, ButtonEvent) and item.button == "south"]
         assert seen == [True, False]
 
 
 def test_a_profile_belongs_to_its_pad_and_a_new_map_counts_at_once():
-    hub = hub_with_pads('[profile."Left Handed"]\nswap_sticks = true\n')
+    devices = devices_with_pads('[profile."Left Handed"]\nswap_sticks = true\n')
     with VirtualPad("Left Handed") as pad:
-        read(hub)
+        read(devices)
         pad.set_axis("right_x", 1.0)
-        assert StickEvent(0.0, "left", 1.0, 0.0) in read(hub)
-        assert set(hub.use(ControllerMap(), 1.0)) == {
+        assert StickEvent(0.0, "left", 1.0, 0.0) in read(devices)
+        assert set(devices.use(ControllerMap(), 1.0)) == {
             StickEvent(1.0, "left", 0.0, 0.0),
             StickEvent(1.0, "right", 1.0, 0.0),
         }
 
 
 def test_unplugging_the_pad_in_use_lets_go_and_pauses_and_it_can_come_back():
-    hub = hub_with_pads()
+    devices = devices_with_pads()
     with VirtualPad("Wireless") as pad:
-        read(hub)
+        read(devices)
         pad.set_button("a", True)
-        read(hub)
-        assert hub.device.name == "Wireless"
+        read(devices)
+        assert devices.active.name == "Wireless"
         pad.detach()
-        items = read(hub, 2.0)
+        items = read(devices, 2.0)
         assert ReleaseEvent(2.0) in items
         (notice,) = [item for item in items if isinstance(item, Notice)]
         assert notice.pause
         assert notice.text.startswith("Wireless was unplugged")
-        assert hub.device.backend == "keyboard"
-        assert not any(hub.state.buttons)
+        assert devices.active.backend == "keyboard"
+        assert not any(devices.state.buttons)
     with VirtualPad("Wireless") as pad:
-        assert [item.kind for item in read(hub)] == ["plugged"]
+        assert [item.kind for item in read(devices)] == ["plugged"]
         pad.set_button("b", True)
-        assert presses(read(hub)) == ["b"]
-        assert hub.device.name == "Wireless"
+        assert presses(read(devices)) == ["b"]
+        assert devices.active.name == "Wireless"
 
 
 def test_unplugging_a_pad_that_is_not_in_use_does_not_pause():
-    hub = hub_with_pads()
+    devices = devices_with_pads()
     with VirtualPad("One") as one, VirtualPad("Two") as two:
-        read(hub)
+        read(devices)
         one.set_button("a", True)
-        read(hub)
+        read(devices)
         two.detach()
-        (notice,) = [item for item in read(hub) if isinstance(item, Notice)]
+        (notice,) = [item for item in read(devices) if isinstance(item, Notice)]
         assert not notice.pause
-        assert hub.state.south
+        assert devices.state.south
 
 
 def test_the_pad_used_last_plays_and_takes_over_cleanly():
-    hub = hub_with_pads()
+    devices = devices_with_pads()
     with VirtualPad("One") as one, VirtualPad("Two") as two:
-        read(hub)
+        read(devices)
         one.set_button("a", True)
         one.set_axis("left_y", -1.0)
-        read(hub)
-        assert hub.device.name == "One"
+        read(devices)
+        assert devices.active.name == "One"
         two.set_axis("left_x", 0.3)  # lies on the table and drifts
-        assert read(hub) == []
+        assert read(devices) == []
         one.set_axis("left_y", -0.9)  # held all the time, which is no new use
-        read(hub)
+        read(devices)
         two.set_button("x", True)
-        items = read(hub, 4.0)
+        items = read(devices, 4.0)
         assert items[0] == ReleaseEvent(4.0)
         assert presses(items) == ["west"]
         assert any(isinstance(item, StickEvent) and item.stick == "left" and item.x > 0 for item in items)
-        assert hub.device.name == "Two"
+        assert devices.active.name == "Two"
         one.set_axis("left_y", -1.0)
-        assert read(hub) == []
+        assert read(devices) == []
         one.set_axis("left_y", 0.0)
-        read(hub)
+        read(devices)
         one.set_axis("left_y", 0.8)
-        assert read(hub, 5.0)[0] == ReleaseEvent(5.0)
-        assert hub.device.name == "One"
+        assert read(devices, 5.0)[0] == ReleaseEvent(5.0)
+        assert devices.active.name == "One"
 
 
 def test_focus_lost_lets_go_and_resume_finds_the_stick_where_it_is_but_no_button():
-    hub = hub_with_pads()
+    devices = devices_with_pads()
     with VirtualPad() as pad:
-        read(hub)
+        read(devices)
         pad.set_button("a", True)
         pad.set_axis("left_x", 1.0)
-        read(hub)
-        assert hub.release_all(1.0) == [ReleaseEvent(1.0)]
-        assert hub.state.left == (0.0, 0.0)
-        assert StickEvent(2.0, "left", 1.0, 0.0) in hub.resume(2.0)
-        assert not hub.state.south
+        read(devices)
+        assert devices.release_all(1.0) == [ReleaseEvent(1.0)]
+        assert devices.state.left == (0.0, 0.0)
+        assert StickEvent(2.0, "left", 1.0, 0.0) in devices.resume(2.0)
+        assert not devices.state.south
         pad.set_button("a", False)
-        assert read(hub) == []
+        assert read(devices) == []
 
 
 def test_an_unusable_pad_is_a_notice():
-    hub = hub_with_pads()
+    devices = devices_with_pads()
     with VirtualPad("Odd", mapped=False, vendor_id=0x1234, product_id=0x5678):
-        (notice,) = read(hub)
+        (notice,) = read(devices)
         assert (notice.kind, notice.pause) == ("unusable", False)
 
 
@@ -285,35 +285,35 @@ def test_backends_by_name():
 
 
 def test_a_wheel_notch_takes_over_from_a_pad_as_a_whole_tap():
-    hub = hub_with_pads()
+    devices = devices_with_pads()
     with VirtualPad() as pad:
-        read(hub)
+        read(devices)
         pad.set_button("x", True)
-        read(hub)
+        read(devices)
         notch = pygame.event.Event(pygame.MOUSEWHEEL, x=0, y=1)
-        assert hub.read([notch], 1.0) == [
+        assert devices.read([notch], 1.0) == [
             ReleaseEvent(1.0),
             ButtonEvent(1.0, "north", True),
             ButtonEvent(1.0, "north", False),
         ]
-        assert hub.device.backend == "keyboard"
+        assert devices.active.backend == "keyboard"
 
 
 def test_a_plugged_pad_plays_unless_somebody_uses_the_keyboard_or_another_pad():
-    hub = hub_with_pads()
+    devices = devices_with_pads()
     with VirtualPad("One") as one:
-        read(hub)
-        assert hub.device.name == "One"
+        read(devices)
+        assert devices.active.name == "One"
         one.set_axis("left_x", 0.4)
-        assert read(hub)[0].x > 0
+        assert read(devices)[0].x > 0
         with VirtualPad("Two"):
-            read(hub)
-            assert hub.device.name == "One"
+            read(devices)
+            assert devices.active.name == "One"
         one.detach()
-        read(hub)
-        assert hub.device.backend == "keyboard"
-    hub.read([pygame.event.Event(pygame.KEYDOWN, key=pygame.K_w, mod=0, unicode="w")], 1.0)
+        read(devices)
+        assert devices.active.backend == "keyboard"
+    devices.read([pygame.event.Event(pygame.KEYDOWN, key=pygame.K_w, mod=0, unicode="w")], 1.0)
     with VirtualPad("Three"):
-        read(hub)
-        assert hub.device.backend == "keyboard"
-        assert hub.state.left == (0.0, -1.0)
+        read(devices)
+        assert devices.active.backend == "keyboard"
+        assert devices.state.left == (0.0, -1.0)
