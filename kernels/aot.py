@@ -27,13 +27,12 @@ from scope_play.kernels.shapes import ChunkShape
 SHARED_LIMIT = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
 """Compute capability -> bytes of shared memory one block may use. Triton targets 90, 100 and 120 as 90a, 100a, 120a."""
 
-COUNTS = {"valid_count", "pixels", "tokens", "rows"}
+COUNTS = {"valid", "pixels", "tokens", "rows"}
 """Integer arguments that need not be multiples of 16; the others are strides, and are."""
 
 POINTERS = {
     "cos_ptr": "*fp32",
     "sin_ptr": "*fp32",
-    "valid_ptr": "*i32",
     "data_ptr": "*i8",
     "weight_scale_ptr": "*fp32",
     "past_k_ptr": "*u8",
@@ -112,7 +111,6 @@ def cases() -> list[Case]:
         if name != "nano 4x96":
             add("norm_rope", norm_rope.norm_rope_kernel, norm_rope.plan(shape))
             row = modulate.plan((1, 1, shape.tokens, shape.width))
-            add("norm_rope without queries", norm_rope.norm_rope_kernel, norm_rope.plan(shape, with_queries=False))
             add("modulate", modulate.modulate_kernel, row)
             add("gate_add", modulate.gate_add_kernel, row)
             add("action_fuse", modulate.action_fuse_kernel, row)

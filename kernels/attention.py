@@ -37,6 +37,17 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
 
 
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax attention with gradients. q (B, heads, Lq, D), k and v (B, heads, Lk, D), mask (Lq, Lk) True where seen.
+
+    With a mask it is written out on the CPU: there the backward of the fused kernel costs twice as much.
+    """
+    if mask is None or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
 def backends(device: torch.device) -> dict[str, str]:
     """Every backend and "available", or why it is not."""
     return {name: _flash_obstacle(name, device) or "available" for name in FLASH} | {"sdpa": "available"}

@@ -23,16 +23,15 @@ from scope_play.kernels.launch import (
     refuse_grad,
     slot_strides,
     token_rows,
-    valid_arguments,
 )
-from scope_play.kernels.shapes import ChunkShape, Rotation, Valid, chunk_shape
+from scope_play.kernels.shapes import ChunkShape, Rotation, chunk_shape
 from scope_play.kernels.triton_primitives import INTERPRET, attend, rotate_pairs, round_to, rows_rstd, scale_by_weight
 from scope_play.kernels.tuning import Cut
 
 DEFAULT_CUT = Cut()
 
 
-@triton.jit(do_not_specialize=["valid_count"])
+@triton.jit(do_not_specialize=["valid"])
 def button_attention_kernel(
     q_ptr,
     q_weight_ptr,
@@ -41,8 +40,7 @@ def button_attention_kernel(
     k_cache_ptr,
     v_cache_ptr,
     out_ptr,
-    valid_ptr,
-    valid_count,
+    valid,
     tokens,
     rows,
     q_row,
@@ -57,7 +55,6 @@ def button_attention_kernel(
     DP: tl.constexpr,
     BLOCK_C: tl.constexpr,
     STAGES: tl.constexpr,
-    VALID_ON_DEVICE: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
     C: tl.constexpr = HEADS * D
@@ -86,7 +83,6 @@ def button_attention_kernel(
     top = tl.full((ROWS, HB), float("-inf"), tl.float32)
     total = tl.zeros((ROWS, HB), tl.float32)
     mixed = tl.zeros((ROWS, HB, DP), tl.float32)
-    valid = tl.load(valid_ptr) if VALID_ON_DEVICE else valid_count
     cache = batch * cache_batch + column[None, :, :]
     for slot in tl.range(0, valid, num_stages=STAGES):
         at = cache + slot * cache_slot
@@ -98,7 +94,7 @@ def button_attention_kernel(
     tl.store(out_ptr + row[:, None, None] * C + column[None, :, :], mixed.to(DTYPE), mask=mask)
 
 
-def plan(shape: ChunkShape, *, valid_on_device: bool = True, cut: Cut = DEFAULT_CUT) -> Launch:
+def plan(shape: ChunkShape, *, cut: Cut = DEFAULT_CUT) -> Launch:
     heads, padded, warps = head_tile(shape, cut.tile)
     constants = {
         "ROWS": cut.rows,
@@ -108,7 +104,6 @@ def plan(shape: ChunkShape, *, valid_on_device: bool = True, cut: Cut = DEFAULT_
         "DP": padded,
         "BLOCK_C": ceil_power_of_2(shape.width),
         "STAGES": cut.stages,
-        "VALID_ON_DEVICE": valid_on_device,
         "INTERPRET": INTERPRET,
     }
     blocks = triton.cdiv(shape.latents * shape.tokens, cut.rows)
@@ -121,7 +116,7 @@ def button_attention(
     rotation: Rotation,
     k_cache: Tensor,
     v_cache: Tensor,
-    valid: Valid,
+    valid: int,
     *,
     eps: float = 1e-6,
     cut: Cut = DEFAULT_CUT,
@@ -132,8 +127,7 @@ def button_attention(
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     q, q_row = token_rows(q)
     cos, sin = angle_table(rotation, shape.latents, shape.head_dim)
-    valid_tensor, valid_count, on_device = valid_arguments(valid, out)
-    launch = plan(shape, valid_on_device=on_device, cut=cut)
+    launch = plan(shape, cut=cut)
     button_attention_kernel[launch.grid](
         q,
         q_weight,
@@ -142,8 +136,7 @@ def button_attention(
         k_cache,
         v_cache,
         out,
-        valid_tensor,
-        valid_count,
+        valid,
         shape.tokens,
         shape.latents * shape.tokens,
         q_row,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from scope_play.kernels.shapes import Rotation, Valid, chunk_shape
+from scope_play.kernels.shapes import Rotation, chunk_shape
 from scope_play.kernels.torch_primitives import attend_slots, rms_norm, rotate
 
 
@@ -14,7 +14,7 @@ def button_attention(
     rotation: Rotation,
     k_cache: Tensor,
     v_cache: Tensor,
-    valid: Valid,
+    valid: int,
     *,
     eps: float = 1e-6,
     bias: Tensor | None = None,

@@ -39,7 +39,7 @@ class Kernels:
     """Why this backend, for people."""
     pixel_attention: Callable[..., Tensor]
     button_attention: Callable[..., Tensor]
-    norm_rope: Callable[..., Tensor | None]
+    norm_rope: Callable[..., Tensor]
     modulate: Callable[..., Tensor]
     gate_add: Callable[..., Tensor]
     action_fuse: Callable[..., Tensor]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scope_play.kernels.fp8 import Remembered
-from scope_play.kernels.shapes import ChunkShape, Rotation, Valid
+from scope_play.kernels.shapes import ChunkShape, Rotation
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,7 @@ def angle_table(rotation: Rotation, rows: int, head_dim: int) -> Rotation:
     cos, sin = (table.reshape(-1, head_dim // 2).contiguous() for table in rotation)
     if cos.shape[0] != rows or cos.dtype != torch.float32:
         raise ValueError(f"rotation of {cos.shape[0]} rows in {cos.dtype} where {rows} rows in float32 are needed")
-    return cos, sin
-
-
-def valid_arguments(valid: Valid, stand_in: Tensor) -> tuple[Tensor, int, bool]:
-    """(pointer, count, read the pointer?) for a kernel that takes `valid` either way."""
-    if isinstance(valid, int):
-        return stand_in, valid, False
-    if valid.dtype != torch.int32 or valid.numel() != 1 or valid.device != stand_in.device:
-        raise ValueError(
-            f"valid must be one int32 on {stand_in.device}, got {valid.numel()} {valid.dtype} on {valid.device}"
-        )
-    return valid, 0, True
+    return Rotation(cos, sin)
 
 
 def refuse_grad(*tensors: Tensor | None) -> None:

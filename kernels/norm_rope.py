@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
 """RMSNorm and rotation of queries and keys, with keys and values written to their cache slots, in one launch.
 
-Used by video self-attention (3-D rotation) and, without queries, for the button keys. One program owns one token: it
-reads its three rows once, keeps them in registers, and writes each once.
+For video self-attention (3-D rotation). One program owns one token: it reads its three rows once, keeps them in
+registers, and writes each once.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ def norm_rope_kernel(
     D: tl.constexpr,
     HP: tl.constexpr,
     DP: tl.constexpr,
-    WITH_QUERIES: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
     C: tl.constexpr = HEADS * D
@@ -92,38 +91,36 @@ def norm_rope_kernel(
     k_weight = tl.load(k_weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
     k = _norm_and_rotate(k, k_weight, cos, sin, eps, C, HP, DP, DTYPE, INTERPRET)
     tl.store(k_cache_ptr + slot + column, k.to(DTYPE), mask=mask)
-    if WITH_QUERIES:
-        q = tl.load(q_ptr + row * q_row + column, mask=mask, other=0.0).to(tl.float32)
-        q_weight = tl.load(q_weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
-        q = _norm_and_rotate(q, q_weight, cos, sin, eps, C, HP, DP, DTYPE, INTERPRET)
-        tl.store(q_out_ptr + row * C + column, q.to(DTYPE), mask=mask)
+    q = tl.load(q_ptr + row * q_row + column, mask=mask, other=0.0).to(tl.float32)
+    q_weight = tl.load(q_weight_ptr + column, mask=mask, other=0.0).to(tl.float32)
+    q = _norm_and_rotate(q, q_weight, cos, sin, eps, C, HP, DP, DTYPE, INTERPRET)
+    tl.store(q_out_ptr + row * C + column, q.to(DTYPE), mask=mask)
 
 
-def plan(shape: ChunkShape, *, with_queries: bool = True) -> Launch:
+def plan(shape: ChunkShape) -> Launch:
     heads, padded = ceil_power_of_2(shape.heads), ceil_power_of_2(shape.head_dim)
     constants = {
         "HEADS": shape.heads,
         "D": shape.head_dim,
         "HP": heads,
         "DP": padded,
-        "WITH_QUERIES": with_queries,
         "INTERPRET": INTERPRET,
     }
     return Launch((shape.latents * shape.tokens, shape.batch), constants, row_warps(heads * padded))
 
 
 def norm_rope(
-    q: Tensor | None,
+    q: Tensor,
     k: Tensor,
     v: Tensor,
-    q_weight: Tensor | None,
+    q_weight: Tensor,
     k_weight: Tensor,
     rotation: Rotation,
     k_cache: Tensor,
     v_cache: Tensor,
     *,
     eps: float = 1e-6,
-) -> Tensor | None:
+) -> Tensor:
     """See the twin in `norm_rope_torch`, which this equals. No host synchronisation; no gradients."""
     refuse_grad(q, k, v, q_weight, k_weight)
     shape = chunk_shape(k, k_cache)
@@ -131,20 +128,18 @@ def norm_rope(
     rows = shape.latents * shape.tokens
     cos, sin = angle_table(rotation, rows, shape.head_dim)
     strides = slot_strides(k_cache, v_cache)
-    out, q_row = None, 0
-    if q is not None:
-        out = torch.empty(*q.shape[:3], shape.heads, shape.head_dim, dtype=q.dtype, device=q.device)
-        q, q_row = token_rows(q)
-    launch = plan(shape, with_queries=q is not None)
+    out = torch.empty(*q.shape[:3], shape.heads, shape.head_dim, dtype=q.dtype, device=q.device)
+    q, q_row = token_rows(q)
+    launch = plan(shape)
     norm_rope_kernel[launch.grid](
-        k if q is None else q,
+        q,
         k,
         v,
-        k_weight if q_weight is None else q_weight,
+        q_weight,
         k_weight,
         cos,
         sin,
-        k_cache if out is None else out,
+        out,
         k_cache,
         v_cache,
         shape.tokens,

@@ -9,8 +9,8 @@ elements. SCOPE (C = 3072): 8 heads = 2 KB a slot, 16 bytes for each of 128 thre
 an H200's 132 multiprocessors, all resident at once. Slots stream through shared memory by asynchronous copies,
 `STAGES` deep: 4 KB x 2 in flight for each of nine programs exceeds the 23 KB a multiprocessor needs to cover 700 ns at
 4.3 TB/s. RMSNorm spans all heads, so each program reads the whole query and key row for its mean square; the other two
-programs of the pixel find it in L2. The chunk's own keys and values stay in registers, so caching them is optional and
-costs no read. Slots remembered in 8 bits are read as such, which halves the traffic, and widened in registers; their
+programs of the pixel find it in L2. The chunk's own keys and values stay in registers, so caching them costs
+no read. Slots remembered in 8 bits are read as such, which halves the traffic, and widened in registers; their
 scales act once a head, on the score and on the weight.
 """
 
@@ -33,9 +33,8 @@ from scope_play.kernels.launch import (
     rounded_arguments,
     slot_strides,
     token_rows,
-    valid_arguments,
 )
-from scope_play.kernels.shapes import ChunkShape, Rotation, Valid, chunk_shape
+from scope_play.kernels.shapes import ChunkShape, Rotation, chunk_shape
 from scope_play.kernels.triton_primitives import (
     E4M3_TO_HALF,
     INTERPRET,
@@ -52,7 +51,7 @@ from scope_play.kernels.tuning import Cut
 DEFAULT_CUT = Cut()
 
 
-@triton.jit(do_not_specialize=["valid_count"])
+@triton.jit(do_not_specialize=["valid"])
 def pixel_attention_kernel(
     q_ptr,
     k_ptr,
@@ -68,8 +67,7 @@ def pixel_attention_kernel(
     past_k_scale_ptr,
     past_v_scale_ptr,
     out_ptr,
-    valid_ptr,
-    valid_count,
+    valid,
     pixels,
     q_row,
     k_row,
@@ -88,9 +86,7 @@ def pixel_attention_kernel(
     DP: tl.constexpr,
     BLOCK_C: tl.constexpr,
     STAGES: tl.constexpr,
-    WRITE: tl.constexpr,
     ROUNDED: tl.constexpr,
-    VALID_ON_DEVICE: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
     C: tl.constexpr = HEADS * D
@@ -126,10 +122,9 @@ def pixel_attention_kernel(
     k = round_to(rotate_pairs(k, cos, sin, NP, HB, DP), DTYPE, INTERPRET)
 
     cache = batch * cache_batch + pixel * C
-    if WRITE:
-        tail = cache + latent[:, None, None] * cache_slot + column[None, :, :]
-        tl.store(k_cache_ptr + tail, k.to(DTYPE), mask=chunk_mask)
-        tl.store(v_cache_ptr + tail, v.to(DTYPE), mask=chunk_mask)
+    tail = cache + latent[:, None, None] * cache_slot + column[None, :, :]
+    tl.store(k_cache_ptr + tail, k.to(DTYPE), mask=chunk_mask)
+    tl.store(v_cache_ptr + tail, v.to(DTYPE), mask=chunk_mask)
 
     top = tl.full((NP, HB), float("-inf"), tl.float32)
     total = tl.zeros((NP, HB), tl.float32)
@@ -140,7 +135,6 @@ def pixel_attention_kernel(
         new_v = tl.sum(tl.where(one, v, 0.0), axis=0)[None, :, :]
         top, total, mixed = attend(q, new_k, new_v, top, total, mixed)
 
-    valid = tl.load(valid_ptr) if VALID_ON_DEVICE else valid_count
     if ROUNDED:
         past = batch * cache_past_batch + pixel * C
         heads = (head < HEADS)[None, :]
@@ -165,14 +159,7 @@ def pixel_attention_kernel(
     tl.store(out_ptr + row[:, None, None] * C + column[None, :, :], mixed.to(DTYPE), mask=chunk_mask)
 
 
-def plan(
-    shape: ChunkShape,
-    *,
-    write: bool = True,
-    rounded: bool = False,
-    valid_on_device: bool = True,
-    cut: Cut = DEFAULT_CUT,
-) -> Launch:
+def plan(shape: ChunkShape, *, rounded: bool = False, cut: Cut = DEFAULT_CUT) -> Launch:
     heads, padded, warps = head_tile(shape, cut.tile)
     constants = {
         "N": shape.latents,
@@ -183,9 +170,7 @@ def plan(
         "DP": padded,
         "BLOCK_C": ceil_power_of_2(shape.width),
         "STAGES": cut.stages,
-        "WRITE": write,
         "ROUNDED": rounded,
-        "VALID_ON_DEVICE": valid_on_device,
         "INTERPRET": INTERPRET,
     }
     return Launch((shape.tokens, triton.cdiv(shape.heads, heads), shape.batch), constants, warps)
@@ -200,11 +185,10 @@ def pixel_attention(
     rotation: Rotation,
     k_cache: Tensor,
     v_cache: Tensor,
-    valid: Valid,
+    valid: int,
     *,
     remembered: Remembered | None = None,
     eps: float = 1e-6,
-    write: bool = True,
     cut: Cut = DEFAULT_CUT,
 ) -> Tensor:
     """See the twin in `pixel_attention_torch`, which this equals. No host synchronisation; no gradients."""
@@ -213,8 +197,7 @@ def pixel_attention(
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     (q, q_row), (k, k_row), (v, v_row) = token_rows(q), token_rows(k), token_rows(v)
     cos, sin = angle_table(rotation, shape.latents, shape.head_dim)
-    valid_tensor, valid_count, on_device = valid_arguments(valid, out)
-    launch = plan(shape, write=write, rounded=remembered is not None, valid_on_device=on_device, cut=cut)
+    launch = plan(shape, rounded=remembered is not None, cut=cut)
     past: tuple[Tensor, ...] = (k_cache, v_cache, k_cache, v_cache)
     past_strides = 0, 0
     if remembered is not None:
@@ -231,8 +214,7 @@ def pixel_attention(
         v_cache,
         *past,
         out,
-        valid_tensor,
-        valid_count,
+        valid,
         shape.tokens,
         q_row,
         k_row,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scope_play.kernels.fp8 import Remembered, widen
-from scope_play.kernels.shapes import Rotation, Valid, chunk_shape
+from scope_play.kernels.shapes import Rotation, chunk_shape
 from scope_play.kernels.torch_primitives import attend_slots, rms_norm, rotate
 
 
@@ -19,11 +19,10 @@ def pixel_attention(
     rotation: Rotation,
     k_cache: Tensor,
     v_cache: Tensor,
-    valid: Valid,
+    valid: int,
     *,
     remembered: Remembered | None = None,
     eps: float = 1e-6,
-    write: bool = True,
     bias: Tensor | None = None,
 ) -> Tensor:
     """Attention of every pixel over its own history (SPEC.md section 2, mouse path).
@@ -31,7 +30,7 @@ def pixel_attention(
     q, k, v (B, n, S, C) are raw projections of the chunk's n latents, q_weight and k_weight (C,) the RMSNorm weights,
     caches (B, slots, S, heads, D) with the chunk's own slots first. Queries see the chunk and slots n .. valid - 1;
     their keys are expected normalised and rotated. Slots 0 .. n - 1 receive the chunk's keys (normalised, rotated) and
-    values; with write=False what they hold afterwards is unspecified. Returns (B, n, S, C).
+    values. Returns (B, n, S, C).
 
     `bias` (n, valid) on the scores, which the Triton kernel does not know: who sees whom, for slots held in full.
     With `remembered` the caches hold the chunk's own slots alone, and slot n + j is slot j of `remembered`.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from torch import Tensor
 
 from scope_play.kernels.fp8 import Remembered
 
-Rotation: TypeAlias = tuple[Tensor, Tensor]
-"""cos and sin, float32, (1, n, S or 1, 1, head_dim / 2): the rotary angles of the chunk's tokens."""
 
-Valid: TypeAlias = int | Tensor
-"""Slots in use, the chunk's own included: an int, or one int32 on the device so that a CUDA graph serves every fill."""
+class Rotation(NamedTuple):
+    """cos and sin of rotary angles, float32, (1, n, S or 1, 1, head_dim / 2) for a chunk's tokens."""
+
+    cos: Tensor
+    sin: Tensor
 
 
 class ChunkShape(NamedTuple):
@@ -30,9 +31,7 @@ class ChunkShape(NamedTuple):
         return self.heads * self.head_dim
 
 
-def chunk_shape(
-    x: Tensor, cache: Tensor, valid: Valid | None = None, remembered: Remembered | None = None
-) -> ChunkShape:
+def chunk_shape(x: Tensor, cache: Tensor, valid: int | None = None, remembered: Remembered | None = None) -> ChunkShape:
     """Sizes of x (B, n, S, C) over cache (B, slots, S or 1, heads, D). Raises ValueError when they do not fit.
 
     With `remembered` the cache's own slots are the chunk's, and those follow.
@@ -52,7 +51,7 @@ def chunk_shape(
         if past != (shape.batch, past[1], shape.tokens, shape.heads, shape.head_dim):
             raise ValueError(f"chunk {tuple(x.shape)} does not belong to what is remembered, {tuple(past)}")
         shape = shape._replace(slots=shape.latents + past[1])
-    if isinstance(valid, int) and not shape.latents <= valid <= shape.slots:
+    if valid is not None and not shape.latents <= valid <= shape.slots:
         raise ValueError(
             f"valid is {valid}, but must lie between the chunk's {shape.latents} and the {shape.slots} slots"
         )

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scope_play.kernels.shapes import Rotation, Valid
+from scope_play.kernels.shapes import Rotation
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -25,26 +25,19 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).to(x.dtype)
 
 
-def attend_slots(q: Tensor, k_cache: Tensor, v_cache: Tensor, valid: Valid, bias: Tensor | None = None) -> Tensor:
+def attend_slots(q: Tensor, k_cache: Tensor, v_cache: Tensor, valid: int, bias: Tensor | None = None) -> Tensor:
     """Softmax attention of q (B, n, S, heads, D) over the first `valid` slots of caches (B, slots, S or 1, heads, D).
 
-    With S tokens in the cache every token sees its own history; with one, all tokens share it. `bias` on the scores,
-    where `valid` is an int: (n, valid), or (n * S, valid) with one token in the cache. Returns (B, n, S, C).
+    With S tokens in the cache every token sees its own history; with one, all tokens share it. `bias` on the scores:
+    (n, valid), or (n * S, valid) with one token in the cache. Returns (B, n, S, C).
     """
     batch, latents, tokens = q.shape[:3]
-    mask = bias
-    if isinstance(valid, int):
-        k, v = k_cache[:, :valid], v_cache[:, :valid]
-    else:
-        # A slot beyond the prefix may hold NaN, and 0 * NaN is NaN: masking the score alone would not do.
-        mask = (torch.arange(k_cache.shape[1], device=q.device) < valid)[None, :]
-        used = mask[0, :, None, None, None]
-        k, v = torch.where(used, k_cache, 0), torch.where(used, v_cache, 0)
+    k, v = k_cache[:, :valid], v_cache[:, :valid]
     if k_cache.shape[2] == 1:
         q, k, v = q.flatten(1, 2).transpose(1, 2), k[:, :, 0].transpose(1, 2), v[:, :, 0].transpose(1, 2)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return out.transpose(1, 2).reshape(batch, latents, tokens, -1)
     # Views and flatten rather than einops, whose bookkeeping costs as much as the products of a small network.
     q, k, v = (x.permute(0, 2, 3, 1, 4).flatten(0, 1) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     return out.unflatten(0, (batch, tokens)).permute(0, 3, 1, 2, 4).flatten(3)

@@ -22,7 +22,10 @@ from gymnasium.vector.utils import batch_space
 
 from scope_play.actions import BUTTONS, FPS, ROW_WIDTH
 from scope_play.errors import ScopeError
-from scope_play.world import Image, Session, SessionBatch, World
+from scope_play.images import Image
+from scope_play.session.batch import SessionBatch
+from scope_play.session.session import Session
+from scope_play.world import World
 
 Reward = Callable[[np.ndarray], float]
 """Score of a chunk's frames, uint8 (frames, H, W, 3)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +14,33 @@ from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image as PILImage
     from torch import Tensor
 
-Image = np.ndarray | str | Path
-"""A picture: uint8 RGB (H, W, 3), or the path of one."""
+Image = np.ndarray | str | Path | bytes
+"""A picture: uint8 RGB (H, W, 3), the path of one, or what such a file holds."""
+
+THUMBNAIL_HEIGHT = 96
+"""Small worlds are kept whole; two minutes of them are 28 MB."""
 
 SIZE_MULTIPLE = 32
 """Height and width are whole patches: 16 pixels a latent, 2 latents a patch."""
+
+
+def parse_size(text: str, form: str, *, least: tuple[int, int] = (1, 1), most: int = 16_384) -> tuple[int, int]:
+    """Two whole numbers with an x between them, in the order that `form` names ("HEIGHTxWIDTH" or the other).
+
+    Raises ScopeError unless both lie between `least` and `most`.
+    """
+    first, _, second = text.strip().lower().partition("x")
+    if text.isascii() and first.isdigit() and second.isdigit() and len(first + second) < 12:
+        size = int(first), int(second)
+        if all(low <= number <= most for low, number in zip(least, size, strict=True)):
+            return size
+    example = "480x832" if form.startswith("H") else "1280x720"
+    raise ScopeError(
+        f"size {text!r} is not {form} from {least[0]}x{least[1]} to {most}x{most}; write for example {example}."
+    )
 
 
 def round_size(height: int, width: int) -> tuple[int, int]:
@@ -41,24 +62,52 @@ def frames_at_most(frames: int) -> int:
     return (frames - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads a picture upright: uint8 RGB `(height, width, 3)`.
+WHITES = (1, 255, 65_535, 2**32 - 1)
+"""What stands for white in pictures of more than 8 bits: the least of these that holds their values."""
+
+
+def read_image(picture: str | os.PathLike[str] | bytes) -> np.ndarray:
+    """Reads a picture file, or what it holds, upright: uint8 RGB `(height, width, 3)`.
 
     Raises:
         ScopeError: the file is missing, is not a picture, is damaged, or is absurdly large.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
-    path = Path(path)
-    if not path.is_file():
-        raise ScopeError(f"There is no image {path}; give the path of a PNG or JPEG file.")
+    name = "The picture" if isinstance(picture, bytes) else f"The image {os.fspath(picture)}"
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        if not isinstance(picture, bytes) and not Path(picture).is_file():
+            raise ScopeError(f"There is no image {os.fspath(picture)}; give the path of a PNG or JPEG file.")
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else Path(picture)) as image:
+            return _as_rgb(_upright(image))
+    except ScopeError:
+        raise
     except UnidentifiedImageError as error:
-        raise ScopeError(f"{path} is not an image; give a PNG or JPEG file.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ScopeError(f"The image {path} could not be read ({error}); save it again as PNG.") from error
+        raise ScopeError(f"{name} is not one that can be read; give a PNG or JPEG file.") from error
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        raise ScopeError(f"{name} could not be read ({reason}); save it again as PNG.") from error
+
+
+def _upright(image: PILImage) -> PILImage:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - a picture whose orientation cannot be read has none
+        return image
+
+
+def _as_rgb(image: PILImage) -> np.ndarray:
+    if not image.mode.startswith(("I", "F")):
+        return np.asarray(image.convert("RGB"))
+    # Pillow would clip what has more than 8 bits to white.
+    values = np.nan_to_num(np.asarray(image, np.float64))
+    most = float(values.max(initial=0.0))
+    whites = WHITES if image.mode.startswith("F") else (65_535, *WHITES[3:]) if "16" in image.mode else WHITES[1:]
+    white = next((white for white in whites if most <= white), most)
+    grey = (values.clip(0, white) * (255 / white)).round().astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def crop_and_resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -101,3 +150,13 @@ def to_levels(video: Tensor) -> Tensor:
 
     levels = ((video.permute(0, 2, 3, 4, 1) + 1) * 127.5).clamp(0, 255)
     return levels.to(torch.uint8).contiguous()
+
+
+def thumbnail(frame: np.ndarray, height: int = THUMBNAIL_HEIGHT) -> np.ndarray:
+    """uint8 (H, W, 3) to at most `height` rows by averaging whole blocks of pixels."""
+    block = -(-frame.shape[0] // height)
+    if block == 1:
+        return frame.copy()
+    rows, columns = frame.shape[0] // block, frame.shape[1] // block
+    blocks = frame[: rows * block, : columns * block].reshape(rows, block, columns, block, 3)
+    return blocks.mean(axis=(1, 3), dtype=np.float32).astype(np.uint8)

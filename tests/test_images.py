@@ -14,6 +14,7 @@ from scope_play.images import (
     crop_and_resize,
     frames_at_least,
     frames_at_most,
+    parse_size,
     read_image,
     round_size,
     to_frames,
@@ -57,7 +58,7 @@ def test_bad_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
-    for name, words in [("absent", "no image"), ("text", "not an image"), ("cut", "could not be read")]:
+    for name, words in [("absent", "no image"), ("text", "not one that can be read"), ("cut", "could not be read")]:
         with pytest.raises(ScopeError, match=words):
             read_image(tmp_path / f"{name}.png")
     with pytest.raises(ScopeError, match="too narrow"):
@@ -74,3 +75,11 @@ def test_pictures_are_read_upright_and_without_alpha(tmp_path: Path) -> None:
     out = read_image(tmp_path / "a.png")
     assert out.shape == (6, 4, 3)
     assert out[0, 3].tolist() == [255, 255, 255]
+
+
+def test_sizes_are_read_in_the_order_that_is_said() -> None:
+    assert parse_size("96x160", "HEIGHTxWIDTH") == (96, 160)
+    assert parse_size(" 1280X720 ", "WIDTHxHEIGHT", least=(320, 180)) == (1280, 720)
+    for text in ("96", "axb", "0x5", "96x99999", "9" * 400 + "x1", "1x2x3", "", "-4x5", "\u0663x\u0664"):
+        with pytest.raises(ScopeError, match=r"size .* is not HEIGHTxWIDTH from 16x16 to 4096x4096"):
+            parse_size(text, "HEIGHTxWIDTH", least=(16, 16), most=4096)

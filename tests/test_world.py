@@ -12,16 +12,12 @@ import torch
 
 from scope_play.errors import ScopeError
 from scope_play.images import read_image
-from scope_play.loading.nano import (
-    FIRST_SCENE,
-    nano_folder,
-    parse_native_config,
-    to_native_json,
-)
+from scope_play.loading.first_scene import draw_first_scene
+from scope_play.loading.nano import FIRST_SCENE, parse_native_config, to_native_json
 from scope_play.model.dit.action import window_rows
 from scope_play.model.dit.config import ActionConfig
 from scope_play.sampling.stream import latent_noise
-from scope_play.session.first_scene import draw_first_scene
+from scope_play.weights.catalog import nano_folder
 from scope_play.world import World
 from tests.helpers.small_world import SIZE, small_config, small_world
 
@@ -81,7 +77,7 @@ def test_the_next_noise_is_drawn_beside_the_commit(world: World, monkeypatch: py
         drawn.append(index)
         return latent_noise(seed, index, shape)
 
-    monkeypatch.setattr("scope_play.session.session.latent_noise", draw)
+    monkeypatch.setattr("scope_play.session.batch.latent_noise", draw)
     rows = rows_for(3)
     with world.start() as session:
         session.step(rows[0], defer_commit=True)
@@ -161,7 +157,7 @@ def test_what_is_seen_of_the_time_before_a_session(from_rest: bool) -> None:
     """Row 0 repeated backwards, as SCOPE was trained (SPEC.md section 2), or rest; in a session as in one pass."""
     action = ActionConfig(from_rest=from_rest)
     world = small_world(action=action)
-    assert world.network.config.action == action
+    assert world.model.network.config.action == action
     rows = rows_for(2)
     with world.start() as session:
         session.step(rows[0])
@@ -234,7 +230,7 @@ def test_native_config_round_trips_and_names_what_is_wrong() -> None:
     values = to_native_json(config)
     assert parse_native_config(values, "config.json") == config
     del values["codec"]
-    with pytest.raises(ScopeError, match=r"config\.json: key 'codec' is missing"):
+    with pytest.raises(ScopeError, match=r"config\.json has no codec"):
         parse_native_config(values, "config.json")
     values = to_native_json(config)
     values["sampling"]["stepz"] = 3
@@ -264,42 +260,42 @@ def test_linears_stored_as_int8_play_nearly_the_same() -> None:
 def test_a_start_image_is_looked_at_once() -> None:
     world = small_world()
     looked: list[int] = []
-    encoder = world.codec.encoder
+    encoder = world.model.codec.encoder
 
     def counting() -> object:
         looked.append(1)
         return encoder()
 
-    world.codec.encoder = counting  # type: ignore[method-assign,assignment]
+    world.model.codec.encoder = counting  # type: ignore[method-assign,assignment]
     pictures = [np.full((*SIZE, 3), shade, np.uint8) for shade in range(10)]
-    first = world.first_latent(pictures[0][None])
+    first = world.model.first_latent(pictures[0][None])
     with world.start(image=pictures[0]), world.start(image=pictures[0]):
         assert len(looked) == 1
-    assert torch.equal(world.first_latent(pictures[0][None]), first)
+    assert torch.equal(world.model.first_latent(pictures[0][None]), first)
     for picture in pictures[1:]:
-        world.first_latent(picture[None])
+        world.model.first_latent(picture[None])
     assert len(looked) == 10
-    world.first_latent(pictures[0][None])  # forgotten by now
+    world.model.first_latent(pictures[0][None])  # forgotten by now
     assert len(looked) == 11
 
 
 def test_what_a_codec_settles_is_what_is_shown_and_remembered() -> None:
     """The stream goes on from the projected latent: played by hand with that, it gives the same frames."""
     world = small_world()
-    world.codec.feature_low.fill_(-0.2)
-    world.codec.feature_high.fill_(0.2)
+    world.model.codec.feature_low.fill_(-0.2)
+    world.model.codec.feature_high.fill_(0.2)
     made: list[torch.Tensor] = []
-    project = world.codec.project
+    project = world.model.codec.project
 
     def watched(latents: torch.Tensor) -> torch.Tensor:
         made.append(project(latents))
         return made[-1]
 
-    world.codec.project = watched  # type: ignore[method-assign]
+    world.model.codec.project = watched  # type: ignore[method-assign]
     frames = run(world, rows_for(3))
     assert len(made) == 4  # the start image, then every chunk
-    features = torch.cat([world.codec.to_features(latent[:, :, 0, 0, 0]) for latent in made])
+    features = torch.cat([world.model.codec.to_features(latent[:, :, 0, 0, 0]) for latent in made])
     others = [channel for channel in range(32) if channel % 8 not in (3, 4)]
     assert features[:, others].abs().max() <= 0.2 + 1e-5
-    shown = world.codec.decode_chunk(made[2][:, :, 0])[0].clamp(-1, 1).permute(1, 2, 3, 0)
+    shown = world.model.codec.decode_chunk(made[2][:, :, 0])[0].clamp(-1, 1).permute(1, 2, 3, 0)
     np.testing.assert_allclose(frames[1], ((shown + 1) * 127.5).numpy(), atol=1.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from scope_play.errors import ScopeError
@@ -125,3 +126,8 @@ def find_checkpoint(name: str) -> Checkpoint:
         return CATALOG[name]
     except KeyError:
         raise ScopeError(f"there is no checkpoint {name!r}; known are {', '.join(CATALOG)}.") from None
+
+
+def nano_folder() -> Path:
+    """Where the weights that come with this package lie."""
+    return Path(__file__).parent / "nano"

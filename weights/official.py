@@ -28,6 +28,7 @@ from scope_play.model.umt5.tokenizer import PromptTokenizer
 from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.model.wan_vae.vae import WanVAE
+from scope_play.records import read_record
 from scope_play.weights import shapes
 from scope_play.weights.checkpoint import Progress, build_on_meta, check_fit, load_into
 from scope_play.weights.hashing import HashCache, sha256_of_all
@@ -60,19 +61,19 @@ class ScopeFolder:
     @cached_property
     def dit_config(self) -> DiTConfig:
         if "dit" in self._settings:
-            return DiTConfig.from_json(self._settings["dit"], where=str(self.path / CONFIG))
+            return read_record(DiTConfig, self._settings["dit"], str(self.path / CONFIG))
         return shapes.dit_config(self.sources["dit"])
 
     @cached_property
     def vae_config(self) -> VAEConfig:
         if "vae" in self._settings:
-            return VAEConfig.from_json(self._settings["vae"], where=str(self.path / CONFIG))
+            return read_record(VAEConfig, self._settings["vae"], str(self.path / CONFIG))
         return shapes.vae_config(self.sources["vae"])
 
     @cached_property
     def text_config(self) -> TextEncoderConfig:
         if "text_encoder" in self._settings:
-            return TextEncoderConfig.from_json(self._settings["text_encoder"], where=str(self.path / CONFIG))
+            return read_record(TextEncoderConfig, self._settings["text_encoder"], str(self.path / CONFIG))
         return shapes.text_config(self.sources["text_encoder"])
 
     def check(self) -> None:

@@ -7,51 +7,18 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scope_play.actions import AXES, BUTTONS, FPS, ROW_WIDTH, check_rows
+from scope_play.actions import ROW_WIDTH, check_rows
 from scope_play.arena.config import ArenaConfig
 from scope_play.arena.render import Renderer
 from scope_play.arena.simulate import ArenaState, Simulator
 from scope_play.errors import ScopeError
-
-if TYPE_CHECKING:
-    from scope_play.world import Chunk
-
-
-@dataclass(frozen=True)
-class ArenaSpec:
-    """As `scope_play.world.WorldSpec`. A chunk is one frame: the simulator answers every row.
-
-    What belongs to denoising has no meaning here and stands at its plainest value.
-    """
-
-    height: int
-    width: int
-    name: str = "arena"
-    fps: int = FPS
-    frames_per_chunk: int = 1
-    latents_per_chunk: int = 1
-    buttons: tuple[str, ...] = BUTTONS
-    axes: tuple[str, ...] = AXES
-    has_text: bool = False
-    causal: bool = True
-    trained: bool = True
-    steps: int = 0
-    window: int = 0
-    sink: int = 0
-    precision: str = "fp32"
-    device: str = "cpu"
-    shift: float = 1.0
-    mode: str = "cached"
-    guidance: float = 1.0
-    action_guidance: float = 1.0
-    cache: str = "full"
-    decoder: str = "full"
+from scope_play.images import Image
+from scope_play.sampling.stream_config import StreamConfig
+from scope_play.session.interfaces import Chunk, WorldSpec
 
 
 @dataclass(frozen=True)
@@ -67,8 +34,11 @@ class ArenaSnapshot:
 
 
 class ArenaWorld:
-    """The simulator as a world. The seed of a session chooses where it starts; with `varied` also weapon, ammunition,
-    pitch and targets, as in training clips: session `seed` then starts exactly as `Arena(1, seed)`."""
+    """The simulator as a world. A chunk is one frame: it answers every row.
+
+    The seed of a session chooses where it starts; with `varied` also weapon, ammunition, pitch and targets, as in
+    training clips: session `seed` then starts exactly as `Arena(1, seed)`.
+    """
 
     def __init__(
         self,
@@ -81,20 +51,11 @@ class ArenaWorld:
     ) -> None:
         self.config = config or ArenaConfig()
         self.varied = varied
-        self.spec = ArenaSpec(height, width)
+        self.spec = WorldSpec("arena", height, width, stream=StreamConfig(steps=1, window=1), frames_per_latent=1)
         self.identity = {"model": "arena", "sha256": hashlib.sha256(repr(self.config).encode()).hexdigest()}
         self.renderer = Renderer(self.config, height, width, threads)
 
-    @classmethod
-    def load(cls, model: str | Path = "arena", **settings: int | bool | None) -> ArenaWorld:
-        """`World.load` for the one name "arena"; `settings` are those of the constructor."""
-        if str(model) != "arena":
-            raise ScopeError(f"{model} is not the simulator; its only name is arena.")
-        return cls(**settings)  # type: ignore[arg-type]
-
-    def start(
-        self, image: np.ndarray | str | Path | None = None, prompt: str | None = None, seed: int = 0
-    ) -> ArenaSession:
+    def start(self, image: Image | None = None, prompt: str | None = None, seed: int = 0) -> ArenaSession:
         """Begin at the place that `seed` chooses. An `image` is accepted only if it is that place's own picture."""
         if prompt:
             raise ScopeError("the arena reads no prompts; leave the prompt out.")
@@ -123,8 +84,6 @@ class ArenaSession:
 
     def step(self, actions: np.ndarray, *, defer_commit: bool = False) -> Chunk:
         """Take one row, (1, 10), and give the frame (1, H, W, 3) that it causes. There is never anything to commit."""
-        from scope_play.world import Chunk
-
         self._check_open()
         rows = np.asarray(actions, np.float32)
         if rows.shape != (1, ROW_WIDTH):

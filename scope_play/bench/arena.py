@@ -76,9 +76,9 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from scope_play.commands.arena import parse_height_width
+    from scope_play.images import parse_size
 
-    height, width = parse_height_width(args.size)
+    height, width = parse_size(args.size, "HEIGHTxWIDTH", least=(16, 16), most=4096)
     figures = measure(args.batch, height, width, args.seconds, args.threads, args.device)
     threads = args.threads or os.cpu_count()
     table = Table(title=f"arena, {height}x{width}, batch {args.batch}, {threads} threads")

@@ -41,7 +41,7 @@ def measure(
 
     from scope_play.bench.random_world import random_codec, random_context, random_network
     from scope_play.bench.timing import median_and_p95
-    from scope_play.loading.memory import GIB
+    from scope_play.loading.free_memory import GIB
     from scope_play.runtime.offload import stream_blocks
     from scope_play.sampling.clip import ClipShape, Conditions, Sampling, generate_clip
 

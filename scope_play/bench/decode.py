@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scope_play.errors import ScopeError
+from scope_play.images import parse_size
 
 if TYPE_CHECKING:
     import torch
@@ -139,7 +140,9 @@ def run(args: argparse.Namespace) -> int:
         raise ScopeError(f"--latents is {args.latents}, but must be at least 1")
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
-    height, width = parse_size(args.size or ("480x832" if device.type == "cuda" else "96x160"))
+    height, width = parse_size(args.size or ("480x832" if device.type == "cuda" else "96x160"), "HEIGHTxWIDTH")
+    if height % 16 or width % 16:
+        raise ScopeError(f"--size {height}x{width} does not divide into latents of 16 pixels; give multiples of 16")
     table = Table(
         Column("decoder", no_wrap=True),
         *("ms a latent (p95)", "first", "of 200 ms", "TFLOP", "TFLOP/s", "floor", "MB kept"),
@@ -166,11 +169,3 @@ def run(args: argparse.Namespace) -> int:
         numbers = {"size": [height, width], "dtype": str(dtype), "decoders": [asdict(found) for found in results]}
         console.print(f"written to {write_result('decode', numbers, args.json)}")
     return 0
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """ "480x832" -> (480, 832). Raises ScopeError unless both are positive multiples of 16."""
-    sides = text.split("x")
-    if len(sides) != 2 or not all(side.isdigit() and int(side) > 0 and int(side) % 16 == 0 for side in sides):
-        raise ScopeError(f"--size {text!r} is not a height x width in multiples of 16, such as 480x832")
-    return int(sides[0]), int(sides[1])

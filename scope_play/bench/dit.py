@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     windows = ActionWindows(window_rows(sticks, frames, ActionConfig()), window_rows(buttons, frames, ActionConfig()))
 
     def our_action() -> torch.Tensor:
-        return module(hidden, module.condition(windows, rotation), TimePlan(rotation, None, 0, None))
+        return module(hidden, module.condition(windows, rotation), TimePlan(rotation, None))
 
     def their_action() -> torch.Tensor:
         return literal_action(module, rearrange(hidden, "b f s c -> b (f s) c"), freqs, buttons, sticks, frames)

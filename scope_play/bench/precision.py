@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from scope_play.bench.block_errors import BlockError
     from scope_play.bench.random_world import Shape
     from scope_play.model.dit.dit import DiT
-    from scope_play.runtime.quantize import BlockError
 
 CHANGES = ("fp8", "int8", "fp8 cache")
 
 
-def last_pass(network: DiT, shape: Shape, numbers: str, window: int, seed: int = 0) -> Callable[[], Tensor]:
+def last_pass(network: DiT, shape: Shape, kv_dtype: str, window: int, seed: int = 0) -> Callable[[], Tensor]:
     """The pass of a network over one latent, behind `window` latents that it has written into its caches."""
     import torch
 
@@ -34,6 +34,7 @@ def last_pass(network: DiT, shape: Shape, numbers: str, window: int, seed: int =
     from scope_play.kernels.text_attention import shorten
     from scope_play.model.dit.action import ActionWindows
     from scope_play.runtime.kv_cache import CacheConfig, StreamCache
+    from scope_play.runtime.plain_dit import PlainDiT
 
     weight = network.patch_embedding.weight
     device, dtype, config = weight.device, weight.dtype, network.config
@@ -55,9 +56,10 @@ def last_pass(network: DiT, shape: Shape, numbers: str, window: int, seed: int =
     if config.text_dim is not None:
         context, bias = shorten(random_context(config, dtype))
         text = network.text_keys(context.to(device), None if bias is None else bias.to(device))
+    streamed = PlainDiT(network)
     cache = StreamCache(
         config,
-        CacheConfig(window, 1, 0, numbers),
+        CacheConfig(window, 1, kv_dtype),
         batch=1,
         tokens=network.tokens_per_frame(*grid),
         device=device,
@@ -67,8 +69,9 @@ def last_pass(network: DiT, shape: Shape, numbers: str, window: int, seed: int =
     def step(index: int, timestep: float) -> Tensor:
         part = slice(index, index + 1)
         seen = ActionWindows(*(None if x is None else x[:, part] for x in windows[:2]))
-        time = torch.full((1, 1), timestep, device=device, dtype=dtype)
-        return network.step(latents[:, :, part], time, cache, seen, text_cache=text)
+        time = streamed.embed_time(torch.full((1, 1), timestep, device=device, dtype=dtype), 1)
+        plan = streamed.plan_chunk(latents[:, :, part], cache, seen)
+        return streamed.step(latents[:, :, part], time, cache, plan, text_cache=text)
 
     for index in range(window):
         step(index, 0.0)
@@ -80,8 +83,9 @@ def measure(shape: Shape, change: str, window: int, device: torch.device, dtype:
     """The errors that one of `CHANGES` makes in each block."""
     import torch
 
+    from scope_play.bench.block_errors import block_errors, cache_errors, trace_blocks
     from scope_play.bench.random_world import random_network
-    from scope_play.runtime.quantize import block_errors, cache_errors, quantise_blocks, trace_blocks
+    from scope_play.runtime.quantize import quantise_blocks
 
     network = random_network(shape.network, dtype, device)
     with torch.inference_mode():

@@ -39,17 +39,17 @@ def profile_chunks(world: World, chunks: int) -> profile:
     from torch.profiler import ProfilerActivity, profile
 
     activities = [ProfilerActivity.CPU]
-    if world.device.type == "cuda":
+    if world.model.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
     rows = np.zeros((world.spec.frames_per_chunk, 10), np.float32)
     with world.start(prompt="a corridor" if world.spec.has_text else None) as session:
-        for _ in range(world.spec.window // world.spec.latents_per_chunk + WARM_UP):
+        for _ in range(world.spec.stream.window // world.spec.stream.chunk + WARM_UP):
             session.step(rows)
         with profile(activities=activities) as profiler:
             for _ in range(chunks):
                 session.step(rows)
-            if world.device.type == "cuda":
-                torch.cuda.synchronize(world.device)
+            if world.model.device.type == "cuda":
+                torch.cuda.synchronize(world.model.device)
     return profiler
 
 

@@ -96,10 +96,10 @@ def random_world(
     """A world of one of `SHAPES`; the other arguments as in `World.load`. It starts from a grey picture."""
     import numpy as np
 
-    from scope_play.loading.nano import pick_device, resolve_precision
+    from scope_play.loading.device import pick_device, resolve_precision
     from scope_play.loading.scope import OFFICIAL_STREAM
     from scope_play.runtime.quantize import quantise_blocks
-    from scope_play.sampling.stream import StreamConfig
+    from scope_play.session.loaded_model import LoadedModel
     from scope_play.world import World
 
     if name not in SHAPES:
@@ -108,15 +108,16 @@ def random_world(
     dtype, linears = resolve_precision(precision, "bf16" if where.type == "cuda" else "fp32", where)
     network = random_network(shape.network, dtype, where)
     quantise_blocks(network, linears or "bf16")
-    return World(
+    model = LoadedModel(
         network,
         random_codec(shape.vae, dtype, where, decoder),
-        replace(StreamConfig(**OFFICIAL_STREAM), **(overrides or {})),
+        replace(OFFICIAL_STREAM, **(overrides or {})),
         size=shape.size,
         name=name,
         identity={"model": name, "sha256": ""},
         precision=linears,
         decoder=decoder,
         prompt_reader=lambda prompt: random_context(shape.network, dtype, seed=len(prompt)),
-        default_image=lambda: np.full((*shape.size, 3), 128, np.uint8),
+        first_scene=lambda: np.full((*shape.size, 3), 128, np.uint8),
     )
+    return World(model)

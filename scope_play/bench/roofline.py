@@ -42,7 +42,7 @@ GPUS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """What is streamed: `tokens` a latent frame, `chunk` latents at once over `context` cached ones (sink and window).
+    """What is streamed: `tokens` a latent frame, `chunk` latents at once over `context` cached ones.
 
     linear_speedup: matrix rate of the linears over that of bf16; 2 for fp8.
     """

@@ -29,15 +29,14 @@ def playing(model: str, steps: int | None, mode: str, window: str, record: Path)
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     from scope_play.bench.virtual_pad import VirtualPad
-    from scope_play.commands.play import free_memory, open_world
+    from scope_play.loading.request import LoadRequest
     from scope_play.play.app import App, Options
     from scope_play.play.settings import Settings
 
     app = App(
         Options(models=(model,), model=model, gamepad="sdl", autoplay=True, record=record),
         Settings(window_size=window, mode=mode),
-        lambda name: open_world(name, steps),
-        free_memory=free_memory,
+        request=lambda name: LoadRequest(name, steps=steps),
     )
     try:
         with VirtualPad() as pad:
@@ -76,7 +75,7 @@ def cpu_seconds(app: App) -> dict[str, float | None]:
     return {
         "loop": time.thread_time(),
         "recorder": _thread_seconds(by_name.get("recorder")),
-        "engine": _thread_seconds(app.engine.thread),
+        "engine": _thread_seconds(by_name.get("engine")),
         "process": time.process_time(),
     }
 

@@ -181,10 +181,10 @@ def soak(app: App, pad: VirtualPad, seconds: float, every: float, seed: int) -> 
 
 def check_clip(path: Path, replay_minutes: float) -> ClipCheck:
     """Reads a finished recording, and makes its beginning again."""
-    from scope_play.commands.replay import open_like
     from scope_play.recording.clip import VIDEO, read_clip
     from scope_play.recording.replay import clip_script, first_difference, play
     from scope_play.recording.video import count_frames
+    from scope_play.world import open_like
 
     megabytes = sum(file.stat().st_size for file in path.iterdir()) / 2**20
     try:
@@ -199,7 +199,7 @@ def check_clip(path: Path, replay_minutes: float) -> ClipCheck:
     script = replace(script, beats=script.beats[:chunks])
     replayed = 0
     if script.beats and not problem:
-        difference = first_difference(script, play(script, open_like(clip, None, None)))
+        difference = first_difference(script, play(script, open_like(clip.metadata.header)))
         replayed = len(script.beats) * script.frames_per_chunk + 1
         if difference:
             problem = f"frame {difference.frame} is not as recorded"

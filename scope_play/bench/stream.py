@@ -49,20 +49,20 @@ class Played:
 class Compared:
     """Median milliseconds of one chunk, in turns: its plan, its passes, and what writes it into the caches.
 
-    beside, alone: the fused form, committing beside the next chunk (None where that cannot be) and in a pass of its
-    own. plain: the DiT, as the world commits. uncached: as many passes over window and chunk as there are steps.
-    `plays_beside` is what the world does.
+    joint, alone: the fused form, committing with the next chunk (None where that cannot be) and in a pass of its own.
+    plain: the DiT's own blocks. uncached: as many passes over window and chunk as there are steps.
+    `plays_jointly` is what the world does.
     """
 
-    beside_ms: float | None
+    joint_ms: float | None
     alone_ms: float
     plain_ms: float
     uncached_ms: float
-    plays_beside: bool
+    plays_jointly: bool
 
     @property
     def played_ms(self) -> float:
-        return self.beside_ms if self.plays_beside and self.beside_ms is not None else self.alone_ms
+        return self.joint_ms if self.plays_jointly and self.joint_ms is not None else self.alone_ms
 
     @property
     def fused_to_plain(self) -> float:
@@ -77,11 +77,12 @@ def tiny_world(**stream: Any) -> World:
     """A world with random weights, small enough for ten thousand chunks."""
     import torch
 
-    from scope_play.loading.nano import build_world, untrained_nano_config
+    from scope_play.loading.nano import native_model, untrained_nano_config
     from scope_play.model.dit.dit import DiT
     from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
     from scope_play.model.nano_codec.light_field import CameraConfig, FieldConfig
-    from scope_play.sampling.stream import StreamConfig
+    from scope_play.sampling.stream_config import StreamConfig
+    from scope_play.world import World
 
     field = FieldConfig(width=24, layers=1, state_width=16)
     codec = NanoCodecConfig(
@@ -97,12 +98,11 @@ def tiny_world(**stream: Any) -> World:
     )
     config = untrained_nano_config()
     shape = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=96, in_channels=32, out_channels=32)
-    config = replace(config, world=shape, codec=codec, size=SIZE_OF_TINY, stream=StreamConfig(**stream))
+    config = replace(config, world=shape, codec=codec, size=SIZE_OF_TINY, sampling=StreamConfig(**stream))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network, decoder = DiT(shape), NanoCodec(codec)
-    identity = {"model": "tiny", "sha256": ""}
-    return build_world(network, decoder, config, "tiny", identity, torch.device("cpu"), torch.float32, {})
+    return World(native_model(network, decoder, config, "tiny"))
 
 
 def play(world: World, chunks: int) -> Played:
@@ -134,7 +134,7 @@ def play(world: World, chunks: int) -> Played:
                 marks.append(Mark(index + 1, process.memory_info().rss / 1e6, median))
         cache_mb = session.snapshot().nbytes / 1e6
     return Played(
-        pass_ms=percentiles([seconds / world.spec.steps for seconds in parts["denoise"]]),
+        pass_ms=percentiles([seconds / world.spec.stream.steps for seconds in parts["denoise"]]),
         commit_ms=percentiles(parts["commit"]),
         decode_ms=percentiles(parts["decode"]),
         chunk_ms=percentiles(totals),
@@ -150,20 +150,20 @@ def compare(world: World, repeats: int) -> Compared:
     from scope_play.bench.timing import time_calls
     from scope_play.model.dit.action import ActionWindows
     from scope_play.model.dit.layout import bidirectional, block_causal
-    from scope_play.runtime.fused_dit import FusedDiT
+    from scope_play.runtime.plain_dit import PlainDiT
     from scope_play.runtime.select import network_for_session
     from scope_play.sampling.cached_stream import CachedStream
-    from scope_play.sampling.stream import commits_beside
+    from scope_play.sampling.stream import StreamingNetwork, commits_jointly
 
-    plain, spec = world.network, world.spec
-    stream = replace(world.stream_config, guidance=1.0, action_guidance=1.0)
-    fused = world.streaming_network
-    if not isinstance(fused, FusedDiT):
+    model, spec = world.model, world.spec
+    plain, fused = model.network, model.streaming_network
+    stream = replace(model.stream, guidance=1.0, action_guidance=1.0)
+    if fused is None:
         raise ScopeError("bench stream measures caches, and this model streams without; choose mode cached")
-    config, device, dtype = plain.config, world.device, world.dtype
+    config, device, dtype = plain.config, model.device, model.dtype
     chunk, everything = stream.chunk, stream.window + stream.chunk
     with torch.inference_mode():
-        first = world.codec.encoder().push(torch.zeros(1, 3, 1, spec.height, spec.width, device=device, dtype=dtype))
+        first = model.codec.encoder().push(torch.zeros(1, 3, 1, spec.height, spec.width, device=device, dtype=dtype))
     latents = torch.randn_like(first.expand(-1, -1, everything, -1, -1))
     action = config.action
     windows = ActionWindows(None, None)
@@ -177,15 +177,15 @@ def compare(world: World, repeats: int) -> Compared:
     of_chunk = ActionWindows(*(None if x is None else x[:, -chunk:] for x in windows[:2]))
     functions: dict[str, Callable[[], object]] = {}
 
-    def add(name: str, network: Any, beside: bool) -> None:
-        session = CachedStream(network, stream, first, beside=beside)
+    def add(name: str, network: StreamingNetwork, joint: bool) -> None:
+        session = CachedStream(network, stream, first, joint=joint)
         session.set_text(text, text)
 
         def one_chunk() -> None:
             session.denoise(new, of_chunk)
             session.commit()
 
-        for _ in range(2 + (stream.window + stream.sink) // chunk):
+        for _ in range(2 + stream.window // chunk):
             one_chunk()
         functions[name] = one_chunk
 
@@ -200,15 +200,15 @@ def compare(world: World, repeats: int) -> Compared:
 
     functions["uncached"] = uncached
     room, tokens = stream.room(config.causal), plain.tokens_per_frame(*first.shape[-2:])
-    plays_beside = commits_beside(stream, config.causal, tokens)
     with torch.inference_mode():
-        add("plain", plain, plays_beside)
+        add("plain", PlainDiT(plain), False)
         add("alone", network_for_session(fused), False)
         if room <= stream.window and stream.cache == "full":
-            add("beside", network_for_session(fused), True)
+            add("joint", network_for_session(fused), True)
         seconds = time_calls(functions, device, repeats, graphed=False)
     median = {name: 1000 * statistics.median(taken) for name, taken in seconds.items()}
-    return Compared(median.get("beside"), median["alone"], median["plain"], median["uncached"], plays_beside)
+    plays_jointly = commits_jointly(stream, config.causal, tokens)
+    return Compared(median.get("joint"), median["alone"], median["plain"], median["uncached"], plays_jointly)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -268,17 +268,17 @@ def report(console: Any, world: World, played: Played, compared: Compared) -> No
     spec = world.spec
     console.print(
         f"{spec.name}, {spec.height}x{spec.width}, {spec.precision} on {spec.device}, kernels {world.kernels}, "
-        f"{spec.steps} steps, window {spec.window}, caches and decoder {played.cache_mb:.1f} MB"
+        f"{spec.stream.steps} steps, window {spec.stream.window}, caches and decoder {played.cache_mb:.1f} MB"
     )
     parts = Table("ms", "p50", "p95", "p99")
     rows = {"a denoising pass": played.pass_ms, "commit": played.commit_ms, "decode": played.decode_ms}
     for name, spread in (rows | {"a chunk": played.chunk_ms}).items():
         parts.add_row(name, *(f"{spread[share]:.2f}" for share in ("p50", "p95", "p99")))
     console.print(parts)
-    beside = "cannot be" if compared.beside_ms is None else f"{compared.beside_ms:.2f} ms"
+    joint = "cannot be" if compared.joint_ms is None else f"{compared.joint_ms:.2f} ms"
     console.print(
-        f"one chunk, in turns: committed beside the next {beside}, in a pass of its own {compared.alone_ms:.2f} ms "
-        f"(played: {'beside' if compared.plays_beside else 'its own'}), DiT {compared.plain_ms:.2f} ms, "
+        f"one chunk, in turns: committed with the next {joint}, in a pass of its own {compared.alone_ms:.2f} ms "
+        f"(played: {'with the next' if compared.plays_jointly else 'its own'}), DiT {compared.plain_ms:.2f} ms, "
         f"uncached over window and chunk {compared.uncached_ms:.2f} ms"
     )
     console.print(f"fused / DiT {compared.fused_to_plain:.3f}, cached / uncached {compared.cached_to_uncached:.3f}")

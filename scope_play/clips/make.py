@@ -18,9 +18,13 @@ import torch
 from scope_play.actions import FRAMES_PER_LATENT, ROW_WIDTH, as_model_actions, check_rows, fit_rows, read_actions
 from scope_play.errors import ScopeError
 from scope_play.images import crop_and_resize, frames_at_most, read_image
-from scope_play.loading.memory import FreeMemory, clip_activations, clip_need, require_placement
-from scope_play.loading.nano import EIGHT_BIT, is_native, pick_device, resolve_dtype
+from scope_play.loading.device import EIGHT_BIT, pick_device, resolve_dtype
+from scope_play.loading.free_memory import FreeMemory
+from scope_play.loading.memory import clip_activations, clip_need
+from scope_play.loading.placement import require_placement
 from scope_play.loading.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
+from scope_play.loading.request import LoadRequest
+from scope_play.loading.resolve import resolve
 from scope_play.model.wan_vae.tiling import Tiling
 from scope_play.runtime.offload import stream_blocks
 from scope_play.sampling.clip import (
@@ -31,10 +35,10 @@ from scope_play.sampling.clip import (
     generate_clip,
     ignore_progress,
 )
-from scope_play.weights.download import resolve_model
+from scope_play.session.interfaces import WorldLike
 from scope_play.weights.hashing import HashCache
 from scope_play.weights.official import ScopeFolder, open_scope_folder
-from scope_play.world import World
+from scope_play.world import open_world
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +96,7 @@ class ClipMaker(Protocol):
 class StreamMaker:
     """Clips from a world that streams: the same frames as playing it with the same actions."""
 
-    def __init__(self, world: World, options: ClipOptions) -> None:
+    def __init__(self, world: WorldLike, options: ClipOptions) -> None:
         spec = world.spec
         if options.size is not None and options.size != (spec.height, spec.width):
             raise ScopeError(f"{spec.name} makes {spec.height}x{spec.width} pixels only; leave out the size.")
@@ -126,7 +130,7 @@ class StreamMaker:
             "mode": "streaming",
             "model": self.world.identity,
             "seed": self.options.seed,
-            "stream": dict(vars(self.world.stream_config)),
+            "stream": dict(vars(self.world.spec.stream)),
             "precision": self.world.spec.precision,
             "device": self.world.spec.device,
             "decoder": self.world.spec.decoder,
@@ -249,11 +253,6 @@ def sampling_of(options: ClipOptions) -> Sampling:
     return replace(Sampling(seed=options.seed), **chosen)
 
 
-def streams(model: str | Path) -> bool:
-    """Whether `model` was trained to stream: nano, or a folder in this project's own format."""
-    return str(model) == "nano" or is_native(Path(model))
-
-
 def open_model(
     model: str | Path, options: ClipOptions, prompts: Sequence[str], progress: Progress = ignore_progress
 ) -> ClipMaker:
@@ -262,20 +261,12 @@ def open_model(
     Raises:
         ScopeError: the weights are missing or wrong, a setting does not fit them, or memory does not suffice.
     """
-    model = resolve_model(model)
-    if streams(model):
-        world = World.load(
-            model,
-            device=options.device,
-            precision=options.precision,
-            steps=options.steps,
-            guidance=options.guidance,
-            action_guidance=options.action_guidance,
-            cache=options.cache,
-            decoder=options.decoder,
-        )
-        return StreamMaker(world, options)
-    return OfflineMaker(open_scope_folder(model), options, prompts, progress)
+    place = resolve(model)
+    if place.streams:
+        names = ("device", "precision", "steps", "guidance", "action_guidance", "cache", "decoder")
+        request = LoadRequest(str(model), **{name: getattr(options, name) for name in names})
+        return StreamMaker(open_world(request), options)
+    return OfflineMaker(open_scope_folder(place.folder), options, prompts, progress)
 
 
 def generate(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,11 +21,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    from scope_play.images import parse_size
+    from scope_play.loading.request import LoadRequest
     from scope_play.play import settings as settings_file
     from scope_play.play.app import App, Options
     from scope_play.play.input.bindings import load_map
 
-    height, width = parse_height_width(args.size)
+    height, width = parse_size(args.size, "HEIGHTxWIDTH", least=(16, 16), most=4096)
     chosen = {"fullscreen": args.fullscreen, "window_size": args.window_size}
     settings = settings_file.load(settings_file.settings_path())
     settings = replace(settings, **{key: value for key, value in chosen.items() if value is not None})
@@ -40,21 +41,6 @@ def run(args: argparse.Namespace) -> int:
         seconds=args.seconds,
     )
 
-    def open_world(model: str) -> Any:
-        from scope_play.arena.world import ArenaWorld
-
-        return ArenaWorld(height, width)
-
-    return App(options, settings, open_world, controls=load_map()).run()
-
-
-def parse_height_width(text: str) -> tuple[int, int]:
-    """ "96x160" as (96, 160): height first, both positive, at most 4096."""
-    from scope_play.errors import ScopeError
-
-    height, cross, width = text.lower().partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal()):
-        raise ScopeError(f"--size {text!r} is not HEIGHTxWIDTH; give for example 96x160.")
-    if not (16 <= int(height) <= 4096 and 16 <= int(width) <= 4096):
-        raise ScopeError(f"--size {text!r} is out of range; each side must be 16 to 4096.")
-    return int(height), int(width)
+    return App(
+        options, settings, request=lambda model: LoadRequest(model, size=(height, width)), controls=load_map()
+    ).run()

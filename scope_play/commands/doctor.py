@@ -31,7 +31,7 @@ def show(findings: Findings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from scope_play.loading.memory import gib
+    from scope_play.loading.free_memory import gib
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scope_play.commands.play import add_numbers
+from scope_play.commands.play import add_memory_options
 from scope_play.errors import ScopeError
+from scope_play.images import parse_size
 
 if TYPE_CHECKING:
     from scope_play.clips.jobs import ClipJob
@@ -35,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace clips that exist already")
     clip = parser.add_argument_group("the clip (defaults are the model's own)")
     clip.add_argument("--frames", "--max_frames", type=int, help="length in frames, rounded down to 4k+1 (SCOPE: 81)")
-    clip.add_argument("--size", type=parse_size, metavar="HxW", help="rounded up to multiples of 32 (SCOPE: 480x832)")
+    clip.add_argument("--size", metavar="HxW", help="rounded up to multiples of 32 (SCOPE: 480x832)")
     clip.add_argument("--steps", "--num_inference_steps", type=int, help="denoising steps (SCOPE: 30)")
     clip.add_argument("--guidance", type=float, help="how strongly the prompt acts; 1 is off (SCOPE: 5)")
     clip.add_argument("--action-guidance", type=float, help="how strongly the actions act; 1 is off, and the default")
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     clip.add_argument("--negative-prompt", help="what to steer away from (SCOPE: the text it was released with)")
     place = parser.add_argument_group("where it runs")
     place.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    add_numbers(place)
+    add_memory_options(place)
     place.add_argument(
         "--offload",
         choices=("auto", "none", "blocks"),
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = ClipOptions(
         frames=args.frames,
-        size=args.size,
+        size=None if args.size is None else parse_size(args.size, "HEIGHTxWIDTH"),
         steps=args.steps,
         shift=args.shift,
         guidance=args.guidance,
@@ -116,14 +117,3 @@ def make_all(model: str, options: ClipOptions, ready: list[tuple[ClipJob, ClipIn
 
 def complain(job: ClipJob, error: ScopeError) -> None:
     print(f"scope-play: {job.name}: {error}", file=sys.stderr)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """`480x832` -> (480, 832)."""
-    try:
-        height, width = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 480x832") from None
-    if height < 1 or width < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; both numbers must be positive")
-    return height, width

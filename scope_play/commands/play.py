@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scope_play.loading.request import LoadRequest
     from scope_play.play.settings import Settings
-    from scope_play.world import World
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=("exact", "responsive"), help="rows as the pad moved, or the newest state for the whole chunk"
     )
     add("--steps", type=int, help="denoising passes a chunk; fewer is faster and coarser")
-    add_numbers(parser)
+    add_memory_options(parser)
     add("--fullscreen", action="store_true", default=None)
     add("--window-size", metavar="WxH", help="for example 1280x720")
     add("--demo", action="store_true", help="plays by itself")
@@ -37,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="DIR", help="with --headless: the clip folder's parent")
 
 
-def add_numbers(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+def add_memory_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """The options that trade closeness to the weights for memory and speed, as `World.load` takes them."""
     parser.add_argument(
         "--precision",
@@ -117,11 +119,10 @@ def _run_window(
     app = App(
         options,
         settings,
-        lambda model: open_world(model, **load_settings(args, settings, model)),
+        request=request_for(args, settings),
         settings_path=path,
         stored=stored,
         controls=controls,
-        free_memory=free_memory,
     )
     return app.run()
 
@@ -139,8 +140,7 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("loading", total=None)
         clip = play_file(
-            lambda model: open_world(model, **load_settings(args, settings, model)),
-            settings.model,
+            request_for(args, settings)(settings.model),
             begin,
             args.actions,
             args.out,
@@ -150,34 +150,13 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def load_settings(args: argparse.Namespace, settings: Settings, model: str) -> dict[str, Any]:
-    """What the command line says of how to load `model`; the menu's other models come as they are."""
-    names = ("steps", "precision", "cache", "decoder")
-    return {name: getattr(args, name) for name in names if model == settings.model or name == "steps"}
+def request_for(args: argparse.Namespace, settings: Settings) -> Callable[[str], LoadRequest]:
+    """How to load a model by its name: the command line's as it says, the menu's others as they come, but for steps."""
+    from scope_play.loading.request import LoadRequest
 
+    def request(model: str) -> LoadRequest:
+        if model != settings.model:
+            return LoadRequest(model, steps=args.steps)
+        return LoadRequest(model, steps=args.steps, precision=args.precision, cache=args.cache, decoder=args.decoder)
 
-def open_world(model: str, steps: int | None = None, **load: Any) -> World:
-    """Called in the engine's thread: torch is imported there, so that the window is there at once.
-
-    One core is left to the window and the video encoder unless OMP_NUM_THREADS says otherwise: a model that takes
-    them all waits for its slowest thread, the one that shares its core.
-    """
-    import os
-
-    import psutil
-    import torch
-
-    from scope_play.world import World
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (psutil.cpu_count(logical=False) or 2) - 1))
-    return World.load(model, steps=steps, **load)
-
-
-def free_memory() -> None:
-    """Give cached memory of a GPU back to it."""
-    import sys
-
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    return request

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from scope_play.commands.play import add_numbers
+from scope_play.commands.play import add_memory_options
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
     from scope_play.recording.clip import Clip
     from scope_play.recording.replay import Difference, Numbered, Script
-    from scope_play.world import World
+    from scope_play.session.interfaces import WorldLike
 
 DIFFERENT = 1
 
@@ -30,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="of the noise, instead of the recording's")
     add("--prompt", help="for an action file and a model that takes text")
     add("--device", help="cpu, cuda or cuda:N; without it as recorded, if there is such a device")
-    add_numbers(parser)
+    add_memory_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,9 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _replay_clip(args: argparse.Namespace, clip: Clip) -> int:
-    from dataclasses import replace
-
     from scope_play.recording.replay import clip_script, setup_differences
+    from scope_play.world import open_like
 
     for name in ("image", "prompt"):
         if getattr(args, name) is not None:
@@ -54,8 +54,8 @@ def _replay_clip(args: argparse.Namespace, clip: Clip) -> int:
     script = clip_script(clip)
     if args.seed is not None:
         script = replace(script, seed=args.seed)
-    numbers = {name: getattr(args, name) for name in ("precision", "cache", "decoder")}
-    world = open_like(clip, args.model, args.device, **numbers)
+    names = ("model", "device", "precision", "cache", "decoder")
+    world = open_like(clip.metadata.header, **{name: getattr(args, name) for name in names})
     check = args.check or not (args.out or args.show)
     difference = _run(args, script, world, check)
     if not check:
@@ -85,15 +85,11 @@ def _replay_file(args: argparse.Namespace) -> int:
         )
     if not (args.out or args.show):
         raise ScopeError("Say what to do with the replay: --out FILE.mp4 or --show.")
-    from scope_play.world import World
+    from scope_play.loading.request import LoadRequest
+    from scope_play.world import open_world
 
-    world = World.load(
-        args.model or "nano",
-        device=args.device,
-        precision=args.precision,
-        cache=args.cache,
-        decoder=args.decoder,
-    )
+    names = ("device", "precision", "cache", "decoder")
+    world = open_world(LoadRequest(args.model or "nano", **{name: getattr(args, name) for name in names}))
     script = file_script(
         actions,
         image=args.image,
@@ -105,7 +101,7 @@ def _replay_file(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run(args: argparse.Namespace, script: Script, world: World, check: bool) -> Difference | None:
+def _run(args: argparse.Namespace, script: Script, world: WorldLike, check: bool) -> Difference | None:
     """Makes all frames that are wanted; returns the first difference if asked to `check`."""
     from scope_play.recording.replay import first_difference, play, save
 
@@ -124,42 +120,6 @@ def _run(args: argparse.Namespace, script: Script, world: World, check: bool) ->
     if args.out is not None:
         print(f"{args.out} written")
     return difference
-
-
-def open_like(clip: Clip, model: str | None, device: str | None, **numbers: str | None) -> World:
-    """The world that made `clip`, as far as this machine has it.
-
-    What of `model`, `device`, and of precision, cache and decoder in `numbers` is not None, wins over the recording.
-    """
-    header = clip.metadata.header
-    if (model or header.model.name) == "arena":
-        from scope_play.arena.world import ArenaWorld
-
-        return cast("World", ArenaWorld(header.height, header.width))  # it has a World's interface
-    import torch
-
-    from scope_play.actions import FRAMES_PER_LATENT
-    from scope_play.world import World
-
-    if header.build.threads is not None:
-        torch.set_num_threads(header.build.threads)  # sums are split among threads, which changes their rounding
-    recorded = header.model.device
-    available = recorded == "cpu" or torch.cuda.is_available()
-    return World.load(
-        model or header.model.name,
-        device=device or (recorded if available else None),
-        precision=numbers.get("precision") or header.model.precision,
-        cache=numbers.get("cache") or header.model.cache,
-        decoder=numbers.get("decoder") or header.model.decoder,
-        steps=header.model.steps,
-        shift=header.model.shift,
-        window=header.model.window,
-        sink=header.model.sink,
-        mode=header.model.mode,
-        guidance=header.model.guidance,
-        action_guidance=header.model.action_guidance,
-        chunk=header.frames_per_chunk // FRAMES_PER_LATENT,
-    )
 
 
 def _with_progress(frames: Iterator[Numbered], total: int) -> Iterator[Numbered]:

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from scope_play.errors import ScopeError
-    from scope_play.loading.nano import pick_device
+    from scope_play.loading.device import pick_device
     from scope_play.train.build import Options, build
     from scope_play.train.loop import Budget, Run
     from scope_play.train.optim.precision import fast_bf16

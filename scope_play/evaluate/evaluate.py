@@ -12,7 +12,7 @@ from scope_play.actions import FPS
 from scope_play.arena.config import ArenaConfig
 from scope_play.evaluate import report, suite
 from scope_play.evaluate.probe import Probe, load_probe
-from scope_play.evaluate.rollout import AnyWorld, roll_out
+from scope_play.evaluate.rollout import roll_out
 from scope_play.evaluate.suite import Row
 from scope_play.evaluate.trials import (
     FIRST_SEED,
@@ -25,6 +25,7 @@ from scope_play.evaluate.trials import (
     walks_freely,
     weapon_acts,
 )
+from scope_play.session.interfaces import WorldLike
 
 PAIRS: dict[str, dict[str, float]] = {
     "fire": {"right_trigger": 1.0},
@@ -61,7 +62,7 @@ class Evaluation:
 
     def __init__(
         self,
-        world: AnyWorld,
+        world: WorldLike,
         config: EvalConfig | None = None,
         *,
         probe: Probe | None = None,
@@ -156,10 +157,10 @@ class Evaluation:
         """What was measured, for the JSON beside the figures."""
         spec = self.world.spec
         chosen = {key: value for key, value in asdict(self.config).items() if key != "arena"}
-        names = ("name", "steps", "window", "sink", "precision", "device", "height", "width", "trained")
+        names = ("name", "precision", "device", "height", "width", "trained")
         return {
-            "world": {name: getattr(spec, name) for name in names},
-            "identity": getattr(self.world, "identity", {}),
+            "world": {name: getattr(spec, name) for name in names} | asdict(spec.stream),
+            "identity": self.world.identity,
             "config": chosen,
         }
 

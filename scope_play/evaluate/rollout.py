@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
 
 import numpy as np
 
 from scope_play.evaluate.trials import Trial
+from scope_play.session.interfaces import WorldLike
 
 BATCH = 8
-
-
-class AnyWorld(Protocol):
-    """What evaluation needs of `scope_play.world.World` or its like. `start_many` is used where it exists."""
-
-    @property
-    def spec(self) -> Any: ...
-
-    def start(self, image: np.ndarray | None = None, prompt: str | None = None, seed: int = 0) -> Any: ...
 
 
 Progress = Callable[[int], None]
 """Called with the number of frames just made."""
 
 
-def roll_out(world: AnyWorld, trial: Trial, progress: Progress | None = None) -> np.ndarray:
+def roll_out(world: WorldLike, trial: Trial, progress: Progress | None = None) -> np.ndarray:
     """The world's own frames for a trial, uint8 (B, T + 1, H, W, 3); frame 0 is the true first frame.
 
-    Each session starts from the trial's first frame and with the trial's seed.
+    Each session starts from the trial's first frame and with its seed; `start_many` is used where a world has it.
     """
     count, length = trial.rows.shape[:2]
     step = world.spec.frames_per_chunk

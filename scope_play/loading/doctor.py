@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,10 @@ from typing import Any
 import torch
 
 from scope_play.errors import ScopeError
-from scope_play.loading.memory import (
-    ClipNeed,
-    FreeMemory,
-    clip_need,
-    gib,
-    module_bytes,
-    stream_need,
-)
-from scope_play.loading.nano import (
-    NativeConfig,
-    is_native,
-    nano_folder,
-    parse_native_config,
-    untrained_nano_config,
-)
+from scope_play.loading.free_memory import FreeMemory, gib
+from scope_play.loading.memory import ClipNeed, clip_need, module_bytes, stream_need
+from scope_play.loading.nano import NativeConfig, parse_native_config, untrained_nano_config
+from scope_play.loading.resolve import is_native
 from scope_play.loading.scope import OFFICIAL_STREAM, PREVIEW, MemoryEstimate, MemoryOptions, find_preview
 from scope_play.model.dit.config import SCOPE_5B
 from scope_play.model.nano_codec.codec import NanoCodec
@@ -37,8 +26,8 @@ from scope_play.model.umt5.encoder import UMT5_XXL
 from scope_play.model.wan_vae.config import WAN22_VAE
 from scope_play.runtime.quantize import fp8_obstacle
 from scope_play.sampling.clip import ClipShape
-from scope_play.sampling.stream import StreamConfig
-from scope_play.weights.catalog import CATALOG
+from scope_play.sampling.stream import cache_config
+from scope_play.weights.catalog import CATALOG, nano_folder
 from scope_play.weights.download import checkpoint_folder
 from scope_play.weights.jsons import read_json_object
 from scope_play.weights.official import open_scope_folder
@@ -202,10 +191,10 @@ def judge_modes(free: FreeMemory, device: str, weights: dict[str, str], *, has_d
     yield judge("play nano", device, nano, free.device, window)
     yield judge("play nano --headless", device, nano, free.device)
     yield judge("play scope", device, scope_stream_need(), free.device, scope, window)
-    for words, ease, keys in LIGHTER:
-        tiny = f"weights {PREVIEW} not there" if ease.decoder == "tiny" and weights[PREVIEW] != "ready" else None
-        needed = scope_stream_need(ease, keys)
-        yield judge(f"play scope {words}", device, needed, free.device, scope, window, no_fp8(ease, device), tiny)
+    for words, options, keys in LIGHTER:
+        tiny = f"weights {PREVIEW} not there" if options.decoder == "tiny" and weights[PREVIEW] != "ready" else None
+        needed = scope_stream_need(options, keys)
+        yield judge(f"play scope {words}", device, needed, free.device, scope, window, no_fp8(options, device), tiny)
     prompts = None if clip.text <= max(free.device, free.host) else f"reading a prompt takes {gib(clip.text)}"
     yield judge("generate with scope", device, clip.on_device("none"), free.device, scope, prompts)
     if device == "cuda":
@@ -214,9 +203,9 @@ def judge_modes(free: FreeMemory, device: str, weights: dict[str, str], *, has_d
         yield judge("generate with scope --offload blocks", device, needed, free.device, scope, prompts, pinned)
 
 
-def no_fp8(ease: MemoryOptions, device: str) -> str | None:
-    """Why `ease` cannot have its fp8 products on `device`; None when it can, or asks for none."""
-    if ease.linears != "fp8":
+def no_fp8(options: MemoryOptions, device: str) -> str | None:
+    """Why `options` cannot have its fp8 products on `device`; None when it can, or asks for none."""
+    if options.linears != "fp8":
         return None
     obstacle = "needs an NVIDIA GPU" if device == "cpu" else fp8_obstacle(torch.device(device))
     return None if obstacle is None else f"fp8 {obstacle}"
@@ -238,20 +227,20 @@ def nano_config() -> NativeConfig:
 
 def nano_need(config: NativeConfig) -> int:
     """Bytes of one session of nano, in float32."""
-    stream = config.stream
+    stream = config.sampling
     _, rows, columns = config.world.patch
     height, width = config.codec.latent_size(*config.size)
     tokens = (height // rows) * (width // columns)
     codec = module_bytes(lambda: NanoCodec(config.codec), torch.float32)
     need = stream_need(config.world, codec, tokens, torch.float32, chunk=stream.chunk)
-    return need.on_device(stream.memory(config.world.causal))
+    return need.on_device(cache_config(stream, config.world.causal))
 
 
 @cache
-def scope_stream_need(ease: MemoryOptions = MemoryOptions(), keys: str = "full") -> int:  # noqa: B008 - frozen
-    """Bytes of one session of SCOPE, in bfloat16 where `ease` does not say otherwise."""
-    stream = StreamConfig(**OFFICIAL_STREAM, cache=keys)
-    return MemoryEstimate(SCOPE_5B, WAN22_VAE, torch.bfloat16).nbytes(stream, ease)
+def scope_stream_need(options: MemoryOptions = MemoryOptions(), keys: str = "full") -> int:  # noqa: B008 - frozen
+    """Bytes of one session of SCOPE, in bfloat16 where `options` does not say otherwise."""
+    stream = replace(OFFICIAL_STREAM, cache=keys)
+    return MemoryEstimate(SCOPE_5B, WAN22_VAE, torch.bfloat16).nbytes(stream, options)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""How much memory a model will take, computed from its config before anything is loaded, and what there is.
+"""How much memory a model will take, computed from its config before anything is loaded.
 
 Weights, keys and values are exact. Activations are estimates of what lives at once in the largest operation; the
 `MARGIN` on the whole covers what is not counted (workspaces, fragmentation).
@@ -6,14 +6,12 @@ Weights, keys and values are exact. Activations are estimates of what lives at o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from scope_play.errors import ScopeError
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.taehv import WIDTHS, TaehvDecoder
@@ -27,7 +25,6 @@ from scope_play.sampling.clip import ClipShape
 
 MARGIN = 1.1
 PROMPT_TOKENS = 512
-GIB = 2**30
 
 
 def module_bytes(build: Callable[[], nn.Module], dtype: torch.dtype) -> int:
@@ -63,14 +60,6 @@ def slot_bytes_fp8(config: DiTConfig, tokens: int, dtype: torch.dtype) -> int:
 def _row_attentions(config: DiTConfig) -> int:
     """Attentions of a block that keep keys for every token."""
     return 1 if config.action is None else 2
-
-
-def cache_bytes(config: DiTConfig, cache: CacheConfig, tokens: int, dtype: torch.dtype) -> int:
-    """Keys and values of one streaming session."""
-    full = slot_bytes(config, tokens, dtype)
-    remembered = slot_bytes_fp8(config, tokens, dtype) if cache.numbers == "fp8" else full
-    # Sinks are turned for each chunk, from keys that are kept as they were made.
-    return full * cache.tail + remembered * (cache.sink + cache.window) + full // 2 * cache.sink
 
 
 def text_key_bytes(config: DiTConfig, prompt_tokens: int, dtype: torch.dtype) -> int:
@@ -176,48 +165,6 @@ def clip_activations(config: DiTConfig, vae: VAEConfig, shape: ClipShape, dtype:
 
 
 @dataclass(frozen=True)
-class FreeMemory:
-    """Bytes that are free on the device and on the host, which on the CPU are the same."""
-
-    device: int
-    host: int
-    is_cpu: bool
-
-    @classmethod
-    def now(cls, device: torch.device) -> FreeMemory:
-        host = host_free()
-        if device.type != "cuda":
-            return cls(host, host, is_cpu=True)
-        return cls(torch.cuda.mem_get_info(device)[0], host, is_cpu=False)
-
-
-def host_free() -> int:
-    """Memory this process can still take without swapping, within its control group's limit if it has one."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free  # no control group, or "max": no limit
-    return min(free, max(0, limit - used))
-
-
-def place(need: ClipNeed, free: FreeMemory, offload: str) -> str | None:
-    """The offloading that fits, "none" or "blocks", or None. "auto" keeps everything on the device if it can."""
-    if need.text > max(free.device, free.host):
-        return None
-    for mode in ("none", "blocks") if offload == "auto" else (offload,):
-        device, host = need.on_device(mode), need.blocks if mode == "blocks" else 0
-        fits = device + host <= free.host if free.is_cpu else device <= free.device and host <= free.host
-        if fits:
-            return mode
-    return None
-
-
-@dataclass(frozen=True)
 class StreamNeed:
     """What one streaming session takes, in bytes: weights, working memory, and what each latent leaves in the caches.
 
@@ -231,11 +178,9 @@ class StreamNeed:
     widened: int
 
     def on_device(self, cache: CacheConfig) -> int:
-        """Peak with caches of this size; a sink is kept twice in its keys."""
-        kept, eight = cache.sink + cache.window, cache.numbers == "fp8"
-        held = self.per_latent * (cache.tail + cache.sink / 2) + kept * (
-            self.per_latent_fp8 + self.widened if eight else self.per_latent
-        )
+        """Peak with caches of this size."""
+        remembered = self.per_latent_fp8 + self.widened if cache.kv_dtype == "fp8" else self.per_latent
+        held = self.per_latent * cache.tail + remembered * cache.window
         return int(MARGIN * (self.weights + self.working + held))
 
 
@@ -283,63 +228,3 @@ def official_stream_need(
         decoding=decoding,
         linears=linears,
     )
-
-
-def require_stream(
-    need: StreamNeed, free: FreeMemory, cache: CacheConfig, lighter: Sequence[tuple[str, int]] = ()
-) -> None:
-    """Raises ScopeError, saying what would fit, when a session does not.
-
-    `lighter` are settings that need less, as they are written on the command line, with the bytes they need.
-    """
-    asked = need.on_device(cache)
-    if asked <= free.device:
-        return
-    windows = range(cache.window - 1, 0, -1)
-    shorter = next((w for w in windows if need.on_device(replace(cache, window=w)) <= free.device), None)
-    mend = next((settings for settings, needed in lighter if needed <= free.device), None)
-    if mend is None and shorter is not None:
-        mend = f"a window of {shorter} latents"
-    mend = mend or "a smaller model such as nano, which runs in 1 GiB"
-    where = "memory" if free.is_cpu else "GPU memory"
-    raise ScopeError(
-        f"Playing this model needs {gib(asked)} of {where}, and {gib(free.device)} are free; close other programs, or "
-        f"use {mend}."
-    )
-
-
-def require_placement(
-    need: ClipNeed, free: FreeMemory, offload: str, shape: ClipShape, activations: Callable[[ClipShape], int]
-) -> str:
-    """As `place`, or a ScopeError that says what would fit. `activations` are those of another shape."""
-    mode = place(need, free, offload)
-    if mode is not None:
-        return mode
-    where = "memory" if free.is_cpu else "GPU memory"
-    asked = need.on_device("none" if offload == "auto" else offload)
-    problem = f"This clip needs {gib(asked)} of {where}"
-    if asked != need.on_device("blocks") and not free.is_cpu:
-        problem += f" ({gib(need.on_device('blocks'))} with its blocks offloaded)"
-    there = free.device
-    if need.text > max(free.device, free.host):
-        problem, there = f"Reading the prompt needs {gib(need.text)} of memory", max(free.device, free.host)
-    raise ScopeError(f"{problem}, and {gib(there)} are free; {_mend(need, free, offload, shape, activations)}.")
-
-
-def _mend(
-    need: ClipNeed, free: FreeMemory, offload: str, shape: ClipShape, activations: Callable[[ClipShape], int]
-) -> str:
-    if offload != "auto" and place(need, free, "auto") is not None:
-        return "use --offload auto"
-    for height, width in ((shape.height, shape.width), (320, 544), (256, 448), (160, 288)):
-        for frames in (shape.frames, 49, 17):
-            candidate = ClipShape(min(frames, shape.frames), min(height, shape.height), min(width, shape.width))
-            if place(replace(need, activations=activations(candidate)), free, "auto") is not None:
-                size = f"--size {candidate.height}x{candidate.width} --frames {candidate.frames}"
-                return f"{size} --offload auto would fit"
-    return "no size of this model fits, so close other programs, or use --model nano, which runs in 1 GiB"
-
-
-def gib(size: int) -> str:
-    """`3.2 GiB`."""
-    return f"{size / GIB:.1f} GiB"

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from scope_play.errors import ScopeError
 from scope_play.files import replacing
-from scope_play.loading.memory import FreeMemory, gib, text_bytes
+from scope_play.loading.free_memory import FreeMemory, gib
+from scope_play.loading.memory import text_bytes
 from scope_play.model.umt5.tokenizer import TOKENS, clean_prompt
 from scope_play.weights.hashing import HashCache, sha256_of_all, sha256_of_file
 from scope_play.weights.official import TOKENIZER, ScopeFolder

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.loading.memory import FreeMemory, StreamNeed, gib, network_bytes, official_stream_need, require_stream
+from scope_play.loading.device import pick_device, resolve_precision
+from scope_play.loading.first_scene import draw_first_scene
+from scope_play.loading.free_memory import FreeMemory, gib
+from scope_play.loading.memory import StreamNeed, network_bytes, official_stream_need
+from scope_play.loading.placement import require_stream
 from scope_play.loading.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
+from scope_play.loading.request import LoadRequest
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.taehv import PreviewCodec
 from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.runtime.quantize import place_quantised, quantise_blocks
-from scope_play.sampling.stream import StreamConfig
+from scope_play.sampling.stream import cache_config
+from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.codec import Codec
-from scope_play.session.first_scene import draw_first_scene
+from scope_play.session.loaded_model import LoadedModel
 from scope_play.weights.download import checkpoint_folder
 from scope_play.weights.hashing import HashCache, sha256_of_all
 from scope_play.weights.official import ScopeFolder, open_scope_folder
 from scope_play.weights.preview import find_tiny_decoder, read_tiny_decoder
 from scope_play.weights.sources import Source
-from scope_play.world import World
 
 OFFICIAL_SIZE = (480, 832)
-OFFICIAL_STREAM: dict[str, Any] = {"steps": 4, "shift": 5.0, "chunk": 1, "window": 12}
+OFFICIAL_STREAM = StreamConfig(steps=4, shift=5.0, chunk=1, window=12)
+DECODERS = ("full", "tiny")
 PREVIEW = "taew2_2"
 """The tiny decoder's folder among the downloaded weights, for all models whose own folder does not hold it."""
 
@@ -51,63 +55,70 @@ class MemoryEstimate:
     dtype: torch.dtype
     size: tuple[int, int] = OFFICIAL_SIZE
 
-    def need(self, stream: StreamConfig, ease: MemoryOptions) -> StreamNeed:
+    def need(self, stream: StreamConfig, options: MemoryOptions) -> StreamNeed:
         chunk = stream.room(self.network.causal)
         return official_stream_need(
-            self.network, self.vae, self.size, self.dtype, chunk=chunk, linears=ease.linears, decoder=ease.decoder
+            self.network, self.vae, self.size, self.dtype, chunk=chunk, linears=options.linears, decoder=options.decoder
         )
 
-    def nbytes(self, stream: StreamConfig, ease: MemoryOptions) -> int:
+    def nbytes(self, stream: StreamConfig, options: MemoryOptions) -> int:
         """Of one session, with its caches."""
-        return self.need(stream, ease).on_device(stream.memory(self.network.causal))
+        return self.need(stream, options).on_device(cache_config(stream, self.network.causal))
 
-    def lighter(self, stream: StreamConfig, ease: MemoryOptions) -> list[tuple[str, int]]:
+    def lighter(self, stream: StreamConfig, options: MemoryOptions) -> list[tuple[str, int]]:
         """What can still be asked for, each with all before it: its words on the command line, and the bytes then."""
         found: list[tuple[str, int]] = []
 
         def add(words: str) -> None:
-            found.append((f"{found[-1][0]} {words}" if found else words, self.nbytes(stream, ease)))
+            found.append((f"{found[-1][0]} {words}" if found else words, self.nbytes(stream, options)))
 
-        if ease.linears is None:
-            ease = replace(ease, linears="int8")
+        if options.linears is None:
+            options = replace(options, linears="int8")
             add("--precision int8")
         if stream.cache == "full" and stream.mode == "cached":
             stream = replace(stream, cache="fp8")
             add("--cache fp8")
-        if ease.decoder == "full":
-            ease = replace(ease, decoder="tiny")
+        if options.decoder == "full":
+            options = replace(options, decoder="tiny")
             add("--decoder tiny")
         return found
 
 
-def load_official(
-    folder: Path, device: torch.device, dtype: torch.dtype, ease: MemoryOptions, overrides: Mapping[str, Any]
-) -> World:
-    """The released weights as a stream. They were trained bidirectionally; see scope_play.sampling.cached_stream."""
+def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
+    """The released weights as a stream. They were trained bidirectionally; see `scope_play.sampling.cached_stream`.
+
+    Raises ScopeError naming the file or setting that does not fit, or what memory would suffice for.
+    """
+    device = pick_device(request.device)
+    dtype, linears = resolve_precision(request.precision, "bf16", device)
+    decoder = request.decoder or "full"
+    if decoder not in DECODERS:
+        raise ScopeError(f"decoder {decoder!r} is not known; use one of {', '.join(DECODERS)}")
+    options = MemoryOptions(linears, decoder)
     opened = open_scope_folder(folder)
     library = PromptLibrary(opened, dtype)
 
     def read(prompt: str) -> Tensor:
         return library.embed([prompt], device)[prompt]
 
-    stream = replace(StreamConfig(**OFFICIAL_STREAM), **overrides)
-    preview = find_preview(folder) if ease.decoder == "tiny" else None
-    demand = MemoryEstimate(opened.dit_config, opened.vae_config, dtype)
-    cache = stream.memory(opened.dit_config.causal)
-    require_stream(demand.need(stream, ease), FreeMemory.now(device), cache, demand.lighter(stream, ease))
+    stream = replace(OFFICIAL_STREAM, **request.stream_changes())
+    preview = find_preview(folder) if decoder == "tiny" else None
+    estimate = MemoryEstimate(opened.dit_config, opened.vae_config, dtype)
+    cache = cache_config(stream, opened.dit_config.causal)
+    require_stream(estimate.need(stream, options), FreeMemory.now(device), cache, estimate.lighter(stream, options))
     codec = load_codec(opened, preview, dtype, device)
-    return World(
-        load_network(opened, dtype, device, ease.linears),
+    return LoadedModel(
+        load_network(opened, dtype, device, linears),
         codec,
         stream,
         size=OFFICIAL_SIZE,
         name=folder.resolve().name,
         identity={"model": str(folder.resolve()), "sha256": hash_all(opened, preview)},
         prompt_reader=read,
-        precision=ease.linears,
-        decoder=ease.decoder,
+        precision=linears,
+        decoder=decoder,
         negative_prompt=DEFAULT_NEGATIVE_PROMPT,
-        default_image=lambda: draw_first_scene(OFFICIAL_SIZE),
+        first_scene=lambda: draw_first_scene(OFFICIAL_SIZE),
     )
 
 

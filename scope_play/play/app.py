@@ -10,25 +10,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pygame
 
 from scope_play.errors import ScopeError
+from scope_play.loading.request import LoadRequest, display_name
 from scope_play.play import capture
 from scope_play.play import settings as settings_file
-from scope_play.play.app_state import AppState, OpenWorld, Screen
-from scope_play.play.engine.local import Engine
-from scope_play.play.engine.protocol import Phase
+from scope_play.play.app_state import AppState, Screen
+from scope_play.play.engine.local import LocalEngine
+from scope_play.play.engine.protocol import Clock, MakeEngine, Phase
 from scope_play.play.input.action_sampler import ActionSampler
 from scope_play.play.input.bindings import ControllerMap
 from scope_play.play.input.devices import Devices, Notice, open_pads
+from scope_play.play.menus.items import Form
+from scope_play.play.menus.menu_input import MenuInput
+from scope_play.play.menus.scenes import shipped_scenes
 from scope_play.play.playback import Playback, Shot
 from scope_play.play.settings import Settings
 from scope_play.play.ui import window_events
 from scope_play.play.ui.compositor import Compositor
-from scope_play.play.ui.menu_input import MenuInput
-from scope_play.play.ui.scenes import shipped_scenes
-from scope_play.play.ui.screens import screens
-from scope_play.play.ui.screens.screens import Form
 from scope_play.play.ui.window import Window
 from scope_play.recording.metadata import InputSetup
 
@@ -70,21 +71,22 @@ class Options:
 class App:
     """Make it and `run` it once.
 
-    `settings` hold for this run. What the player changes is also written to the file at `settings_path`, if there is
-    one, which so far says `stored`: options of one run are not kept. `complaints` are what went wrong before.
+    `request` says how to load a model by its name, `make_engine` where it plays. `settings` hold for this run. What the
+    player changes is also written to the file at `settings_path`, if there is one, which so far says `stored`: options
+    of one run are not kept. `complaints` are what went wrong before.
     """
 
     def __init__(
         self,
         options: Options,
         settings: Settings,
-        open_world: OpenWorld,
         *,
+        request: Callable[[str], LoadRequest] = LoadRequest,
+        make_engine: MakeEngine = LocalEngine,
         settings_path: Path | None = None,
         stored: Settings | None = None,
         controls: ControllerMap | None = None,
-        free_memory: Callable[[], None] | None = None,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Clock = time.perf_counter,
     ) -> None:
         self.clock = clock
         self.options = options
@@ -92,24 +94,17 @@ class App:
         self._in_force = settings
         self._stored = stored or settings
         self._controls = controls or ControllerMap()
-        self.window = Window(settings_file.parse_size(settings.window_size), settings.fullscreen)
+        self.window = Window(settings_file.window_size(settings), settings.fullscreen)
         self.devices = Devices(
             open_pads(options.gamepad or settings.gamepad, now=clock(), seed=options.seed), self._controls
         )
         self.sampler = ActionSampler(clock())
-        self.engine = Engine(
-            lambda now, n: self.sampler.rows(
-                now, n, "responsive" if self.state.settings.mode == "responsive" else "exact"
-            ),
-            clock=clock,
-            history_bytes=settings.history_mb << 20,
-            free_memory=free_memory,
-        )
+        self.engine = make_engine(self._take_rows, clock=clock, history_bytes=settings.history_mb << 20)
         self.playback = Playback(self.engine, clock)
         form = Form(
             models=options.models,
             model=options.model,
-            scenes=shipped_scenes(screens.model_name(options.model)),
+            scenes=shipped_scenes(display_name(options.model)),
             picture=options.image,
             prompt=options.prompt,
             seed=options.seed,
@@ -120,7 +115,7 @@ class App:
             self.playback,
             settings,
             form,
-            open_world,
+            request,
             start_taking=self._start_taking,
             inputs=self._input_setup,
             report=lambda text: print(f"scope-play: {text}", file=sys.stderr),
@@ -147,7 +142,7 @@ class App:
                 self.rest()
         finally:
             self.close()
-        if self.engine.thread.is_alive() or self._libraries.is_alive():
+        if self.engine.alive or self._libraries.is_alive():
             _end_now(self._code)
         return self._code
 
@@ -260,6 +255,9 @@ class App:
             window_events.press(state, event, now)
         elif event.type in (pygame.MOUSEMOTION, pygame.MOUSEBUTTONDOWN):
             window_events.point(state, self.window.theme, event, now)
+
+    def _take_rows(self, now: float, n: int) -> np.ndarray:
+        return self.sampler.rows(now, n, "responsive" if self.state.settings.mode == "responsive" else "exact")
 
     def _start_taking(self) -> None:
         """Play begins: nothing is held, and sticks are where they stand."""

@@ -7,30 +7,38 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scope_play.errors import ScopeError
+from scope_play.loading.request import display_name
 from scope_play.play import capture
 from scope_play.play.capture import Capture
-from scope_play.play.engine.local import Engine
-from scope_play.play.engine.protocol import Begin, Event, Failed, Load, Loaded, Made, Opened, Phase, Refused, WentBack
+from scope_play.play.engine.protocol import (
+    Begin,
+    EngineLike,
+    Event,
+    Failed,
+    Load,
+    Loaded,
+    Made,
+    Opened,
+    Phase,
+    Refused,
+    WentBack,
+)
+from scope_play.play.menus import items, textbox
+from scope_play.play.menus.items import Form
+from scope_play.play.menus.menu import Chosen, Menu, Nav, navigate, with_items
+from scope_play.play.menus.scenes import preview, shipped_scenes
+from scope_play.play.menus.textbox import TextBox
 from scope_play.play.playback import Playback
 from scope_play.play.settings import Settings, turned
-from scope_play.play.ui import menus, textbox
-from scope_play.play.ui.menus import Chosen, Menu, Nav
-from scope_play.play.ui.scenes import preview, shipped_scenes
-from scope_play.play.ui.screens import screens
-from scope_play.play.ui.screens.screens import Form
-from scope_play.play.ui.textbox import TextBox
 
 if TYPE_CHECKING:
+    from scope_play.loading.request import LoadRequest
     from scope_play.recording.metadata import InputSetup
-    from scope_play.world import World
-
-OpenWorld: TypeAlias = Callable[[str], "World"]
-"""`model -> World`, called in the engine's thread."""
 
 MESSAGE_SECONDS = 4.0
 JUMP_SECONDS = 5.0
@@ -60,14 +68,15 @@ class AppState:
     """`changed` is set whenever the screen has to be drawn again; `over` when the player wants to leave the app;
     `failed` once a model could not be loaded or has stopped.
 
-    `report` gets every sentence that says something went wrong (the app prints it on stderr).
+    `request` says how to load a model of that name; `report` gets every sentence that says something went wrong (the
+    app prints it on stderr).
     """
 
-    engine: Engine
+    engine: EngineLike
     playback: Playback
     settings: Settings
     form: Form
-    open_world: OpenWorld
+    request: Callable[[str], LoadRequest]
     start_taking: Callable[[], None]
     inputs: Callable[[], InputSetup]
     report: Callable[[str], None]
@@ -94,7 +103,7 @@ class AppState:
         """Load the form's model; the start screen shows how far it is."""
         model = self.form.model
         self.own_picture = None
-        self.engine.post(Load(screens.model_name(model), lambda: self.open_world(model)))
+        self.engine.post(Load(self.request(model)))
 
     # What the player does.
 
@@ -114,7 +123,7 @@ class AppState:
                 self._back()
                 return
             self.refresh()
-            self.menu, chosen = menus.navigate(self.menu, nav)
+            self.menu, chosen = navigate(self.menu, nav)
             if chosen:
                 self.choose(chosen, now)
 
@@ -207,7 +216,7 @@ class AppState:
             case Loaded(spec, picture):
                 self.own_picture = picture
                 if self.form.prompt and not spec.has_text:
-                    self.complain(f"{screens.model_name(spec.name)} takes no prompt; it is played without one.", now)
+                    self.complain(f"{display_name(spec.name)} takes no prompt; it is played without one.", now)
                 if self.autoplay:
                     self.autoplay = False
                     self._begin()
@@ -244,15 +253,15 @@ class AppState:
         spec = self.engine.status.spec
         if self.screen is Screen.START:
             waiting = "" if self._ready else "when loaded" if self.autoplay else self.engine.status.phase.value
-            items = screens.start_items(self.form, spec, waiting)
+            offered = items.start_items(self.form, spec, waiting)
         elif self.screen is Screen.PAUSE:
-            items = screens.pause_items(spec, self.playback.recording is not None)
+            offered = items.pause_items(spec, self.playback.recording is not None)
         elif self.screen is Screen.SETTINGS:
-            items = screens.settings_items(self.settings)
+            offered = items.settings_items(self.settings)
         else:
             return
-        if tuple(items) != self.menu.items:
-            self.menu = menus.with_items(self.menu, items)
+        if tuple(offered) != self.menu.items:
+            self.menu = with_items(self.menu, offered)
             self.changed = True
 
     def _to(self, screen: Screen) -> None:
@@ -274,7 +283,7 @@ class AppState:
                 self._begin()
             case "model":
                 model = form.models[(form.models.index(form.model) + (step or 1)) % len(form.models)]
-                self.form = replace(form, model=model, scenes=shipped_scenes(screens.model_name(model)), scene=0)
+                self.form = replace(form, model=model, scenes=shipped_scenes(display_name(model)), scene=0)
                 self.load()
             case "scene":
                 # An own picture steps aside first.

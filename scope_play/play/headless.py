@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,9 @@ import numpy as np
 
 from scope_play.actions import fit_rows, read_actions
 from scope_play.errors import ScopeError
-from scope_play.play.app_state import OpenWorld
-from scope_play.play.engine.local import Engine
-from scope_play.play.engine.protocol import Begin, Event, Failed, Load, Loaded, Made, Opened
-from scope_play.play.ui.screens.screens import model_name
+from scope_play.loading.request import LoadRequest
+from scope_play.play.engine.local import LocalEngine
+from scope_play.play.engine.protocol import Begin, EngineLike, Event, Failed, Load, Loaded, Made, MakeEngine, Opened
 from scope_play.recording.metadata import ClipHeader, InputSetup
 from scope_play.recording.recorder import Recorder
 
@@ -34,23 +34,23 @@ class RowFile:
 
 
 def play_file(
-    open_world: OpenWorld,
-    model: str,
+    request: LoadRequest,
     begin: Begin,
     actions: Path,
     out: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    make_engine: MakeEngine = LocalEngine,
 ) -> Path:
-    """Play `actions` in `model` and return the clip folder made below `out`.
+    """Play `actions` in the model of `request` and return the clip folder made below `out`.
 
     N rows give the frames 0 .. N-1, rounded up to whole chunks. `progress(done, total)` counts chunks. Raises
     ScopeError for whatever the engine or the recorder could not do.
     """
     rows = read_actions(actions)
     source = RowFile(rows)
-    engine = Engine(source.take, history_bytes=0)
+    engine = make_engine(source.take, clock=time.perf_counter, history_bytes=0)
     try:
-        engine.post(Load(model_name(model), lambda: open_world(model)))
+        engine.post(Load(request))
         _await(engine, Loaded)
         engine.post(begin)
         opened = _await(engine, Opened)
@@ -69,7 +69,7 @@ def play_file(
                 progress(done, total)
                 engine.play(0.0)
                 made = _await(engine, Made)
-                recorder.add_chunk(made.frames, made.rows, made.sampled, made.ready, 0)
+                recorder.add_chunk(made.frames, made.rows, made.sampled, made.ready, 0, made.hashes)
         finally:
             clip = recorder.close("the action file ended")
     finally:
@@ -79,7 +79,7 @@ def play_file(
     return clip
 
 
-def _await(engine: Engine, kind: type[Wanted]) -> Wanted:
+def _await(engine: EngineLike, kind: type[Wanted]) -> Wanted:
     while True:
         engine.wait(1.0)
         event: Event | None = engine.take()
@@ -87,5 +87,5 @@ def _await(engine: Engine, kind: type[Wanted]) -> Wanted:
             raise ScopeError(event.text)
         if isinstance(event, kind):
             return event
-        if event is None and not engine.thread.is_alive():
+        if event is None and not engine.alive:
             raise ScopeError(engine.status.text)

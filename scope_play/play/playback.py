@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from scope_play.play import pacing
-from scope_play.play.engine.local import Engine
 from scope_play.play.engine.protocol import (
     Begin,
+    EngineLike,
     Event,
     Failed,
     GoBack,
@@ -26,14 +26,15 @@ from scope_play.play.engine.protocol import (
     Opened,
     Refused,
     SetPrompt,
+    Step,
     WentBack,
 )
-from scope_play.play.engine.rewind import Step, Strip
+from scope_play.play.filmstrip import Strip
 from scope_play.play.pacing import Pace
 
 if TYPE_CHECKING:
     from scope_play.recording.recorder import RecorderStatus
-    from scope_play.world import WorldSpec
+    from scope_play.session.interfaces import WorldSpec
 
 
 class Recording(Protocol):
@@ -43,7 +44,13 @@ class Recording(Protocol):
     def status(self) -> RecorderStatus: ...
 
     def add_chunk(
-        self, frames: np.ndarray, rows: np.ndarray, t_sampled: float, t_shown: float, prompt_id: int
+        self,
+        frames: np.ndarray,
+        rows: np.ndarray,
+        t_sampled: float,
+        t_shown: float,
+        prompt_id: int,
+        hashes: tuple[str, ...] = (),
     ) -> None: ...
 
     def mark(self, event: dict[str, Any]) -> None: ...
@@ -78,7 +85,7 @@ class Split:
 class Playback:
     """`engine` must take its rows from wherever the pad's events go. Times are of `clock`, which is the engine's."""
 
-    engine: Engine
+    engine: EngineLike
     clock: Callable[[], float] = time.perf_counter
     recording: Recording | None = None
     opened: Opened | None = None
@@ -225,7 +232,9 @@ class Playback:
             if made.prompt not in self._prompt_ids:
                 self._prompt_ids[made.prompt] = len(self._prompt_ids)
                 self.recording.mark({"event": "prompt", "id": self._prompt_ids[made.prompt], "text": made.prompt})
-            self.recording.add_chunk(made.frames, made.rows, made.sampled, done, self._prompt_ids[made.prompt])
+            self.recording.add_chunk(
+                made.frames, made.rows, made.sampled, done, self._prompt_ids[made.prompt], made.hashes
+            )
 
     def _heed(self, event: Event) -> None:
         match event:

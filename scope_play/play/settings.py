@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scope_play.errors import ScopeError
+from scope_play.images import parse_size
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,7 +36,7 @@ class Settings:
     history_mb: int = 512
 
     def __post_init__(self) -> None:
-        parse_size(self.window_size)
+        window_size(self)
         if not 0 <= self.history_mb <= 1 << 20:
             raise ScopeError(f"history_mb is {self.history_mb}; give megabytes between 0 and {1 << 20}.")
 
@@ -64,18 +65,9 @@ def settings_path() -> Path:
     return default_path().with_name("settings.toml")
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """`1280x720` to (1280, 720)."""
-    width, cross, height = text.lower().partition("x")
-    if not (
-        cross
-        and width.isdecimal()
-        and height.isdecimal()
-        and 320 <= int(width) <= 16384
-        and 180 <= int(height) <= 16384
-    ):
-        raise ScopeError(f"window size {text!r} is not WIDTHxHEIGHT of at least 320x180; write for example 1280x720.")
-    return int(width), int(height)
+def window_size(settings: Settings) -> tuple[int, int]:
+    """(width, height) in pixels."""
+    return parse_size(settings.window_size, "WIDTHxHEIGHT", least=(320, 180))
 
 
 def load(path: Path) -> Settings:

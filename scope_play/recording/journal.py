@@ -17,7 +17,8 @@ import psutil
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
-from scope_play.recording.metadata import SCHEMA, Before, Branch, ClipHeader, Prompt, from_json, to_json
+from scope_play.recording.metadata import SCHEMA, Before, Branch, ClipHeader, Prompt
+from scope_play.records import read_record, to_json
 
 JOURNAL = "actions.journal"
 
@@ -64,7 +65,7 @@ def head_line(header: ClipHeader, first_hash: str, before: Before | None) -> byt
             "schema": SCHEMA,
             "header": to_json(header),
             "first_hash": first_hash,
-            "before": to_json(before),
+            "before": None if before is None else to_json(before),
             "writer": [process.pid, process.create_time()],
         }
     )
@@ -110,9 +111,9 @@ def read_journal(path: Path) -> Journal:
         raise ScopeError(f"{path} does not begin like a recording of this app; there is nothing in it to recover.")
     source = str(path)
     journal = Journal(
-        header=from_json(ClipHeader, head.get("header"), source, "header"),
+        header=read_record(ClipHeader, head.get("header"), source, "header", strict=False),
         first_hash=str(head.get("first_hash")),
-        before=from_json(Before, head["before"], source, "before") if head.get("before") else None,
+        before=read_record(Before, head["before"], source, "before", strict=False) if head.get("before") else None,
         writer=tuple(head.get("writer", (-1, 0.0))),
     )
     journal.prompts.append(Prompt(journal.header.prompt_id, 0, journal.header.prompt))
@@ -134,9 +135,9 @@ def _add(journal: Journal, line: dict[str, Any], source: str) -> None:
             )
         )
     elif "prompt" in line:
-        journal.prompts.append(from_json(Prompt, line["prompt"], source, "prompt"))
+        journal.prompts.append(read_record(Prompt, line["prompt"], source, "prompt", strict=False))
     elif "branch" in line:
-        journal.branches.append(from_json(Branch, line["branch"], source, "branch"))
+        journal.branches.append(read_record(Branch, line["branch"], source, "branch", strict=False))
     elif "event" in line:
         journal.events.append(line["event"])
     elif "video_stopped" in line:

@@ -28,8 +28,8 @@ from scope_play.actions import COLUMNS
 from scope_play.errors import ScopeError
 from scope_play.recording.clip import Clip, read_clip
 from scope_play.recording.lerobot_stats import Stats, as_lists, column_stats, merged, picture_stats
-from scope_play.recording.metadata import to_json
 from scope_play.recording.video import frames_at, pixel_format
+from scope_play.records import to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

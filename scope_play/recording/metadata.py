@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
 import platform
 import sys
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from scope_play.errors import ScopeError
 from scope_play.files import replacing
+from scope_play.records import read_record, to_json
 
 if TYPE_CHECKING:
-    from scope_play.world import WorldSpec
+    from scope_play.session.interfaces import WorldSpec
 
 SCHEMA = 1
 METADATA = "metadata.json"
-
-Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,6 @@ class ModelSetup:
     sha256: str
     steps: int
     window: int
-    sink: int
     shift: float
     mode: str
     guidance: float
@@ -48,8 +43,21 @@ class ModelSetup:
     @classmethod
     def of(cls, spec: WorldSpec, identity: Mapping[str, str]) -> ModelSetup:
         """The setup of a loaded world, from its `spec` and `identity`."""
-        known = {item.name: getattr(spec, item.name) for item in dataclasses.fields(cls) if hasattr(spec, item.name)}
-        return cls(**known | {"name": identity["model"], "sha256": identity["sha256"]})
+        stream = spec.stream
+        return cls(
+            name=identity["model"],
+            sha256=identity["sha256"],
+            steps=stream.steps,
+            window=stream.window,
+            shift=stream.shift,
+            mode=stream.mode,
+            guidance=stream.guidance,
+            action_guidance=stream.action_guidance,
+            precision=spec.precision,
+            device=spec.device,
+            cache=stream.cache,
+            decoder=spec.decoder,
+        )
 
 
 @dataclass(frozen=True)
@@ -206,52 +214,4 @@ def read_metadata(path: Path) -> Metadata:
     found = data.get("schema") if isinstance(data, dict) else None
     if found != SCHEMA:
         raise ScopeError(f"{path} has schema {found!r}, this app reads {SCHEMA}; use the version that recorded it.")
-    return from_json(Metadata, data, str(path))
-
-
-def to_json(value: Any) -> Any:
-    """Dataclasses as plain JSON values."""
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-
-
-def from_json(kind: type[Record], data: Any, source: str, key: str = "") -> Record:
-    """Builds the dataclass `kind` from JSON values.
-
-    Raises:
-        ScopeError: names `source` and the dotted key of the first value that is missing or of the wrong type.
-    """
-    record: Record = _convert(kind, data, source, key)
-    return record
-
-
-def _convert(kind: Any, data: Any, source: str, key: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if data is None and type(None) in arguments:
-            return None
-        return _convert(next(a for a in arguments if a is not type(None)), data, source, key)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        _expect(dict, data, source, key)
-        hints = typing.get_type_hints(kind)
-        values = {}
-        for item in dataclasses.fields(kind):
-            dotted = f"{key}.{item.name}" if key else item.name
-            if item.name in data:
-                values[item.name] = _convert(hints[item.name], data[item.name], source, dotted)
-            elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-                raise ScopeError(f"{source} has no {dotted}; restore the file from a copy.")
-        return kind(**values)
-    if origin is tuple:
-        _expect(list, data, source, key)
-        return tuple(_convert(arguments[0], item, source, f"{key}[{i}]") for i, item in enumerate(data))
-    if kind is float:
-        _expect((int, float), data, source, key)
-        return float(data)
-    _expect(dict if origin is not None else kind, data, source, key)
-    return data
-
-
-def _expect(kind: type | tuple[type, ...], data: Any, source: str, key: str) -> None:
-    if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
-        names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        raise ScopeError(f"{source} has {data!r} in {key}, which must be {names}; restore the file from a copy.")
+    return read_record(Metadata, data, str(path), strict=False)

@@ -139,6 +139,7 @@ class Recorder:
         t_sampled: np.ndarray | float,
         t_shown: np.ndarray | float,
         prompt_id: int,
+        hashes: tuple[str, ...] = (),
     ) -> None:
         """Records one chunk as the model made it.
 
@@ -147,6 +148,7 @@ class Recorder:
             rows: float32 (n, 10), what the model was given.
             t_sampled, t_shown: seconds, one number or one a frame: when each row was read and each frame shown.
             prompt_id: the header's, or one announced by `mark`.
+            hashes: the `frame_hash` of every frame as the model made it, where `frames` came compressed.
         """
         if self._broken is not None or self._reason is not None:
             return
@@ -163,7 +165,7 @@ class Recorder:
             t_sampled=np.broadcast_to(np.asarray(t_sampled, np.float64), (n,)).copy(),
             t_shown=np.broadcast_to(np.asarray(t_shown, np.float64), (n,)).copy(),
             prompt_id=prompt_id,
-            hashes=() if with_video else tuple(map(frame_hash, frames)),
+            hashes=hashes if with_video or hashes else tuple(map(frame_hash, frames)),
         )
         self._queue.put(_QueuedChunk(line, frames if with_video else None))
         self._video_frames_queued += n if with_video else 0
@@ -253,7 +255,7 @@ class Recorder:
         elif item.frames is None:
             self._append(chunk_line(item.line))
         else:
-            hashes = tuple(map(frame_hash, item.frames))
+            hashes = item.line.hashes or tuple(map(frame_hash, item.frames))
             self._append(chunk_line(dataclasses.replace(item.line, hashes=hashes)))
             for frame in item.frames:
                 self._encode(frame)

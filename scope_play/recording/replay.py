@@ -24,7 +24,7 @@ from scope_play.recording.metadata import BuildSetup, ClipHeader, ModelSetup, Pr
 from scope_play.recording.video import Mp4Writer, copy_frames
 
 if TYPE_CHECKING:
-    from scope_play.world import Session, Snapshot, World
+    from scope_play.session.interfaces import SessionLike, SnapshotLike, WorldLike
 
 ACTION_FILES = (ACTIONS, "actions.parquet", "action.parquet")
 
@@ -105,7 +105,7 @@ def find_actions(path: Path) -> Path:
     raise ScopeError(f"{path} is neither an action file nor a folder with one of {', '.join(ACTION_FILES)}.")
 
 
-def play(script: Script, world: World) -> Iterator[Numbered]:
+def play(script: Script, world: WorldLike) -> Iterator[Numbered]:
     """The frames of the recording from 0 on, made anew. What was played before it is run, but not given out.
 
     Raises:
@@ -120,9 +120,9 @@ def play(script: Script, world: World) -> Iterator[Numbered]:
         yield from _play(script, session)
 
 
-def _play(script: Script, session: Session) -> Iterator[Numbered]:
+def _play(script: Script, session: SessionLike) -> Iterator[Numbered]:
     returns = Counter(beat.source for beat in script.beats if beat.source is not None)
-    kept: dict[int, tuple[Snapshot, str | None]] = {}
+    kept: dict[int, tuple[SnapshotLike, str | None]] = {}
     prompt = script.prompt
     number = script.beats[0].number - 1 if script.beats else 0
     last = session.first_frame
@@ -177,7 +177,7 @@ def first_difference(script: Script, frames: Iterable[Numbered]) -> Difference |
     return None
 
 
-def setup_differences(header: ClipHeader, world: World) -> list[str]:
+def setup_differences(header: ClipHeader, world: WorldLike) -> list[str]:
     """What is not as it was when the recording was made, one clause each: `steps 2, recorded with 4`."""
     now_model = ModelSetup.of(world.spec, world.identity)
     clauses = []

@@ -1,4 +1,4 @@
-"""A world of one token a latent on a CPU: its few rows go through compiled functions (`kernels.few_rows`).
+"""A world of one token a latent on a CPU: its few rows go through compiled functions (`kernels.cpu_block`).
 
 More rows, such as those of many sessions at once, go the way of `FusedDiT`, where products are worth their launches.
 What the functions are given is contiguous always: other layouts would be compiled for, in the middle of a game.
@@ -17,11 +17,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scope_play.kernels import Kernels
-from scope_play.kernels.few_rows import (
+from scope_play.kernels.cpu_block import (
     Affine,
     BlockRows,
     Linear,
-    Sight,
+    PassView,
     Slots,
     block_rows,
     button_rows,
@@ -63,19 +63,19 @@ class CompiledDiT(FusedDiT):
         self._modulation = None if modulation is None else (_linear(modulation[0]), _linear(modulation[2]))
         self._slots: WeakKeyDictionary[StreamCache, list[tuple[Slots, Slots, Slots]]] = WeakKeyDictionary()
 
-    def _write_buttons(self, buttons: Tensor, rotation: Rotation, cache: StreamCache, behind: int) -> None:
+    def _write_buttons(self, buttons: Tensor, rotation: Rotation, cache: StreamCache) -> None:
         batch, latents = buttons.shape[:2]
         if batch * latents > FEW_ROWS:
-            super()._write_buttons(buttons, rotation, cache, behind)
+            super()._write_buttons(buttons, rotation, cache)
             return
         # What all blocks make of a button row, side by side; then each block's own.
         embedded = F.silu(F.linear(buttons, *self._embed_first)).flatten(0, 2)
         embedded = rearrange(embedded, "rows (layers width) -> layers rows width", layers=len(self._rows))
         windows = torch.baddbmm(self._embed_second[0], embedded, self._embed_second[1])
         joined = windows.reshape(len(self._rows), batch * latents, -1).contiguous().numpy()
-        sight = _sight(rotation, cache, behind, ALL_SEE_ALL)
+        view = _pass_view(rotation, cache, ALL_SEE_ALL)
         for window, (to_kv, norm), (_, _, slots) in zip(joined, self._buttons, self._slots_of(cache), strict=True):
-            button_rows(window, to_kv, norm, slots, sight, self.config.eps)
+            button_rows(window, to_kv, norm, slots, view, self.config.eps)
 
     def _modulate_by(self, windows: ActionWindows) -> Tensor | None:
         sticks, buttons = windows.sticks, windows.buttons
@@ -97,14 +97,14 @@ class CompiledDiT(FusedDiT):
         """As `FusedDiT.run`."""
         batch, _, n, height, width = latents.shape
         rows, dim = batch * n, self.config.dim
-        few = rows <= FEW_ROWS and self.tokens_per_frame(height, width) == 1 and cache.config.numbers == "full"
+        few = rows <= FEW_ROWS and self.tokens_per_frame(height, width) == 1 and cache.config.kv_dtype == "full"
         if not few or plan.sticks is None or not plan.buttons or plan.keep is not None:
             return super().run(latents, previous, time, cache, plan, text)
         x = self.network.embed_latents(latents, previous).reshape(rows, dim).contiguous()
         modulations = time.blocks if plan.modulation is None else time.blocks + plan.modulation
         modulations = modulations.expand(-1, -1, batch, n, 1, dim).reshape(-1, 6, rows, dim).contiguous()
-        bias = ALL_SEE_ALL if plan.beside is None else plan.beside.pixels.numpy()
-        video, along = (_sight(turn, cache, plan.behind, bias) for turn in (plan.video, plan.pixels))
+        bias = ALL_SEE_ALL if plan.joint is None else plan.joint.pixels.numpy()
+        video, along = (_pass_view(turn, cache, bias) for turn in (plan.video, plan.pixels))
         sticks = plan.sticks.reshape(-1, rows, dim).contiguous().numpy()
         hidden, parts = x.numpy(), (modulations.numpy(), sticks, self._rows, self._slots_of(cache))
         for modulation, pushed, block, slots in zip(*parts, strict=True):
@@ -130,10 +130,9 @@ def _slots(memory: KVMemory) -> Slots:
     return Slots(*(kept.flatten(2).numpy() for kept in (memory.keys, memory.values)))
 
 
-def _sight(rotation: Rotation, cache: StreamCache, behind: int, bias: np.ndarray) -> Sight:
+def _pass_view(rotation: Rotation, cache: StreamCache, bias: np.ndarray) -> PassView:
     cos, sin = (part.flatten(0, -2).contiguous().numpy() for part in rotation)
-    start = cache.config.tail - behind - len(cos)
-    return Sight(cos, sin, start, len(cos) + behind + cache.filled, bias)
+    return PassView(cos, sin, cache.config.tail - len(cos), len(cos) + cache.filled, bias)
 
 
 def _block_rows(block: FusedBlock) -> BlockRows:

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
 from scope_play.runtime.fused_block import StepPlan
 from scope_play.runtime.fused_dit import FusedDiT, StepTime
@@ -86,54 +85,37 @@ class CudaRecorder:
         return replay
 
 
-class GraphedDiT:
+class GraphedDiT(FusedDiT):
     """A FusedDiT for one stream, whose passes are replays. The first cache it is given is the one it serves."""
 
     def __init__(self, network: FusedDiT, record: Recorder) -> None:
-        self.network = network
-        self.config = network.config
-        self.record = record
-        self.buffers: dict[tuple[Any, ...], Buffers] = {}
-        self.recordings: dict[tuple[Any, ...], Replay] = {}
+        nn.Module.__init__(self)
+        vars(self).update(vars(network))  # the same weights and buffers, without a copy; only the pass is its own
+        self._fused = (network,)  # in a tuple, so that it is no submodule
+        self._record = record
+        self._inputs: dict[tuple[Any, ...], Buffers] = {}
+        self._recordings: dict[tuple[Any, ...], Replay] = {}
 
-    def tokens_per_frame(self, height: int, width: int) -> int:
-        return self.network.tokens_per_frame(height, width)
-
-    def text_keys(self, context: Tensor, bias: Tensor | None = None) -> list[TextKV]:
-        return self.network.text_keys(context, bias)
-
-    def embed_time(self, timesteps: Tensor, frames: int) -> StepTime:
-        return self.network.embed_time(timesteps, frames)
-
-    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows, clean: int = 0) -> StepPlan:
-        return self.network.plan_chunk(latents, cache, windows, clean)
-
-    def step(
+    def run(
         self,
         latents: Tensor,
-        time: Tensor | StepTime,
+        previous: Tensor | None,
+        time: StepTime,
         cache: StreamCache,
-        plan: ActionWindows | StepPlan,
-        *,
-        text_cache: list[TextKV] | None = None,
+        plan: StepPlan,
+        text: list[TextKV] | None,
     ) -> Tensor:
-        """As `FusedDiT.step`."""
-        if isinstance(plan, ActionWindows):
-            plan = self.plan_chunk(latents, cache, plan)
-        if isinstance(time, Tensor):
-            time = self.embed_time(time.to(latents.dtype), latents.shape[2])
-        cache.hold(latents, plan.clean)
-        previous = self.network.network.previous(latents, cache, plan.clean)
-        inputs = PassInputs(latents, previous, time, plan, text_cache)
+        """As `FusedDiT.run`."""
+        inputs = PassInputs(latents, previous, time, plan, text)
         shapes = inputs.shapes()
-        if shapes not in self.buffers:
-            self.buffers[shapes] = Buffers(inputs)
-        buffers = self.buffers[shapes]
+        if shapes not in self._inputs:
+            self._inputs[shapes] = Buffers(inputs)
+        buffers = self._inputs[shapes]
         buffers.load(inputs)
         key = (cache.filled, shapes)
-        if key not in self.recordings:
-            self.recordings[key] = self.record(lambda: self._run(buffers.inputs, cache))
-        return self.recordings[key]().clone()
-
-    def _run(self, inputs: PassInputs, cache: StreamCache) -> Tensor:
-        return self.network.run(inputs.latents, inputs.previous, inputs.time, cache, inputs.plan, inputs.text)
+        if key not in self._recordings:
+            (fused,), kept = self._fused, buffers.inputs
+            self._recordings[key] = self._record(
+                lambda: fused.run(kept.latents, kept.previous, kept.time, cache, kept.plan, kept.text)
+            )
+        return self._recordings[key]().clone()

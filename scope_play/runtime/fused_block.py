@@ -22,22 +22,9 @@ from scope_play.kernels.pixel_attention_torch import pixel_attention
 from scope_play.model.dit.action import ActionModule, PixelAttention
 from scope_play.model.dit.block import Block, TextAttention, TextKV, VideoAttention
 from scope_play.model.dit.layers import Rotation, split_heads
+from scope_play.runtime.joint_commit import JointCommit
 from scope_play.runtime.kv_cache import KVMemory, LayerMemory
 from scope_play.runtime.quantize import QuantLinear
-
-
-class Beside(NamedTuple):
-    """A pass that commits its last `clean` latents beside the others: 0 or -inf on the scores, for who sees whom.
-
-    video: (tokens of the pass, tokens seen); pixels: (n, latents seen); buttons: (tokens of the pass, latents seen).
-    behind: slots of the tail behind the latents of the pass.
-    """
-
-    clean: int
-    behind: int
-    video: Tensor
-    pixels: Tensor
-    buttons: Tensor
 
 
 class StepPlan(NamedTuple):
@@ -45,7 +32,7 @@ class StepPlan(NamedTuple):
 
     video, pixels: rotations of its tokens and of its latents. sticks: (layers, B, n, 1, C), the stick half of every
     mouse MLP's first layer, or None without sticks. buttons: whether the cache's tail holds keys of the buttons. keep:
-    (B, 1, 1, C) of 0 and 1, or None for all 1, as in ActionWindows. beside: None where all see all. modulation:
+    (B, 1, 1, C) of 0 and 1, or None for all 1, as in ActionWindows. joint: None where all see all. modulation:
     (6, B, n, 1, C), what the actions add to that of every block, or None.
     """
 
@@ -54,16 +41,13 @@ class StepPlan(NamedTuple):
     sticks: Tensor | None
     buttons: bool
     keep: Tensor | None
-    beside: Beside | None
+    joint: JointCommit | None
     modulation: Tensor | None = None
 
     @property
     def clean(self) -> int:
-        return 0 if self.beside is None else self.beside.clean
-
-    @property
-    def behind(self) -> int:
-        return 0 if self.beside is None else self.beside.behind
+        """Latents of the pass, the last ones, that it commits."""
+        return 0 if self.joint is None else self.joint.clean
 
 
 class Slots(NamedTuple):
@@ -74,9 +58,9 @@ class Slots(NamedTuple):
     valid: int
 
     @classmethod
-    def of(cls, memory: KVMemory, latents: int, behind: int) -> Slots:
-        start = memory.config.tail - behind - latents
-        return cls(memory.keys[:, start:], memory.values[:, start:], latents + behind + memory.filled)
+    def of(cls, memory: KVMemory, latents: int) -> Slots:
+        start = memory.config.tail - latents
+        return cls(memory.keys[:, start:], memory.values[:, start:], latents + memory.filled)
 
 
 def join_linears(parts: Sequence[nn.Linear | QuantLinear]) -> nn.Linear | QuantLinear:
@@ -131,12 +115,11 @@ class FusedVideoAttention(nn.Module):
     def forward(self, x: Tensor, plan: StepPlan, memory: KVMemory) -> Tensor:
         """(B, n, S, C) -> (B, n, S, C)."""
         q, k, v = self.qkv(x).chunk(3, -1)
-        tail = Slots.of(memory, x.shape[1], plan.behind)
+        tail = Slots.of(memory, x.shape[1])
         weights = self.norm_q.weight, self.norm_k.weight
-        made = self.kernels.norm_rope(q, k, v, *weights, plan.video, tail.keys, tail.values, eps=self.norm_q.eps)
-        queries = cast(Tensor, made)  # None only where no queries go in
-        attend = self.attention.call if plan.beside is None else partial(sdpa, bias=plan.beside.video)
-        keys, values = memory.visible(x.shape[1], plan.behind)
+        queries = self.kernels.norm_rope(q, k, v, *weights, plan.video, tail.keys, tail.values, eps=self.norm_q.eps)
+        attend = self.attention.call if plan.joint is None else partial(sdpa, bias=plan.joint.video)
+        keys, values = memory.visible(x.shape[1])
         out = attend(queries.flatten(1, 2), keys.flatten(1, 2), values.flatten(1, 2))
         return self.o(out.flatten(2).view(x.shape))
 
@@ -154,10 +137,10 @@ class FusedPixelAttention(nn.Module):
         """(B, n, S, C) -> (B, n, S, C)."""
         q, k, v = self.qkv(x).chunk(3, -1)
         weights = self.norm_q.weight, self.norm_k.weight
-        slots = Slots.of(memory, x.shape[1], plan.behind)
+        slots = Slots.of(memory, x.shape[1])
         attend = partial(self.kernels.pixel_attention, remembered=memory.remembered)
-        if plan.beside is not None:  # the kernels know no mask
-            attend = partial(pixel_attention, bias=plan.beside.pixels)
+        if plan.joint is not None:  # the kernels know no mask
+            attend = partial(pixel_attention, bias=plan.joint.pixels)
         return self.o(attend(q, k, v, *weights, plan.pixels, *slots, eps=self.norm_q.eps))
 
 
@@ -195,11 +178,11 @@ class FusedAction(nn.Module):
             hidden = kernels.action_fuse(F.linear(x, first.weight[:, : x.shape[-1]]), sticks)
             x = self._add(x, self.mouse_attn(norm(second(hidden)), plan, memory.pixels), plan.keep)
         if plan.buttons and memory.buttons is not None:
-            slots, norm = Slots.of(memory.buttons, x.shape[1], plan.behind), source.key_attn_q_norm
+            slots, norm = Slots.of(memory.buttons, x.shape[1]), source.key_attn_q_norm
             q = source.keyboard_q_proj(x)
             attend: Callable[..., Tensor] = kernels.button_attention
-            if plan.beside is not None:
-                attend = partial(button_attention, bias=plan.beside.buttons)
+            if plan.joint is not None:
+                attend = partial(button_attention, bias=plan.joint.buttons)
             pressed = attend(q, norm.weight, plan.pixels, *slots, eps=norm.eps)
             x = self._add(x, source.keyboard_o_proj(pressed), plan.keep)
         return x

@@ -1,4 +1,4 @@
-"""A DiT rewritten for streaming: the numbers of `DiT.step` from the fused kernels, or from their twins."""
+"""A DiT rewritten for streaming: the numbers of `PlainDiT` from the fused kernels, or from their twins."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from scope_play.kernels.torch_primitives import rms_norm, rotate
 from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import Block, TextKV
 from scope_play.model.dit.dit import DiT
-from scope_play.model.dit.layers import Rotation, frames_to_tokens, pixel_rotation, video_rotation
-from scope_play.runtime.fused_block import Beside, FusedBlock, StepPlan, lay_out_for_few_rows
+from scope_play.model.dit.layers import Rotation, pixel_rotation, video_rotation
+from scope_play.runtime.fused_block import FusedBlock, StepPlan, lay_out_for_few_rows
+from scope_play.runtime.joint_commit import joint_commit
 from scope_play.runtime.kv_cache import StreamCache
 
 
@@ -38,6 +39,8 @@ class FusedDiT(nn.Module):
     optimiser knows.
     """
 
+    joint = True
+    """Whether a pass can commit the chunk before."""
     modulation: Tensor
     stick_weight: Tensor | None
     stick_bias: Tensor | None
@@ -79,12 +82,12 @@ class FusedDiT(nn.Module):
         return StepTime(timesteps, blocks, head)
 
     def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows, clean: int = 0) -> StepPlan:
-        """As `DiT.plan_chunk`.
+        """What all passes over the next chunk share; `latents` (B, in_channels, n, H, W) gives its shape alone.
 
-        The buttons' keys and values go into the cache's tail here: plan a chunk only when the one before is committed.
+        clean: so many last latents of `latents` and `windows` are the clean chunk before, which the pass commits. The
+        buttons' keys and values go into the cache's tail here: plan a chunk only when the one before is committed.
         """
-        self.network.turn_sinks(cache, clean)
-        layout, behind = cache.layout(latents.shape[2], clean), cache.behind(clean)
+        layout = cache.layout(latents.shape[2], clean)
         grid, head_dim = self.network.grid(latents), self.config.head_dim
         along_time = pixel_rotation(layout.positions, head_dim)
         sticks = keep = None
@@ -93,25 +96,22 @@ class FusedDiT(nn.Module):
             made = F.linear(flat, self.stick_weight, self.stick_bias)
             sticks = rearrange(made, "b n 1 (layers c) -> layers b n 1 c", c=self.config.dim)
         if windows.buttons is not None:
-            self._write_buttons(windows.buttons, along_time, cache, behind)
+            self._write_buttons(windows.buttons, along_time, cache)
         if windows.keep is not None:
             keep = windows.keep.to(latents.dtype)[:, None, None, None].repeat(1, 1, 1, self.config.dim)
-        beside = None
+        joint = None
         if layout.visible is not None:
-            tokens = grid[0] * grid[1]
-            masks = (frames_to_tokens(layout.visible, *sides) for sides in ((tokens, tokens), (1, 1), (tokens, 1)))
-            scores = (torch.zeros_like(mask, dtype=latents.dtype).masked_fill(~mask, -torch.inf) for mask in masks)
-            beside = Beside(clean, behind, *scores)
+            joint = joint_commit(layout.visible, clean, grid[0] * grid[1], latents.dtype)
         rotation = video_rotation(layout.positions, *grid, head_dim)
         modulation = self._modulate_by(windows)
         if modulation is not None:
             modulation = rearrange(modulation, "b n part c -> part b n 1 c")
-        return StepPlan(rotation, along_time, sticks, windows.buttons is not None, keep, beside, modulation)
+        return StepPlan(rotation, along_time, sticks, windows.buttons is not None, keep, joint, modulation)
 
     def _modulate_by(self, windows: ActionWindows) -> Tensor | None:
         return self.network.modulate_by(windows)
 
-    def _write_buttons(self, buttons: Tensor, rotation: Rotation, cache: StreamCache, behind: int) -> None:
+    def _write_buttons(self, buttons: Tensor, rotation: Rotation, cache: StreamCache) -> None:
         """Keys and values of buttons (B, n, rows, buttons) into the chunk's slots, where every pass finds them."""
         actions = [cast(FusedBlock, block).action_attn for block in self.blocks]
         if self.button_norm is None:
@@ -122,24 +122,25 @@ class FusedDiT(nn.Module):
         k = rotate(rms_norm(raw, self.button_norm, self.config.eps).unflatten(-1, heads), rotation)
         for layer, keys, values in zip(cache.layers, k, v.unflatten(-1, heads), strict=True):
             if layer.buttons is not None:
-                layer.buttons.append(keys, values, behind)
+                layer.buttons.append(keys, values)
 
     def step(
         self,
         latents: Tensor,
-        time: Tensor | StepTime,
+        time: StepTime,
         cache: StreamCache,
-        plan: ActionWindows | StepPlan,
+        plan: StepPlan,
         *,
         text_cache: list[TextKV] | None = None,
     ) -> Tensor:
-        """As `DiT.step`."""
-        if isinstance(plan, ActionWindows):
-            plan = self.plan_chunk(latents, cache, plan)
-        if isinstance(time, Tensor):
-            time = self.embed_time(time.to(latents.dtype), latents.shape[2])
+        """One pass over the chunk in flight, (B, in_channels, n, H, W), against the cache -> its velocity.
+
+        The chunk's keys and values are left in the cache's tail: `cache.commit()` after a pass over the clean chunk
+        keeps them. If `plan` was made with `clean`, so many last latents are the clean chunk before, at timestep 0; the
+        result is the velocity of the others, and `cache.commit()` keeps the clean ones.
+        """
         cache.hold(latents, plan.clean)
-        previous = self.network.previous(latents, cache, plan.clean)
+        previous = cache.previous(latents, plan.clean) if self.config.from_previous else None
         return self.run(latents, previous, time, cache, plan, text_cache)
 
     def run(

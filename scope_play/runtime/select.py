@@ -1,4 +1,4 @@
-"""Which form of a network streams: the DiT itself, its fused form, or that as CUDA graphs."""
+"""Which form of a network streams: fused, compiled for a few rows on a CPU, or as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -14,25 +14,18 @@ from scope_play.kernels.dispatch import VARIABLE
 from scope_play.model.dit.dit import DiT
 from scope_play.runtime.cuda_graph import CudaRecorder, GraphedDiT
 from scope_play.runtime.fused_dit import FusedDiT
-from scope_play.sampling.stream import StreamConfig
 
 
-def network_for_streaming(network: DiT, config: StreamConfig) -> DiT | FusedDiT:
-    """The form for `config` on the device where `network` is: once per world, before its sessions.
+def network_for_streaming(network: DiT, *, latents: int) -> FusedDiT:
+    """The form that streams chunks of up to `latents` on the device where `network` is: once per world.
 
-    The fused form serves wherever the cache does: with the Triton kernels on a GPU, and with their twins on a CPU,
-    where it is no slower than the DiT (`scope-play bench stream --model nano` prints both in one run). Streaming mode
-    `window` runs the DiT, whose passes have no cache.
+    With the Triton kernels on a GPU, and on a CPU with their twins, or, for a world of few rows, compiled.
 
     Raises ScopeError when SCOPE_PLAY_KERNELS=triton and the kernels cannot serve.
     """
     weight = next(network.parameters())
     sizes = {"heads": network.config.heads, "head_dim": network.config.head_dim}
-    kernels = select(weight.device, weight.dtype, latents=config.room(network.config.causal), **sizes)
-    if config.mode != "cached":
-        if os.environ.get(VARIABLE) == "triton":
-            raise ScopeError(f"{VARIABLE}=triton, but the kernels do not serve streaming mode 'window'; unset it")
-        return network
+    kernels = select(weight.device, weight.dtype, latents=latents, **sizes)
     if os.environ.get(VARIABLE) != "torch" and kernels.backend == "torch" and compiles(network):
         from scope_play.runtime.cpu_dit import CompiledDiT  # numba takes a quarter of a second to import
 
@@ -40,9 +33,15 @@ def network_for_streaming(network: DiT, config: StreamConfig) -> DiT | FusedDiT:
     return FusedDiT(network, kernels, select_attention(weight.device, weight.dtype))
 
 
-def network_for_session(network: DiT | FusedDiT) -> DiT | FusedDiT | GraphedDiT:
+def refuse_kernels(mode: str) -> None:
+    """Raises ScopeError when SCOPE_PLAY_KERNELS=triton, in a streaming mode that runs the DiT itself."""
+    if os.environ.get(VARIABLE) == "triton":
+        raise ScopeError(f"{VARIABLE}=triton, but the kernels do not serve streaming mode {mode!r}; unset it")
+
+
+def network_for_session(network: FusedDiT) -> FusedDiT:
     """What one stream calls: on a GPU its own recordings, since those hold the addresses of its cache."""
-    if isinstance(network, FusedDiT) and network.modulation.device.type == "cuda":
+    if network.modulation.device.type == "cuda":
         return GraphedDiT(network, CudaRecorder())
     return network
 

@@ -1,8 +1,8 @@
 """Denoising without an end: a chunk of latents at a time against what came before.
 
 `CachedStream` keeps keys and values: each pass computes the chunk alone, and the clean chunk is run once more at t=0
-(the commit), which writes it into the caches: in a pass of its own, or beside the next chunk in that one's first pass,
-whichever serves (`commits_beside`). Causal weights were trained for exactly this. For bidirectional weights
+(the commit), which writes it into the caches: in a pass of its own, or jointly with the next chunk in that one's first
+pass, whichever serves (`commits_jointly`). Causal weights were trained for exactly this. For bidirectional weights
 it is the training-free mode `cached`; the other, `window`, is `WindowStream`: the clean context runs again with every
 pass, so that context and chunk see each other as in training, at a cost that grows with the window.
 
@@ -22,26 +22,11 @@ from torch import Tensor
 from scope_play.errors import ScopeError
 from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
-from scope_play.model.dit.dit import DiT
 from scope_play.runtime.kv_cache import CacheSnapshot, StreamCache
-from scope_play.sampling.branches import Branches, join_windows, opening_windows
+from scope_play.sampling.guidance import Branches, join_windows, opening_windows
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
-from scope_play.sampling.stream import Stream, StreamConfig, StreamingNetwork, StreamState, commits_beside
-from scope_play.sampling.window_stream import WindowStream
-
-
-def make_stream(
-    network: StreamingNetwork, config: StreamConfig, first: Tensor, project: Callable[[Tensor], Tensor] | None = None
-) -> Stream:
-    """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w).
-
-    In mode `cached`, `project` has the last word on every denoised chunk.
-    """
-    if config.mode == "cached":
-        return CachedStream(network, config, first, project=project)
-    if not isinstance(network, DiT):
-        raise ScopeError("streaming mode 'window' runs the DiT itself; give that rather than a form made for caches")
-    return WindowStream(network, config, first)
+from scope_play.sampling.stream import StreamingNetwork, StreamState, cache_config, commits_jointly
+from scope_play.sampling.stream_config import StreamConfig
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,7 @@ class CachedState:
 class CachedStream:
     """Streams against key and value caches.
 
-    `beside` says whether chunks are committed beside the next one; None leaves it to `commits_beside`.
+    `joint` says whether chunks are committed with the next one; None leaves it to `commits_jointly`.
     """
 
     def __init__(
@@ -77,9 +62,11 @@ class CachedStream:
         config: StreamConfig,
         first: Tensor,
         *,
-        beside: bool | None = None,
+        joint: bool | None = None,
         project: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        """Begins with the clean start-image latents `first`, (B, C, 1, h, w); `project` has the last word on every
+        denoised chunk."""
         batch, _, _, height, width = first.shape
         self.network = network
         self.config = config
@@ -90,12 +77,14 @@ class CachedStream:
         self.opening: Tensor | None = first
         self.in_flight: CleanChunk | None = None
         self.waiting: CleanChunk | None = None
-        """Committed, and to be written into the caches beside the next chunk."""
+        """Committed, and to be written into the caches with the next chunk."""
         self.times: dict[tuple[float, ...], Any] = {}
         causal, tokens = network.config.causal, network.tokens_per_frame(height, width)
+        if joint is None:
+            joint = network.joint and commits_jointly(config, causal, tokens)
         self.cache = StreamCache(
             network.config,
-            replace(config.memory(causal), joined=commits_beside(config, causal, tokens) if beside is None else beside),
+            replace(cache_config(config, causal), joint=joint),
             batch=batch * self.guided.count,
             tokens=tokens,
             device=first.device,
@@ -117,7 +106,7 @@ class CachedStream:
         x, plan = noise, None
         for step in range(len(self.timesteps)):
             if self.waiting is not None:
-                velocity = self._pass_beside(x, step, windows, self.waiting)
+                velocity = self._joint_pass(x, step, windows, self.waiting)
             else:
                 if plan is None:
                     plan = self._plan(x if lead is None else torch.cat([lead, x], 2), windows)
@@ -166,7 +155,7 @@ class CachedStream:
         time = self._time(0.0, *[timestep] * x.shape[2])
         return self._guided_step(torch.cat([lead, x], 2), time, plan)[:, :, 1:]
 
-    def _pass_beside(self, x: Tensor, step: int, windows: ActionWindows, waiting: CleanChunk) -> Tensor:
+    def _joint_pass(self, x: Tensor, step: int, windows: ActionWindows, waiting: CleanChunk) -> Tensor:
         """One pass that also writes the chunk before into the caches."""
         clean = waiting.latents.shape[2]
         both = torch.cat([x, waiting.latents], 2)
@@ -183,7 +172,7 @@ class CachedStream:
 
     def _remember(self, chunk: CleanChunk) -> None:
         self.waiting = chunk
-        if not self.cache.config.joined:
+        if not self.cache.config.joint:
             self._write_waiting()
 
     def _write_waiting(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from scope_play.actions import FRAMES_PER_LATENT
 from scope_play.images import frames_at_least, round_size, stretch, to_frames, to_video
 from scope_play.kernels.text_attention import shorten
 from scope_play.model.wan_vae.tiling import Tiling, cover
+from scope_play.sampling.guidance import Predictions, combine
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
 
 if TYPE_CHECKING:
@@ -78,25 +79,6 @@ class Conditions:
     negative_context: Tensor | None
     buttons: Tensor | None
     sticks: Tensor | None
-
-
-class Predictions(NamedTuple):
-    """Velocities with all conditions, with the negative prompt, and without actions; None where no pass was needed."""
-
-    full: Tensor
-    negative: Tensor | None
-    actionless: Tensor | None
-
-
-def combine(predictions: Predictions, guidance: float, action_guidance: float) -> Tensor:
-    """Guided velocity: negative + guidance * (full - negative), plus what stronger actions add.
-
-    With no text guidance the second term makes it actionless + action_guidance * (full - actionless). With both, the
-    two differences start from the same full pass, so three passes do the work of four.
-    """
-    full, negative, actionless = predictions
-    velocity = full if negative is None else negative + guidance * (full - negative)
-    return velocity if actionless is None else velocity + (action_guidance - 1) * (full - actionless)
 
 
 class GuidedVelocity:

@@ -1,66 +1,30 @@
-"""How a world is streamed, and what a stream is."""
+"""What a stream is, and what it asks of a network."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scope_play.errors import ScopeError
 from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.config import DiTConfig
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
+from scope_play.sampling.stream_config import StreamConfig
 
-MODES = ("cached", "window")
 FEW_TOKENS = 32
 """In a chunk: twice as many cost a pass little more, since it waits for weights and launches rather than products."""
 
 
-@dataclass(frozen=True)
-class StreamConfig:
-    """How a world is streamed. Sizes are in latent frames.
-
-    steps, shift: the flow-matching schedule. chunk: latents denoised together. window: latents remembered. sink:
-    first latents never forgotten. mode: see the module. guidance, action_guidance: scales, 1 is off. cache: how keys
-    and values are kept, see CacheConfig.numbers.
-    """
-
-    steps: int = 2
-    shift: float = 1.0
-    chunk: int = 1
-    window: int = 12
-    sink: int = 0
-    mode: str = "cached"
-    guidance: float = 1.0
-    action_guidance: float = 1.0
-    cache: str = "full"
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ScopeError(f"streaming mode {self.mode!r} is not known; use one of {', '.join(MODES)}")
-        if self.mode == "window" and self.sink:
-            raise ScopeError("streaming mode 'window' keeps no attention sink; set sink to 0")
-        if self.steps < 1:
-            raise ScopeError(f"steps is {self.steps}, but must be at least 1")
-        if self.mode == "window" and self.cache != "full":
-            raise ScopeError(f"streaming mode 'window' has no cache to keep as {self.cache!r}; use mode 'cached'")
-        CacheConfig(self.window, self.chunk, self.sink, self.cache)
-
-    def memory(self, causal: bool) -> CacheConfig:
-        """The cache of such a stream."""
-        return CacheConfig(self.window, self.room(causal), self.sink, self.cache)
-
-    def room(self, causal: bool) -> int:
-        """Latents of the longest chunk: a bidirectional network denoises the first one with the start image in it."""
-        return self.chunk if causal else self.chunk + 1
+def cache_config(config: StreamConfig, causal: bool) -> CacheConfig:
+    """The cache of such a stream."""
+    return CacheConfig(config.window, config.room(causal), config.cache)
 
 
-def commits_beside(config: StreamConfig, causal: bool, tokens: int) -> bool:
-    """Whether a chunk is committed in the first pass of the next one, rather than in a pass of its own.
+def commits_jointly(config: StreamConfig, causal: bool, tokens: int) -> bool:
+    """Whether a chunk is best committed in the first pass of the next one, rather than in a pass of its own.
 
     That saves a pass a chunk. But the next chunk's first pass takes as many tokens again, between the actions and the
     picture, while a commit of its own runs when the frames are out already. `scope-play bench stream` prints both.
@@ -76,13 +40,17 @@ def latent_noise(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
 
 
 class StreamingNetwork(Protocol):
-    """What a CachedStream asks of a network: DiT, and the forms of it that are made for streaming.
+    """What a CachedStream asks of a network: one of the forms in `scope_play.runtime`.
 
-    What `plan_chunk` and `embed_time` return is each form's own, for its `step` alone.
+    What `plan_chunk` and `embed_time` return is each form's own, for its `step` alone. `joint`: whether a pass can
+    commit the chunk before.
     """
 
     @property
     def config(self) -> DiTConfig: ...
+
+    @property
+    def joint(self) -> bool: ...
 
     def tokens_per_frame(self, height: int, width: int) -> int: ...
 

@@ -12,16 +12,16 @@ from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.dit import DiT
 from scope_play.model.dit.layout import bidirectional
-from scope_play.sampling.branches import Branches, join_windows, opening_windows
+from scope_play.sampling.guidance import Branches, join_windows, opening_windows
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
-from scope_play.sampling.stream import StreamConfig, StreamState
+from scope_play.sampling.stream import StreamState
+from scope_play.sampling.stream_config import StreamConfig
 
 
 @dataclass(frozen=True)
 class WindowState:
     context: Tensor
     windows: ActionWindows | None
-    opening: bool
     text: list[TextKV] | None
 
     @property
@@ -81,7 +81,7 @@ class WindowStream:
     def snapshot(self) -> WindowState:
         if self.in_flight is not None:
             raise ScopeError("a chunk is in flight; commit it before taking a snapshot")
-        return WindowState(self.context, self.windows, self.windows is None, self.guided.text)
+        return WindowState(self.context, self.windows, self.guided.text)
 
     def restore(self, state: StreamState) -> None:
         if not isinstance(state, WindowState):

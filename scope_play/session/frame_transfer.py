@@ -18,7 +18,7 @@ Decode = Callable[[Tensor], Tensor]
 class FrameTransfer(Protocol):
     """Used in this order for every chunk: `begin`, `decode`, `take`. What lies between the last two may overlap.
 
-    `remember` comes after `decode`, before or after `take`.
+    `commit` comes after `decode`, before or after `take`.
     """
 
     def begin(self) -> None:
@@ -30,7 +30,7 @@ class FrameTransfer(Protocol):
     def take(self) -> tuple[np.ndarray, dict[str, float]]:
         """uint8 frames (B, n, H, W, 3), and the seconds of "denoise" and "decode"."""
 
-    def remember(self, commit: Callable[[], None], timings: dict[str, float]) -> None:
+    def commit(self, commit: Callable[[], None], timings: dict[str, float]) -> None:
         """Begin `commit`; its seconds come into `timings` as "commit", at the latest with `finish` or the next `take`.
 
         The host need not wait: what it does next runs beside.
@@ -72,7 +72,7 @@ class HostTransfer:
         made, self.made = self.made, None
         return made
 
-    def remember(self, commit: Callable[[], None], timings: dict[str, float]) -> None:
+    def commit(self, commit: Callable[[], None], timings: dict[str, float]) -> None:
         began = time.perf_counter()
         commit()
         timings["commit"] = time.perf_counter() - began
@@ -125,7 +125,7 @@ class CudaTransfer:
         }
         return self.pinned.numpy().copy(), timings
 
-    def remember(self, commit: Callable[[], None], timings: dict[str, float]) -> None:
+    def commit(self, commit: Callable[[], None], timings: dict[str, float]) -> None:
         main = torch.cuda.current_stream(self.device)
         self.committing.record(main)
         commit()

@@ -18,6 +18,7 @@ from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
 from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.model.wan_vae.vae import WanVAE
+from scope_play.records import read_record
 from scope_play.train import checkpoint
 from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
 from scope_play.train.data.games import Games
@@ -67,10 +68,10 @@ def build(kind: str, options: Options) -> Trainer[Any]:
     }
     model = _read_json(options.model) if options.model else {}
     if kind == "autoencoder":
-        config = _tiny_config(model)
+        config = _codec_config(model, options.model)
         start = None
         if options.start is not None:
-            start = load_tiny(replace(options, codec=options.start)).state_dict()
+            start = load_nano_codec(replace(options, codec=options.start)).state_dict()
         if not isinstance(source, ArenaSource):
             raise ScopeError(
                 "nano's autoencoder learns from what the simulator knows, which clips lack; leave out --clips"
@@ -79,7 +80,7 @@ def build(kind: str, options: Options) -> Trainer[Any]:
         return AutoencoderTrainer(config, source, recipe=recipe, start=start, workers=options.workers, **shared)
     codec = load_codec(options, model)
     channels = codec.config.latent_channels
-    world = DiTConfig.from_json(model["world"], str(options.model)) if "world" in model else NANO
+    world = read_record(DiTConfig, model["world"], str(options.model), "world") if "world" in model else NANO
     world = world if "world" in model else replace(world, in_channels=channels, out_channels=channels)
     if world.out_channels != channels:
         raise ScopeError(f"{options.model}: world.out_channels is {world.out_channels}, but the codec has {channels}")
@@ -111,25 +112,25 @@ def load_codec(options: Options, model: Mapping[str, Any]) -> NanoCodec | WanVAE
     """The frozen codec: from a run of `train autoencoder`, from a model folder, or, for SCOPE, the Wan2.2 VAE."""
     if "wan_codec" in model:
         return _wan_codec(model["wan_codec"], options)
-    return load_tiny(options)
+    return load_nano_codec(options)
 
 
-def load_tiny(options: Options) -> NanoCodec:
+def load_nano_codec(options: Options) -> NanoCodec:
     """The small autoencoder of a run of `train autoencoder` or of a model folder, frozen."""
     if options.codec is None:
         raise ScopeError("world training needs a codec; give --codec with the --out folder of train autoencoder")
     if (options.codec / "codec.safetensors").is_file():
-        config = _tiny_config(_read_json(options.codec / "config.json"))
+        config = _codec_config(_read_json(options.codec / "config.json"), options.codec / "config.json")
         folder = open_native_folder(options.codec)
         return folder.codec(lambda: NanoCodec(config), torch.float32, options.device).eval().requires_grad_(False)
     _, tensors, values = checkpoint.load(options.codec)
-    tiny = NanoCodec(NanoCodecConfig(**values["model"])).to(options.device)
+    tiny = NanoCodec(read_record(NanoCodecConfig, values["model"], str(options.codec), "model")).to(options.device)
     tiny.load_state_dict(part(tensors, "model") | part(tensors, "average"))
     return tiny.eval().requires_grad_(False)
 
 
 def _wan_codec(sizes: Mapping[str, Any], options: Options) -> WanVAE:
-    network = VAENetwork(VAEConfig.from_json(sizes, str(options.model)))
+    network = VAENetwork(read_record(VAEConfig, sizes, str(options.model), "wan_codec"))
     if options.codec is not None:
         network.load_state_dict(_plain_weights(options.codec))
     return WanVAE(network.to(options.device).eval().requires_grad_(False))
@@ -157,11 +158,8 @@ def _plain_weights(path: Path) -> dict[str, Tensor]:
         raise ScopeError(f"{path} is not a readable safetensors file ({error}); restore it") from error
 
 
-def _tiny_config(model: Mapping[str, Any]) -> NanoCodecConfig:
-    try:
-        return NanoCodecConfig(**model.get("codec", {}))
-    except (TypeError, ValueError) as error:
-        raise ScopeError(f"the model's codec block does not fit ({error}); see NanoCodecConfig") from error
+def _codec_config(model: Mapping[str, Any], source: Path | None) -> NanoCodecConfig:
+    return read_record(NanoCodecConfig, model.get("codec", {}), str(source), "codec", mend="see NanoCodecConfig")
 
 
 def _recipe(kind: type[Any], options: Options) -> Any:

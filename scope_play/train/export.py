@@ -12,6 +12,7 @@ from scope_play.errors import ScopeError
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
+from scope_play.records import read_record
 from scope_play.train import checkpoint
 from scope_play.train.loop import part
 
@@ -25,7 +26,7 @@ def export_native(
     no world, or `out_dir` cannot be written.
     """
     from scope_play.loading.nano import NativeConfig, to_native_json
-    from scope_play.sampling.stream import StreamConfig
+    from scope_play.sampling.stream_config import StreamConfig
     from scope_play.weights.native import write_native_folder
 
     _, tensors, values = checkpoint.load(run_dir)
@@ -33,9 +34,9 @@ def export_native(
         raise ScopeError(f"{run_dir} holds a training of {values['kind']}, not of a world; give a world or student run")
     recipe = values["recipe"]
     config = NativeConfig(
-        world=DiTConfig.from_json(values["model"], str(run_dir)),
+        world=read_record(DiTConfig, values["model"], str(run_dir), "model"),
         codec=codec.config,
-        stream=StreamConfig(steps=len(recipe["sigmas"]), shift=_shift(recipe["sigmas"]), window=recipe["window"]),
+        sampling=StreamConfig(steps=len(recipe["sigmas"]), shift=_shift(recipe["sigmas"]), window=recipe["window"]),
         size=size,
         trained=True,
     )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scope_play.train.build import Options, build, load_tiny
+from scope_play.train.build import Options, build, load_nano_codec
 from scope_play.train.export import export_native
 from scope_play.train.loop import Budget, Run
 
@@ -58,7 +58,7 @@ def train_nano(
         minutes_gone = (time.monotonic() - begun) / 60
         fit_and_cool(loop, _part_of(budget, SHARES[stage] / left, minutes_gone, SHARES[stage] / total))
         if stage != "autoencoder":
-            export_native(home[stage], load_tiny(settings), out / "weights", size=options.size)
+            export_native(home[stage], load_nano_codec(settings), out / "weights", size=options.size)
 
 
 def _part_of(budget: Budget, of_time_left: float, minutes_gone: float, of_steps: float) -> Budget:

@@ -10,6 +10,7 @@ from torch import Tensor
 from scope_play.model.dit.action import ActionWindows, window_rows
 from scope_play.model.dit.dit import DiT
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
+from scope_play.runtime.plain_dit import PlainDiT
 
 
 def noise_like(shape: Sequence[int], draw: torch.Generator, device: torch.device) -> Tensor:
@@ -43,21 +44,26 @@ def rollout(
     tokens = model.tokens_per_frame(height, width)
     cache = StreamCache(model.config, CacheConfig(window=window), batch=batch, tokens=tokens, device=first.device)
     stick_windows, button_windows = window_rows(sticks, latents, action), window_rows(buttons, latents, action)
-    zero = torch.zeros(batch, 1, device=first.device)
+    streamed = PlainDiT(model)
+    zero = streamed.embed_time(torch.zeros(batch, 1, device=first.device), 1)
     made = [first]
     for index in range(latents):
         windows = ActionWindows(stick_windows[:, index : index + 1], button_windows[:, index : index + 1])
         if index > 0:
             noise = noise_like((batch, channels, 1, height, width), draw, first.device) * model.config.noise_scale
-            latent = _denoise(model, noise, cache, windows, sigmas)
+            latent = _denoise(streamed, noise, cache, windows, sigmas)
             made.append((latent if project is None else project(latent))[:, :, 0])
-        model.step(made[-1][:, :, None], zero, cache, windows)
+        latent = made[-1][:, :, None]
+        streamed.step(latent, zero, cache, streamed.plan_chunk(latent, cache, windows))
         cache.commit()
     return torch.stack(made, 2)
 
 
-def _denoise(model: DiT, x: Tensor, cache: StreamCache, windows: ActionWindows, sigmas: Sequence[float]) -> Tensor:
+def _denoise(
+    streamed: PlainDiT, x: Tensor, cache: StreamCache, windows: ActionWindows, sigmas: Sequence[float]
+) -> Tensor:
+    plan = streamed.plan_chunk(x, cache, windows)
     for sigma, following in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
-        timesteps = torch.full((len(x), 1), 1000 * sigma, device=x.device)
-        x = x + (following - sigma) * model.step(x, timesteps, cache, windows).float()
+        time = streamed.embed_time(torch.full((len(x), 1), 1000 * sigma, device=x.device), 1)
+        x = x + (following - sigma) * streamed.step(x, time, cache, plan).float()
     return x

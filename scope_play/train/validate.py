@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,33 +10,36 @@ from torch import Tensor
 
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
+from scope_play.session.codec import Codec
 from scope_play.train.autoencoder import psnr
+from scope_play.train.examples import Example, LatentClips
 from scope_play.train.loop import generator
 from scope_play.train.rollout import noise_like, rollout
 from scope_play.train.segments import whole
 from scope_play.train.sheet import contact_sheet, to_uint8
 
-if TYPE_CHECKING:
-    from scope_play.train.world import LatentClips, WorldTrainer
-
 CLIPS, LATENTS = 6, 24
+Velocity = Callable[[Example, DiT], Tensor]
 HORIZONS = ((1, 3), (3, 6), (6, 12), (12, 24))
 
 
 @torch.inference_mode()
-def validate_world(trainer: WorldTrainer) -> tuple[dict[str, float], np.ndarray]:
+def validate_world(
+    model: DiT, decoder: Codec, clips: LatentClips, *, window: int, sigmas: Sequence[float], velocity: Velocity
+) -> tuple[dict[str, float], np.ndarray]:
     """Next latent with true, shuffled and no actions beside copying and the codec itself, then rollouts; and a sheet.
 
-    Clips come from their own seed; they are the same at every call, so that runs can be compared.
+    `clips` are CLIPS of LATENTS latents, the same at every call, so that runs can be compared.
     """
-    model = trainer.averaged()
-    clips = trainer.encode(CLIPS, LATENTS, "validation", 0)
-    decoder = trainer.codec
     truth = _decode(decoder, clips.latents)
-    figures = {"next_true": _next(trainer, model, clips, truth)}
+
+    def score(of: LatentClips) -> float:
+        return psnr((_decode(decoder, _next(model, of, velocity))[:, :, 1:] - truth[:, :, 1:]).square())
+
+    figures = {"next_true": score(clips)}
     order = torch.arange(CLIPS).roll(1)
     shuffled = type(clips)(clips.latents, clips.buttons[order], clips.sticks[order])
-    figures["next_shuffled"] = _next(trainer, model, shuffled, truth)
+    figures["next_shuffled"] = score(shuffled)
     copied = torch.cat([clips.latents[:, :, :1], clips.latents[:, :, :-1]], 2)
     figures["next_copy"] = psnr((_decode(decoder, copied)[:, :, 1:] - truth[:, :, 1:]).square())
     draw = generator(0, "validation/rollout", 0)
@@ -46,8 +49,8 @@ def validate_world(trainer: WorldTrainer) -> tuple[dict[str, float], np.ndarray]
         clips.buttons,
         clips.sticks,
         LATENTS,
-        window=trainer.recipe.window,
-        sigmas=trainer.recipe.sigmas,
+        window=window,
+        sigmas=sigmas,
         draw=draw,
         project=decoder.project if isinstance(decoder, NanoCodec) else None,
     )
@@ -61,18 +64,15 @@ def validate_world(trainer: WorldTrainer) -> tuple[dict[str, float], np.ndarray]
     return figures, contact_sheet(rows)
 
 
-def _next(trainer: WorldTrainer, model: DiT, clips: LatentClips, truth: Tensor) -> float:
-    from scope_play.train.world import Example
-
+def _next(model: DiT, clips: LatentClips, velocity: Velocity) -> Tensor:
+    """The start image's latent, and every later one predicted from the true ones before it."""
     segment = whole(LATENTS)
     targets = clips.latents[:, :, segment.targets]
     noise = noise_like(targets.shape, generator(0, "validation/next", 0), targets.device) * model.config.noise_scale
     sigma = torch.ones(len(noise), noise.shape[2], device=noise.device)
     example = Example(clips, segment, clips.latents[:, :, segment.contexts], noise, sigma, noise)
-    predicted = noise - trainer.velocity(example, model)
-    latents = torch.cat([clips.latents[:, :, :1], predicted], 2)
-    return psnr((_decode(trainer.codec, latents)[:, :, 1:] - truth[:, :, 1:]).square())
+    return torch.cat([clips.latents[:, :, :1], noise - velocity(example, model)], 2)
 
 
-def _decode(codec: object, latents: Tensor) -> Tensor:
-    return codec.decoder().push(latents)  # type: ignore[attr-defined]
+def _decode(codec: Codec, latents: Tensor) -> Tensor:
+    return codec.decoder().push(latents)

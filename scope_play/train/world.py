@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,20 +19,17 @@ from torch import Tensor, nn
 
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
+from scope_play.records import to_json
+from scope_play.session.codec import Codec
 from scope_play.train.data.games import Games
 from scope_play.train.data.sources import ClipSource, split_rows
+from scope_play.train.examples import Example, LatentClips
 from scope_play.train.loop import Average, generator, part
 from scope_play.train.optim.micro_batches import Gradients
 from scope_play.train.optim.muon import MuonAdamW, OptimiserConfig, hidden_matrices
 from scope_play.train.rollout import noise_like
 from scope_play.train.segments import Segment, join, whole
-
-
-class Codec(Protocol):
-    """What training needs of an autoencoder: the streaming contract of `NanoCodec` and `WanVAE`."""
-
-    def encoder(self) -> Any: ...
-    def decoder(self) -> Any: ...
+from scope_play.train.validate import CLIPS, LATENTS, validate_world
 
 
 @dataclass(frozen=True)
@@ -64,33 +61,6 @@ class WorldRecipe:
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(lr=6e-3, adam_scale=0.4, newton_schulz_steps=3, warmup=20)
     )
-
-
-@dataclass(frozen=True)
-class LatentClips:
-    """latents (B, C, F, h, w), buttons (B, N, 6), sticks (B, N, 4)."""
-
-    latents: Tensor
-    buttons: Tensor
-    sticks: Tensor
-
-    def split(self, size: int) -> list[LatentClips]:
-        parts = zip(self.latents.split(size), self.buttons.split(size), self.sticks.split(size), strict=True)
-        return [LatentClips(*part) for part in parts]
-
-
-@dataclass(frozen=True)
-class Example:
-    """One micro-batch ready for the network: inputs of a pass over `segment`, and the velocity it should give."""
-
-    clips: LatentClips
-    segment: Segment
-    context: Tensor
-    noisy: Tensor
-    sigma: Tensor
-    velocity: Tensor
-    keep: Tensor | None = None
-    trust: Tensor | None = None
 
 
 class WorldTrainer:
@@ -236,9 +206,11 @@ class WorldTrainer:
         return model.eval()
 
     def validate(self) -> tuple[dict[str, float], np.ndarray]:
-        from scope_play.train.validate import validate_world
-
-        return validate_world(self)
+        clips = self.encode(CLIPS, LATENTS, "validation", 0)
+        recipe = self.recipe
+        return validate_world(
+            self.averaged(), self.codec, clips, window=recipe.window, sigmas=recipe.sigmas, velocity=self.velocity
+        )
 
     def cool(self, first: int, last: int) -> None:
         self._optimiser.cool(first, last)
@@ -259,7 +231,7 @@ class WorldTrainer:
     def values(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
-            "model": self.model.config.to_json(),
+            "model": to_json(self.model.config),
             "recipe": asdict(self.recipe),
             "seed": self._seed,
         }

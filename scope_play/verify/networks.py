@@ -130,7 +130,7 @@ def check_action_module(setup: Setup) -> Iterator[Check]:
     rotation = pixel_rotation(torch.arange(frames, device=setup.device), config.head_dim)
     x = rearrange(setup["in.x"], "b (f s) c -> b f s c", f=frames)
     condition = module.condition(windows, rotation)
-    out = rearrange(module(x, condition, TimePlan(rotation, None, 0, None)), "b f s c -> b (f s) c")
+    out = rearrange(module(x, condition, TimePlan(rotation, None)), "b f s c -> b (f s) c")
     yield setup.close("hidden states", out, setup["out.x"], setup.limits.action)
 
 

@@ -55,4 +55,4 @@ def test_a_bad_size_is_one_sentence_and_exit_code_2() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "--size 'big'" in done.stderr
+    assert "size 'big'" in done.stderr

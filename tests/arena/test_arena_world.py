@@ -12,7 +12,6 @@ from scope_play.arena.arena import Arena
 from scope_play.arena.behaviour import sample_rows
 from scope_play.arena.world import ArenaWorld
 from scope_play.bench import arena as bench
-from scope_play.commands.arena import parse_height_width
 from scope_play.errors import ScopeError
 from scope_play.world import WorldSpec
 
@@ -66,13 +65,6 @@ def test_bad_use_is_refused(world: ArenaWorld) -> None:
     session.close()
     with pytest.raises(ScopeError, match="closed"):
         session.step(np.zeros((1, 10), np.float32))
-
-
-def test_sizes_are_height_first() -> None:
-    assert parse_height_width("96x160") == (96, 160)
-    for text in ("96", "axb", "0x5", "96x99999"):
-        with pytest.raises(ScopeError, match="--size"):
-            parse_height_width(text)
 
 
 def test_bench_prints_and_writes(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]

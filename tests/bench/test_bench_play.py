@@ -26,8 +26,8 @@ from tests.helpers.fake_world import FakeWorld
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("scope_play.commands.play.open_world", lambda model, steps: FakeWorld())
-    monkeypatch.setattr("scope_play.commands.replay.open_like", lambda clip, model, device: FakeWorld())
+    monkeypatch.setattr("scope_play.play.engine.local.open_here", lambda request: FakeWorld())
+    monkeypatch.setattr("scope_play.world.open_like", lambda header: FakeWorld())
     return lambda *arguments: main([str(argument) for argument in arguments])
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from scope_play.actions import write_actions
 from scope_play.cli import main
 from scope_play.clips.make import generate
-from scope_play.loading.memory import FreeMemory
+from scope_play.loading.free_memory import FreeMemory
 from scope_play.weights.official import ScopeFolder
 from scope_play.world import World
 from tests.helpers.official_folder import write_official_folder
@@ -175,7 +175,7 @@ def refused(arguments: list[str], out: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("image", b"not a picture", "not an image"),
+        ("image", b"not a picture", "not one that can be read"),
         ("image", None, "no image"),
         ("actions", b"not parquet", "not a readable parquet file"),
         ("actions", None, "no action file"),

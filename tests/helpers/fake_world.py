@@ -6,44 +6,29 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from scope_play.actions import AXES, BUTTONS, ROW_WIDTH
+from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
+from scope_play.images import Image as Picture
+from scope_play.sampling.stream_config import StreamConfig
+from scope_play.session.interfaces import Chunk, WorldSpec
 
 
-@dataclass(frozen=True)
-class FakeSpec:
-    name: str = "fake"
-    fps: int = 20
-    height: int = 48
-    width: int = 80
-    frames_per_chunk: int = 4
-    latents_per_chunk: int = 1
-    buttons: tuple[str, ...] = BUTTONS
-    axes: tuple[str, ...] = AXES
-    has_text: bool = True
-    causal: bool = True
-    trained: bool = False
-    steps: int = 2
-    window: int = 9
-    sink: int = 1
-    precision: str = "fp32"
-    device: str = "cpu"
-    shift: float = 1.0
-    mode: str = "cached"
-    guidance: float = 1.0
-    action_guidance: float = 1.0
-    cache: str = "full"
-    decoder: str = "full"
-
-
-@dataclass(frozen=True)
-class FakeChunk:
-    frames: np.ndarray
-    index: int
-    timings: dict[str, float]
+def fake_spec(**changes: Any) -> WorldSpec:
+    return WorldSpec(
+        **{
+            "name": "fake",
+            "height": 48,
+            "width": 80,
+            "has_text": True,
+            "trained": False,
+            "stream": StreamConfig(window=9),
+        }
+        | changes
+    )
 
 
 @dataclass(frozen=True)
@@ -85,7 +70,7 @@ class FakeSession:
         blue = np.full_like(x, (40 * self._state[:6].sum() + number) % 256)
         return np.stack([red, green, blue], axis=-1).clip(0, 255).astype(np.uint8)
 
-    def step(self, actions: np.ndarray, *, defer_commit: bool = False) -> FakeChunk:
+    def step(self, actions: np.ndarray, *, defer_commit: bool = False) -> Chunk:
         self._world.before_step(self.index)
         n = self._world.spec.frames_per_chunk
         if actions.shape != (n, ROW_WIDTH) or actions.dtype != np.float32:
@@ -97,12 +82,12 @@ class FakeSession:
             self._state += row
             frames.append(self._frame(self.index * n + len(frames) + 1))
         self.index += 1
-        return FakeChunk(np.stack(frames), self.index - 1, {"denoise": 0.002, "decode": 0.001})
+        return Chunk(np.stack(frames), self.index - 1, {"denoise": 0.002, "decode": 0.001})
 
     def flush_commit(self) -> None:
         return
 
-    def stream(self, rows: Iterable[np.ndarray]) -> Iterator[FakeChunk]:
+    def stream(self, rows: Iterable[np.ndarray]) -> Iterator[Chunk]:
         for row in rows:
             yield self.step(row)
 
@@ -125,7 +110,7 @@ class FakeSession:
 class FakeWorld:
     """`errors` maps a step count over the world's life to the error that step raises; `seconds` is a chunk's cost."""
 
-    spec: FakeSpec = field(default_factory=FakeSpec)
+    spec: WorldSpec = field(default_factory=fake_spec)
     seconds: float = 0.0
     errors: dict[int, BaseException] = field(default_factory=dict)
     snapshot_bytes: int = 1000
@@ -133,7 +118,7 @@ class FakeWorld:
     steps_made: int = 0
     closed_sessions: int = 0
 
-    def start(self, image: np.ndarray | Path | None = None, prompt: str | None = None, seed: int = 0) -> FakeSession:
+    def start(self, image: Picture | None = None, prompt: str | None = None, seed: int = 0) -> FakeSession:
         if isinstance(image, (str, Path)):
             from PIL import Image, UnidentifiedImageError
 

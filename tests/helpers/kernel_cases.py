@@ -50,17 +50,14 @@ class Draw:
     def caches(self) -> tuple[Tensor, Tensor]:
         return self.k_cache.clone(), self.v_cache.clone()
 
-    def valid_tensor(self) -> Tensor:
-        return torch.tensor([self.valid], dtype=torch.int32, device=self.q.device)
-
 
 @st.composite
 def draws(draw: st.DrawFn, shared: bool = False) -> Draw:
     """`shared`: a cache with one key for all tokens, as the buttons have; already holding the chunk's own."""
     batch, latents, tokens = draw(st.integers(1, 2)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
     heads, head_dim = draw(st.integers(1, 6)), draw(st.sampled_from([16, 24, 32, 48, 64, 96, 128]))
-    spare, sink, window = draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(st.integers(1, 5))
-    filled = draw(st.integers(0, sink + window))
+    spare, window = draw(st.integers(0, 2)), draw(st.integers(1, 7))
+    filled = draw(st.integers(0, window))
     dtype = draw(st.sampled_from(DTYPES))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     width = heads * head_dim
@@ -73,7 +70,7 @@ def draws(draw: st.DrawFn, shared: bool = False) -> Draw:
     valid = latents + filled
 
     def cache() -> Tensor:
-        made = normal(batch, spare + latents + sink + window, 1 if shared else tokens, heads, head_dim)[:, spare:]
+        made = normal(batch, spare + latents + window, 1 if shared else tokens, heads, head_dim)[:, spare:]
         made[:, valid:] = torch.nan
         if not shared:
             made[:, :latents] = torch.nan

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import pygame
 
+from scope_play.loading.request import LoadRequest
 from scope_play.play.app import App, Options
 from scope_play.play.app_state import Screen
+from scope_play.play.engine.local import LocalEngine
 from scope_play.play.settings import Settings
-from scope_play.world import World
+from scope_play.session.interfaces import WorldLike
 from tests.helpers.fake_world import FakeWorld
 
 FASTER = 4.0
@@ -26,7 +29,12 @@ class Driver:
         names = tuple(self.worlds)
         options = {"models": names, "model": names[0], **options}
         settings = settings or Settings(window_size="640x360")
-        self.app = App(Options(**options), settings, self._open, clock=lambda: FASTER * time.perf_counter())
+        self.app = App(
+            Options(**options),
+            settings,
+            make_engine=partial(LocalEngine, open_world=self._open),
+            clock=lambda: FASTER * time.perf_counter(),
+        )
 
     @property
     def screen(self) -> Screen:
@@ -36,11 +44,11 @@ class Driver:
     def focus(self) -> str:
         return self.app.state.menu.item.key
 
-    def _open(self, model: str) -> World:
-        world = self.worlds[model]
+    def _open(self, request: LoadRequest) -> WorldLike:
+        world = self.worlds[request.model]
         if isinstance(world, BaseException):
             raise world
-        return cast(World, world)
+        return world
 
     def until(self, reached: Callable[[], bool], seconds: float = 20.0) -> None:
         """Turn the loop until `reached`; the limit is only there to end a hanging test with a reason."""

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from scope_play.loading.nano import NativeConfig, build_world, untrained_nano_config
+from scope_play.loading.nano import NativeConfig, native_model, untrained_nano_config
 from scope_play.model.dit.config import ActionConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
-from scope_play.sampling.stream import StreamConfig
+from scope_play.sampling.stream_config import StreamConfig
 from scope_play.world import World
 from tests.helpers.small_codec import small_codec
 
@@ -24,7 +24,7 @@ def small_config(action: ActionConfig | None = None, **stream: int) -> NativeCon
     network = network if action is None else replace(network, action=action)
     codec = small_codec(frame=SIZE)
     return replace(
-        config, world=network, codec=codec, size=SIZE, stream=StreamConfig(**({"window": 4, "steps": 2} | stream))
+        config, world=network, codec=codec, size=SIZE, sampling=StreamConfig(**({"window": 4, "steps": 2} | stream))
     )
 
 
@@ -39,6 +39,6 @@ def small_world(rounded: bool = False, action: ActionConfig | None = None, **str
                 torch.nn.init.normal_(parameter, std=0.1)
             if rounded:
                 parameter.data = parameter.data.bfloat16().float()
-    world = build_world(network, codec, config, "small", {"model": "small"}, torch.device("cpu"), torch.float32, {})
-    world.default_image = lambda: np.full((*SIZE, 3), 90, np.uint8)
-    return world
+    model = native_model(network, codec, config, "small")
+    model.first_scene = lambda: np.full((*SIZE, 3), 90, np.uint8)
+    return World(model)

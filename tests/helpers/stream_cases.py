@@ -9,8 +9,9 @@ from scope_play.model.dit.action import ActionWindows, window_rows
 from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.config import ActionConfig, DiTConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.runtime.fused_dit import FusedDiT
+from scope_play.model.dit.layout import FrameLayout
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
+from scope_play.sampling.stream import StreamingNetwork
 
 LIMIT = 2e-5
 GRID = (2, 3)
@@ -47,8 +48,22 @@ class Clip:
         self.noise = torch.randn(self.latents.shape, generator=generator)
 
 
+def advance(
+    network: StreamingNetwork,
+    latents: Tensor,
+    timestep: float,
+    cache: StreamCache,
+    windows: ActionWindows,
+    text: list[TextKV] | None = None,
+) -> Tensor:
+    """One pass over a chunk that is planned for it alone."""
+    plan = network.plan_chunk(latents, cache, windows)
+    time = network.embed_time(torch.full((len(latents), 1), timestep), latents.shape[2])
+    return network.step(latents, time, cache, plan, text_cache=text)
+
+
 def stream(
-    network: DiT | FusedDiT,
+    network: StreamingNetwork,
     clip: Clip,
     config: CacheConfig,
     poison: float | None = None,
@@ -69,7 +84,8 @@ def stream(
         part = slice(start, start + (1 if start == 0 else config.chunk))
         windows = ActionWindows(sticks[:, part], buttons[:, part], keep)
         plan = network.plan_chunk(clip.noise[:, :, part], cache, windows)
-        noisy, clean = torch.full((batch, 1), 600.0), torch.full((batch, 1), TIMESTEP)
+        length = clip.noise[:, :, part].shape[2]
+        noisy, clean = (network.embed_time(torch.full((batch, 1), time), length) for time in (NOISY, TIMESTEP))
         network.step(clip.noise[:, :, part], noisy, cache, plan, text_cache=text)
         outputs.append(network.step(clip.latents[:, :, part], clean, cache, plan, text_cache=text))
         cache.commit()
@@ -78,7 +94,7 @@ def stream(
 
 
 def forced(
-    network: DiT | FusedDiT, clip: Clip, config: CacheConfig, keep: Tensor | None, text: list[TextKV] | None
+    network: StreamingNetwork, clip: Clip, config: CacheConfig, keep: Tensor | None, text: list[TextKV] | None
 ) -> Tensor:
     """Velocities of every chunk's noise, given the true latents before it; caches start as NaN."""
     batch, _, count, height, width = clip.latents.shape
@@ -92,16 +108,34 @@ def forced(
         part = slice(start, start + config.chunk)
         noise, clean = clip.noise[:, :, part], clip.latents[:, :, before]
         old, new = (ActionWindows(sticks[:, span], buttons[:, span], keep) for span in (before, part))
-        if config.joined:
+        if config.joint:
             both = ActionWindows(*(torch.cat(pair, 1) for pair in zip(new[:2], old[:2], strict=True)), keep)
             latents, length = torch.cat([noise, clean], 2), clean.shape[2]
             times = torch.tensor([[NOISY] * noise.shape[2] + [0.0] * length]).expand(batch, -1)
             plan = network.plan_chunk(latents, cache, both, length)
-            made.append(network.step(latents, times, cache, plan, text_cache=text))
+            time = network.embed_time(times, latents.shape[2])
+            made.append(network.step(latents, time, cache, plan, text_cache=text))
             cache.commit()
         else:
-            network.step(clean, torch.zeros(batch, 1), cache, old, text_cache=text)
+            advance(network, clean, 0.0, cache, old, text)
             cache.commit()
-            made.append(network.step(noise, torch.full((batch, 1), NOISY), cache, new, text_cache=text))
+            made.append(advance(network, noise, NOISY, cache, new, text))
         before, start = part, part.stop
     return torch.cat(made, 2)
+
+
+def two_stream(frames: int, *, window: int | None = None) -> FrameLayout:
+    """Teacher forcing in one pass, as a mask to compare with: F context frames, then F noisy targets of the same.
+
+    Context i sees context j <= i; target i sees context j < i and itself. Both within `window`.
+    """
+    index = torch.arange(frames)
+    earlier = index[None, :] < index[:, None]
+    if window is not None:
+        earlier = earlier & (index[None, :] >= index[:, None] - window)
+    same = torch.eye(frames, dtype=torch.bool)
+    none = torch.zeros(frames, frames, dtype=torch.bool)
+    visible = torch.cat([torch.cat([earlier | same, none], 1), torch.cat([earlier, same], 1)], 0)
+    both = torch.cat([index, index])
+    before = (index - 1).clamp(min=0)
+    return FrameLayout(positions=both, action_index=both, visible=visible, previous=torch.cat([before, before]))

@@ -12,13 +12,13 @@ from tests.helpers.kernel_cases import Draw, assert_close, draws, on, poisoned_o
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(draw=draws(shared=True), on_device=st.booleans(), cut=st.sampled_from(candidates("button_attention")))
-def test_equals_its_twin(device: torch.device, draw: Draw, on_device: bool, cut: Cut) -> None:
+@given(draw=draws(shared=True), cut=st.sampled_from(candidates("button_attention")))
+def test_equals_its_twin(device: torch.device, draw: Draw, cut: Cut) -> None:
     from scope_play.kernels.button_attention import button_attention
 
     draw, rotation = on(draw, device), draw.rotation()
     k_cache, v_cache = draw.caches()
     inputs = (draw.q, draw.q_weight, rotation, k_cache, v_cache)
     with poisoned_outputs():
-        got = button_attention(*inputs, draw.valid_tensor() if on_device else draw.valid, cut=cut)
+        got = button_attention(*inputs, draw.valid, cut=cut)
     assert_close(got, twin.button_attention(*inputs, draw.valid), draw.dtype)

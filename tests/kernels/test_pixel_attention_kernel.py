@@ -14,15 +14,15 @@ from tests.helpers.kernel_cases import Draw, assert_close, draws, on, poisoned_o
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(draw=draws(), on_device=st.booleans(), cut=st.sampled_from(candidates("pixel_attention")))
-def test_equals_its_twin(device: torch.device, draw: Draw, on_device: bool, cut: Cut) -> None:
+@given(draw=draws(), cut=st.sampled_from(candidates("pixel_attention")))
+def test_equals_its_twin(device: torch.device, draw: Draw, cut: Cut) -> None:
     from scope_play.kernels.pixel_attention import pixel_attention
 
     draw, rotation = on(draw, device), draw.rotation()
     (k_cache, v_cache), (k_twin, v_twin) = draw.caches(), draw.caches()
     inputs = (draw.q, draw.k, draw.v, draw.q_weight, draw.k_weight, rotation)
     with poisoned_outputs():
-        got = pixel_attention(*inputs, k_cache, v_cache, draw.valid_tensor() if on_device else draw.valid, cut=cut)
+        got = pixel_attention(*inputs, k_cache, v_cache, draw.valid, cut=cut)
     want = twin.pixel_attention(*inputs, k_twin, v_twin, draw.valid)
     assert_close(got, want, draw.dtype)
     used = slice(0, draw.valid)
@@ -31,22 +31,9 @@ def test_equals_its_twin(device: torch.device, draw: Draw, on_device: bool, cut:
     assert k_cache[:, draw.valid :].isnan().all()
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
-@given(draw=draws())
-def test_without_write_the_cache_is_only_read(device: torch.device, draw: Draw) -> None:
-    from scope_play.kernels.pixel_attention import pixel_attention
-
-    draw, rotation = on(draw, device), draw.rotation()
-    k_cache, v_cache = draw.caches()
-    inputs = (draw.q, draw.k, draw.v, draw.q_weight, draw.k_weight, rotation)
-    dry = pixel_attention(*inputs, k_cache, v_cache, draw.valid, write=False)
-    assert k_cache[:, : draw.latents].isnan().all()
-    assert torch.equal(dry, pixel_attention(*inputs, k_cache, v_cache, draw.valid))
-
-
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(draw=draws(), on_device=st.booleans(), cut=st.sampled_from(candidates("pixel_attention")))
-def test_slots_remembered_in_8_bits(device: torch.device, draw: Draw, on_device: bool, cut: Cut) -> None:
+@given(draw=draws(), cut=st.sampled_from(candidates("pixel_attention")))
+def test_slots_remembered_in_8_bits(device: torch.device, draw: Draw, cut: Cut) -> None:
     from scope_play.kernels.pixel_attention import pixel_attention
 
     draw, rotation = on(draw, device), draw.rotation()
@@ -54,9 +41,8 @@ def test_slots_remembered_in_8_bits(device: torch.device, draw: Draw, on_device:
     own = tuple(cache[:, : draw.latents] for cache in draw.caches())
     own_twin = tuple(cache.clone() for cache in own)
     inputs = (draw.q, draw.k, draw.v, draw.q_weight, draw.k_weight, rotation)
-    valid = draw.valid_tensor() if on_device else draw.valid
     with poisoned_outputs():
-        got = pixel_attention(*inputs, *own, valid, remembered=remembered, cut=cut)
+        got = pixel_attention(*inputs, *own, draw.valid, remembered=remembered, cut=cut)
     want = twin.pixel_attention(*inputs, *own_twin, draw.valid, remembered=remembered)
     assert_close(got, want, draw.dtype)
     for mine, theirs in zip(own, own_twin, strict=True):

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from scope_play.kernels.button_attention_torch import button_attention
@@ -38,12 +37,13 @@ def fp32(draw: Draw) -> bool:
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
-@given(draw=draws().filter(fp32), as_tensor=st.booleans())
-def test_pixel_attention(draw: Draw, as_tensor: bool) -> None:
+@given(draw=draws().filter(fp32))
+def test_pixel_attention(draw: Draw) -> None:
     cos, sin = draw.rotation()
     k_cache, v_cache = draw.caches()
-    valid = draw.valid_tensor() if as_tensor else draw.valid
-    got = pixel_attention(draw.q, draw.k, draw.v, draw.q_weight, draw.k_weight, (cos, sin), k_cache, v_cache, valid)
+    got = pixel_attention(
+        draw.q, draw.k, draw.v, draw.q_weight, draw.k_weight, (cos, sin), k_cache, v_cache, draw.valid
+    )
     for b in range(draw.batch):
         for s in range(draw.tokens):
             own = [
@@ -61,11 +61,10 @@ def test_pixel_attention(draw: Draw, as_tensor: bool) -> None:
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
-@given(draw=draws(shared=True).filter(fp32), as_tensor=st.booleans())
-def test_button_attention(draw: Draw, as_tensor: bool) -> None:
+@given(draw=draws(shared=True).filter(fp32))
+def test_button_attention(draw: Draw) -> None:
     cos, sin = draw.rotation()
-    valid = draw.valid_tensor() if as_tensor else draw.valid
-    got = button_attention(draw.q, draw.q_weight, (cos, sin), draw.k_cache, draw.v_cache, valid)
+    got = button_attention(draw.q, draw.q_weight, (cos, sin), draw.k_cache, draw.v_cache, draw.valid)
     for b in range(draw.batch):
         keys, values = list(draw.k_cache[b, : draw.valid, 0]), list(draw.v_cache[b, : draw.valid, 0])
         for i in range(draw.latents):
@@ -81,7 +80,6 @@ def test_norm_rope(draw: Draw) -> None:
     cos, sin = draw.rotation(draw.tokens)
     k_cache, v_cache = draw.caches()
     q = norm_rope(draw.q, draw.k, draw.v, draw.q_weight, draw.k_weight, (cos, sin), k_cache, v_cache)
-    assert q is not None
     for i in range(draw.latents):
         for s in range(draw.tokens):
             angle = cos[0, i, s], sin[0, i, s]

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from scope_play.kernels import Kernels, select
+from scope_play.kernels.attention import sdpa
+from scope_play.kernels.torch_primitives import rotate
 from scope_play.model.dit.action import ActionCondition, TimePlan
 from scope_play.model.dit.block import Block, PassPlan
 from scope_play.model.dit.config import DiTConfig
@@ -67,7 +69,7 @@ def slots(made: KVMemory, latents: int) -> tuple[Tensor, Tensor]:
 def test_pixel_attention(world: World, filled: int) -> None:
     assert world.block.action_attn is not None
     attention, theirs, ours = world.block.action_attn.mouse_attn, memory(6, filled), memory(6, filled)
-    want = attention(world.x, TimePlan(world.pixels, None, 0, None), theirs)
+    want = attention(world.x, TimePlan(world.pixels, None), theirs)
     q, k, v = (projection(world.x) for projection in (attention.q, attention.k, attention.v))
     weights = attention.norm_q.weight, attention.norm_k.weight
     got = world.ops.pixel_attention(q, k, v, *weights, world.pixels, *slots(ours, 2), 2 + filled)
@@ -83,10 +85,10 @@ def test_button_attention(world: World, filled: int) -> None:
     assert module is not None
     k, v = torch.randn(1, 2, 1, 64), torch.randn(1, 2, 1, 64)
     theirs, ours = memory(1, filled), memory(1, filled)
-    world.ops.norm_rope(None, k, v, None, module.key_attn_k_norm.weight, world.pixels, *slots(ours, 2))
-    keys = ours.keys[:, CHUNK - 2 : CHUNK].clone()
+    keys = rotate(split_heads(module.key_attn_k_norm(k), CONFIG.heads), world.pixels)
+    ours.append(keys, split_heads(v, CONFIG.heads))
     condition = ActionCondition(None, keys, split_heads(v, CONFIG.heads), None)
-    want = module(world.x, condition, TimePlan(world.pixels, None, 0, None), None, theirs)
+    want = module(world.x, condition, TimePlan(world.pixels, None), None, theirs)
     q = module.keyboard_q_proj(world.x)
     weight = module.key_attn_q_norm.weight
     got = world.ops.button_attention(q, weight, world.pixels, *slots(ours, 2), 2 + filled)
@@ -94,35 +96,12 @@ def test_button_attention(world: World, filled: int) -> None:
 
 
 def test_norm_rope_before_video_attention(world: World) -> None:
-    from scope_play.kernels.attention import sdpa
-
     attention, theirs, ours = world.block.self_attn, memory(6, 2), memory(6, 2)
-    plan = PassPlan(world.video, None, None, TimePlan(world.pixels, None, 0, None), [])
+    plan = PassPlan(world.video, None, TimePlan(world.pixels, None), [])
     want = attention(world.x, plan, theirs)
     q, k, v = (projection(world.x) for projection in (attention.q, attention.k, attention.v))
     weights = attention.norm_q.weight, attention.norm_k.weight
     queries = world.ops.norm_rope(q, k, v, *weights, world.video, *slots(ours, 2))
-    assert queries is not None
     keys, values = (cache[:, :4].flatten(1, 2) for cache in slots(ours, 2))
     got = attention.o(sdpa(queries.flatten(1, 2), keys, values).flatten(2)).view_as(want)
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
-
-
-def test_twins_are_one_graph_for_every_fill(world: World) -> None:
-    """With `valid` on the device nothing in the step depends on data: one captured graph serves a filling window."""
-
-    class Step(torch.nn.Module):
-        def forward(self, x: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
-            weight = torch.ones(64)
-            return world.ops.pixel_attention(x, x, x, weight, weight, world.pixels, keys, values, valid)
-
-    filling, valid = memory(6, 1), torch.tensor([3], dtype=torch.int32)
-    exported = torch.export.export(Step(), (world.x, *slots(filling, 2), valid)).module()
-    for filled in (0, 1, 4):
-        seen, expected = memory(6, filled), memory(6, filled)
-        got = exported(world.x, *slots(seen, 2), torch.tensor([2 + filled], dtype=torch.int32))
-        weight = torch.ones(64)
-        want = world.ops.pixel_attention(
-            world.x, world.x, world.x, weight, weight, world.pixels, *slots(expected, 2), 2 + filled
-        )
-        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)

@@ -11,7 +11,7 @@ import torch
 
 from scope_play.cli import main
 from scope_play.loading import doctor
-from scope_play.loading.memory import GIB, FreeMemory
+from scope_play.loading.free_memory import GIB, FreeMemory
 from scope_play.world import World
 
 READY = {"nano": "ready", "scope": "ready", "taew2_2": "ready"}
@@ -82,7 +82,7 @@ def test_a_small_host_can_pin_no_blocks() -> None:
 
 def test_nanos_need_covers_what_a_session_holds() -> None:
     world = World.load("nano", device="cpu", precision="fp32")
-    held = sum(parameter.nbytes for parameter in world.network.parameters())
+    held = sum(parameter.nbytes for parameter in world.model.network.parameters())
     with world.start(np.zeros((96, 160, 3), np.uint8)) as session:
         held += session.snapshot().nbytes
     assert held < doctor.nano_need(doctor.nano_config()) < 4 * held

@@ -10,7 +10,7 @@ import torch
 
 from scope_play.cli import main
 from scope_play.errors import ScopeError
-from scope_play.loading.memory import FreeMemory
+from scope_play.loading.free_memory import FreeMemory
 from scope_play.model.taehv import TaehvDecoder
 from scope_play.runtime.quantize import QuantLinear
 from scope_play.world import World
@@ -48,15 +48,15 @@ def play(world: World, chunks: int = 3) -> list[np.ndarray]:
 
 def test_all_of_it_together_plays(folder: Path, preview: Path) -> None:
     plain, light = World.load(folder, device="cpu"), World.load(folder, device="cpu", **LIGHT)
-    assert (light.spec.precision, light.spec.cache, light.spec.decoder) == ("int8", "fp8", "tiny")
-    assert (plain.spec.precision, plain.spec.cache, plain.spec.decoder) == ("bf16", "full", "full")
-    assert any(isinstance(module, QuantLinear) for module in light.network.modules())
+    assert (light.spec.precision, light.spec.stream.cache, light.spec.decoder) == ("int8", "fp8", "tiny")
+    assert (plain.spec.precision, plain.spec.stream.cache, plain.spec.decoder) == ("bf16", "full", "full")
+    assert any(isinstance(module, QuantLinear) for module in light.model.network.modules())
     assert light.identity["sha256"] != plain.identity["sha256"]  # of the decoder's file too
     frames = play(light)
     assert frames[0].shape == (4, 64, 96, 3)
     assert all(np.array_equal(a, b) for a, b in zip(frames, play(light), strict=True))
     # The tiny decoder alone makes other frames of the same latents; the full one's weights are not kept.
-    assert not hasattr(light.codec.codec.network, "decoder")  # type: ignore[attr-defined]
+    assert not hasattr(light.model.codec.codec.network, "decoder")  # type: ignore[attr-defined]
 
 
 def test_a_recording_keeps_it_and_replay_restores_it(

@@ -9,29 +9,26 @@ import torch
 
 from scope_play.bench.measure import peak_live_bytes
 from scope_play.errors import ScopeError
+from scope_play.loading.free_memory import GIB, FreeMemory, host_free
 from scope_play.loading.memory import (
-    GIB,
     MARGIN,
     ClipNeed,
-    FreeMemory,
     StreamNeed,
-    cache_bytes,
     clip_activations,
     clip_need,
     decode_bytes,
     encode_bytes,
-    host_free,
     module_bytes,
     network_bytes,
     pass_bytes,
-    place,
     preview_bytes,
-    require_placement,
-    require_stream,
+    slot_bytes,
+    slot_bytes_fp8,
     stream_need,
     text_key_bytes,
     tokens_per_latent,
 )
+from scope_play.loading.placement import place, require_placement, require_stream
 from scope_play.loading.scope import OFFICIAL_STREAM, MemoryEstimate, MemoryOptions
 from scope_play.model.dit.config import SCOPE_5B, DiTConfig
 from scope_play.model.dit.dit import DiT
@@ -43,7 +40,7 @@ from scope_play.model.wan_vae.vae import WanVAE
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
 from scope_play.runtime.quantize import quantise_blocks
 from scope_play.sampling.clip import ClipShape
-from scope_play.sampling.stream import StreamConfig
+from scope_play.sampling.stream import cache_config
 
 SMALL = DiTConfig(dim=48, layers=3, heads=2, ffn_dim=64, in_channels=4, out_channels=4, text_dim=8, freq_dim=16)
 
@@ -66,11 +63,13 @@ def test_the_released_weights_are_as_large_as_their_manifests_say(scope: ClipNee
 def test_counts_equal_what_is_allocated() -> None:
     network = DiT(SMALL)
     assert module_bytes(lambda: DiT(SMALL), torch.float32) == sum(p.nbytes for p in network.parameters())
-    of_2 = CacheConfig(window=5, chunk=2, sink=1)
-    for layout in (of_2, replace(of_2, numbers="fp8"), replace(of_2, joined=True)):
+    of_2 = CacheConfig(window=5, chunk=2)
+    for layout in (of_2, replace(of_2, kv_dtype="fp8"), replace(of_2, joint=True)):
         cache = StreamCache(SMALL, layout, batch=1, tokens=6, dtype=torch.float32)
         held = sum(tensor.nbytes for memory in cache.memories() for tensor in memory.tensors())
-        assert cache_bytes(SMALL, layout, 6, torch.float32) == held
+        slot = slot_bytes(SMALL, 6, torch.float32)
+        ring = slot_bytes_fp8(SMALL, 6, torch.float32) if layout.kv_dtype == "fp8" else slot
+        assert layout.tail * slot + layout.window * ring == held
     text = network.text_keys(torch.randn(1, 7, 8))
     assert text_key_bytes(SMALL, 7, torch.float32) == sum(kv.keys.nbytes + kv.values.nbytes for kv in text)
 
@@ -162,10 +161,10 @@ def test_estimates_of_decoding_are_close_to_what_lives(dtype: torch.dtype) -> No
 
 def test_a_session_holds_what_was_counted() -> None:
     need = stream_need(SMALL, 1000, 6, torch.float32)
-    for numbers in ("full", "fp8"):
-        layout = CacheConfig(5, 1, 2, numbers)
-        held = cache_bytes(SMALL, layout, 6, torch.float32)
-        widened = 7 * need.widened if numbers == "fp8" else 0
+    for kv_dtype in ("full", "fp8"):
+        layout = CacheConfig(5, 1, kv_dtype)
+        held = StreamCache(SMALL, layout, batch=1, tokens=6, dtype=torch.float32).nbytes
+        widened = 5 * need.widened if kv_dtype == "fp8" else 0
         assert need.weights == module_bytes(lambda: DiT(SMALL), torch.float32) + 1000
         assert need.on_device(layout) == int(MARGIN * (need.weights + need.working + held + widened))
 
@@ -181,7 +180,7 @@ def test_eight_bits_are_counted_as_they_are_stored() -> None:
 def test_scope_fits_a_card_of_24_gb() -> None:
     """480x832 with a window of 12 latents, of which such a card leaves about 23 GiB."""
     demand = MemoryEstimate(SCOPE_5B, WAN22_VAE, torch.bfloat16)
-    stream = StreamConfig(**OFFICIAL_STREAM)
+    stream = OFFICIAL_STREAM
     in_full = demand.nbytes(stream, MemoryOptions())
     lighter = dict(demand.lighter(stream, MemoryOptions()))
     assert stream.window == 12
@@ -191,11 +190,11 @@ def test_scope_fits_a_card_of_24_gb() -> None:
     assert list(lighter.values()) == sorted(lighter.values(), reverse=True)
     with pytest.raises(ScopeError, match=r"or use --precision int8\."):
         require_stream(
-            demand.need(stream, MemoryOptions()), free(23 * GIB, 0), stream.memory(False), tuple(lighter.items())
+            demand.need(stream, MemoryOptions()), free(23 * GIB, 0), cache_config(stream, False), tuple(lighter.items())
         )
     with pytest.raises(ScopeError, match=r"or use --precision int8 --cache fp8 --decoder tiny\."):
         require_stream(
-            demand.need(stream, MemoryOptions()), free(15 * GIB, 0), stream.memory(False), tuple(lighter.items())
+            demand.need(stream, MemoryOptions()), free(15 * GIB, 0), cache_config(stream, False), tuple(lighter.items())
         )
 
 

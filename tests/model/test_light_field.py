@@ -11,7 +11,6 @@ import torch
 from scope_play.arena.behaviour import sample_states
 from scope_play.arena.config import ArenaConfig
 from scope_play.arena.scene import CAM_EYE, CAM_FOCAL, CAM_FX, CAM_FY, CAM_HORIZON, CAM_X, CAM_Y, SceneBuilder
-from scope_play.loading.nano import nano_folder
 from scope_play.model.nano_codec.light_field import (
     CELL,
     RAY_NUMBERS,
@@ -26,9 +25,10 @@ from scope_play.model.nano_codec.light_field import (
     to_cells,
     to_pictures,
 )
-from scope_play.train.build import Options, load_tiny
+from scope_play.train.build import Options, load_nano_codec
 from scope_play.train.data.sources import ArenaSource
 from scope_play.train.data.states import FEATURES, state_features
+from scope_play.weights.catalog import nano_folder
 
 FRAME = (32, 48)
 CAMERA = CameraConfig()
@@ -189,7 +189,7 @@ def test_the_finish_adds_nothing_at_first_and_then_what_neighbours_tell(light_fi
 
 def test_every_part_of_the_shipped_decoder_makes_the_picture_truer() -> None:
     """Its layers and its finish, each beside the picture without it: a part that has died shows nowhere else."""
-    codec = load_tiny(Options(codec=nano_folder()))
+    codec = load_nano_codec(Options(codec=nano_folder()))
     drawn = ArenaSource(77).moments(48, "shipped", 0)
     truth = torch.from_numpy(drawn.frames).permute(0, 3, 1, 2) / 255.0
     features = torch.from_numpy(drawn.features)
@@ -205,7 +205,7 @@ def test_every_part_of_the_shipped_decoder_makes_the_picture_truer() -> None:
 
 
 def test_the_shipped_hand_covers_what_weapon_and_hud_cover() -> None:
-    codec = load_tiny(Options(codec=nano_folder()))
+    codec = load_nano_codec(Options(codec=nano_folder()))
     drawn = ArenaSource(78).moments(24, "shipped", 0)
     with torch.no_grad():
         covered = codec.field.covers(codec.state(torch.from_numpy(drawn.features)))

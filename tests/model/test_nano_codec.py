@@ -10,6 +10,7 @@ import torch
 
 from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
 from scope_play.model.nano_codec.light_field import CameraConfig, sight_line
+from scope_play.records import read_record
 from tests.helpers.small_codec import small_codec
 
 SMALL = small_codec()
@@ -128,7 +129,7 @@ def test_settled_latents_look_along_their_own_camera() -> None:
 
 
 def test_the_config_survives_json() -> None:
-    assert NanoCodecConfig(**json.loads(json.dumps(asdict(SMALL)))) == SMALL
+    assert read_record(NanoCodecConfig, json.loads(json.dumps(asdict(SMALL))), "config.json") == SMALL
 
 
 @pytest.mark.parametrize("frames", [2, 4, 6])

@@ -10,11 +10,11 @@ import torch
 from scope_play.arena.behaviour import sample_states
 from scope_play.arena.config import RIFLE, ArenaConfig
 from scope_play.arena.render import Renderer
-from scope_play.loading.nano import nano_folder
 from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.nano_codec.pose_fit import MOVES, PoseFit, fit_pose, move
-from scope_play.train.build import Options, load_tiny
+from scope_play.train.build import Options, load_nano_codec
 from scope_play.train.data.sources import pixels
+from scope_play.weights.catalog import nano_folder
 from tests.helpers.small_codec import small_codec
 
 
@@ -91,7 +91,7 @@ def test_a_move_turns_the_heading_and_keeps_the_rest() -> None:
 
 
 def test_nano_tells_a_full_magazine_from_one_that_lacks_a_round() -> None:
-    codec = load_tiny(Options(codec=nano_folder()))
+    codec = load_nano_codec(Options(codec=nano_folder()))
     states = sample_states(40, 1, 5)[0][0]
     states = states[(states["weapon"] == RIFLE)][:3].copy()
     for rounds in (29, 30):

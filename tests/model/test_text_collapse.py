@@ -15,8 +15,9 @@ from scope_play.model.dit.dit import DiT
 from scope_play.runtime.cuda_graph import GraphedDiT, Replay
 from scope_play.runtime.fused_dit import FusedDiT
 from scope_play.runtime.kv_cache import CacheConfig
+from scope_play.runtime.plain_dit import PlainDiT
 from scope_play.sampling.cached_stream import CachedStream
-from scope_play.sampling.stream import StreamConfig
+from scope_play.sampling.stream_config import StreamConfig
 from tests.helpers.stream_cases import GRID, Clip, lively, stream, tiny_config
 
 TOKENS = 512
@@ -73,7 +74,7 @@ def test_a_whole_pass(network: DiT, batch: int) -> None:
 def test_two_prompts_of_unequal_length_in_one_batch(network: DiT, fused: bool) -> None:
     """As guidance lays them out: one branch after the other."""
     clip, config = Clip(2, 4), CacheConfig(3)
-    form = FusedDiT(network, torch_kernels("a test")) if fused else network
+    form = FusedDiT(network, torch_kernels("a test")) if fused else PlainDiT(network)
     for lengths, keys in [((9, 100), 128), ((9, 512), 512), ((3, 9), 64)]:
         contexts = [prompt(length) for length in lengths]
         short = join_prompts([network.text_keys(*shorten(context)) for context in contexts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -9,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
-from scope_play.model.umt5.encoder import UMT5_XXL, TextEncoder, TextEncoderConfig, relative_buckets, zero_padding
+from scope_play.model.umt5.encoder import (
+    UMT5_XXL,
+    T5Norm,
+    TextEncoder,
+    TextEncoderConfig,
+    relative_buckets,
+    zero_padding,
+)
+from scope_play.records import read_record
 from scope_play.weights.checkpoint import build_on_meta
 from tests.helpers.golden import golden_cases, golden_json, golden_tensors
 
@@ -68,7 +77,7 @@ def test_a_wrong_detail_is_noticed(wrong: str) -> None:
     case = next(case for case in golden_cases("text_encoder") if case["id"] == "text_encoder/l16_v7")
     tensors, encoder = golden_tensors(case["file"]), golden_encoder(case)
     for module in encoder.modules():
-        if wrong == "eps" and isinstance(module, encoder.T5Norm):
+        if wrong == "eps" and isinstance(module, T5Norm):
             module.eps = 1e-5
         if wrong == "gelu" and isinstance(module, nn.GELU):
             module.approximate = "none"
@@ -97,8 +106,8 @@ def test_padding_does_not_reach_the_text() -> None:
 
 
 def test_configs() -> None:
-    assert TextEncoderConfig.from_json(UMT5_XXL.to_json()) == UMT5_XXL
+    assert read_record(TextEncoderConfig, asdict(UMT5_XXL), "config.json") == UMT5_XXL
     with pytest.raises(ScopeError, match="5 heads"):
         TextEncoderConfig(heads=5)
     with pytest.raises(ScopeError, match="unknown key 'width'"):
-        TextEncoderConfig.from_json({"width": 3})
+        read_record(TextEncoderConfig, {"width": 3}, "config.json")

@@ -9,10 +9,10 @@ import torch
 from scope_play.arena.behaviour import sample_states
 from scope_play.arena.config import ArenaConfig
 from scope_play.arena.simulate import Simulator, _push_out
-from scope_play.loading.nano import nano_folder
 from scope_play.model.nano_codec.walkable import measure_walkable, snap_to_walkable
-from scope_play.train.build import Options, load_tiny
+from scope_play.train.build import Options, load_nano_codec
 from scope_play.train.data.states import PLACE, state_features
+from scope_play.weights.catalog import nano_folder
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_where_one_can_stand_nothing_moves(around_a_disc: torch.Tensor) -> None:
 
 
 def test_nanos_pillars_are_solid_and_its_court_is_open() -> None:
-    codec = load_tiny(Options(codec=nano_folder()))
+    codec = load_nano_codec(Options(codec=nano_folder()))
     config = ArenaConfig()
     simulator = Simulator([0], config, varied=False)
     pillars = simulator.solids[: -simulator.targets]

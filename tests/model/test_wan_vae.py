@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from scope_play.model.wan_vae.layers import (
 from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.model.wan_vae.tiling import Tiling
 from scope_play.model.wan_vae.vae import WanVAE
+from scope_play.records import read_record
 from tests.helpers.golden import golden_cases, golden_json, golden_root, golden_tensors
 
 FP32_LIMIT = 5e-5
@@ -141,7 +143,7 @@ def test_constants() -> None:
     assert VAEConfig.from_reference(constants["full_size"]) == WAN22_VAE
     assert WAN22_VAE.spatial_stride == constants["full_size"]["spatial_factor"]
     assert WAN22_VAE.temporal_stride == constants["full_size"]["temporal_factor"]
-    assert VAEConfig.from_json(WAN22_VAE.to_json()) == WAN22_VAE
+    assert read_record(VAEConfig, asdict(WAN22_VAE), "config.json") == WAN22_VAE
 
 
 def test_names_and_shapes_of_the_released_size() -> None:
@@ -222,4 +224,4 @@ def test_configs_that_contradict_themselves_are_refused() -> None:
     with pytest.raises(ScopeError, match="one value per latent channel"):
         VAEConfig(z_dim=16)
     with pytest.raises(ScopeError, match="unknown key 'width'"):
-        VAEConfig.from_json({"width": 3})
+        read_record(VAEConfig, {"width": 3}, "config.json")

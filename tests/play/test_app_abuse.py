@@ -16,7 +16,7 @@ import pytest
 from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.play.app_state import Screen
 from scope_play.play.engine.protocol import Phase
-from scope_play.play.ui.menus import Nav
+from scope_play.play.menus.menu import Nav
 from tests.helpers.fake_world import FakeWorld
 from tests.helpers.play_driver import Driver
 
@@ -206,12 +206,14 @@ def test_a_disk_that_fills_up_is_told_with_the_mend_and_play_goes_on(
 QUIT_WHILE_LOADING = """
 import sys, threading
 sys.path.insert(0, sys.argv[1])
-from tests.helpers.fake_world import FakeWorld
+from functools import partial
 from scope_play.play import app
+from scope_play.play.engine.local import LocalEngine
 from scope_play.play.settings import Settings
 app.PATIENCE = 0.1
 never = threading.Event()
-game = app.App(app.Options(seconds=0.0), Settings(), lambda model: never.wait())
+engine = partial(LocalEngine, open_world=lambda request: never.wait())
+game = app.App(app.Options(seconds=0.0), Settings(), make_engine=engine)
 code = game.run()
 raise SystemExit(f"{code}: the program went on although a thread cannot be stopped")
 """

@@ -21,7 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr("scope_play.play.settings.settings_path", lambda: tmp_path / "config" / "settings.toml")
-    monkeypatch.setattr("scope_play.commands.play.open_world", lambda model, **load: FakeWorld())
+    monkeypatch.setattr("scope_play.play.engine.local.open_here", lambda request: FakeWorld())
     return lambda *arguments: main([str(argument) for argument in arguments])
 
 
@@ -90,7 +90,7 @@ def test_the_seconds_of_a_demo_are_those_of_the_game(
         time.sleep(0.8)
         return FakeWorld()
 
-    monkeypatch.setattr("scope_play.commands.play.open_world", slowly)
+    monkeypatch.setattr("scope_play.play.engine.local.open_here", slowly)
     assert run("play", "--demo", "--seconds", 0.5, "--record", tmp_path / "clips") == 0
     (clip,) = (tmp_path / "clips").iterdir()
     assert len(read_clip(clip).rows) > 4

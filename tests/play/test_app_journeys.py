@@ -19,10 +19,10 @@ from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.errors import ScopeError
 from scope_play.play.app_state import Screen
 from scope_play.play.engine.protocol import Phase
+from scope_play.play.menus.menu import Chosen, Nav
 from scope_play.play.settings import Settings, load, save
-from scope_play.play.ui.menus import Chosen, Nav
 from scope_play.recording.clip import read_clip
-from tests.helpers.fake_world import FakeSpec, FakeWorld
+from tests.helpers.fake_world import FakeWorld, fake_spec
 from tests.helpers.play_driver import Driver
 
 
@@ -364,15 +364,14 @@ driver.app.close()
 
 
 def test_the_mouse_chooses_what_it_points_at(start: Callable[..., Driver]) -> None:
-    from scope_play.play.ui import menus
-    from scope_play.play.ui.screens import start as start_screen
+    from scope_play.play.ui import menu_view, start_screen
 
     driver = start()
     driver.until(lambda: driver.app.state.own_picture is not None)
     driver.turns()
     theme, items = driver.app.window.theme, driver.app.state.menu
     area = start_screen.layout(theme, len(items.items))["menu"]
-    where = dict(menus.layout(theme, items, area))
+    where = dict(menu_view.layout(theme, items, area))
     settings = next(number for number, item in enumerate(items.items) if item.key == "settings")
     pygame.event.post(pygame.event.Event(pygame.MOUSEMOTION, pos=where[settings].center, rel=(1, 1), buttons=(0, 0, 0)))
     driver.turns()
@@ -469,7 +468,7 @@ def test_a_picture_that_vanished_is_refused_by_the_world(start: Callable[..., Dr
 def test_a_prompt_for_a_model_without_text_is_told_and_left_out(
     start: Callable[..., Driver], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wordless = FakeWorld(FakeSpec(name="nano", has_text=False))
+    wordless = FakeWorld(fake_spec(name="nano", has_text=False))
     driver = start({"nano": wordless, "large": FakeWorld()}, prompt="a red room")
     driver.until(lambda: driver.app.state.own_picture is not None)
     assert driver.app.state.message.text == "Nano takes no prompt; it is played without one."

@@ -21,7 +21,7 @@ from scope_play.recording import lerobot
 from scope_play.recording.clip import read_clip
 from scope_play.recording.lerobot_stats import column_stats, merged, picture_stats
 from scope_play.recording.video import frames_at, read_frames
-from tests.helpers.fake_world import FakeSpec, FakeWorld
+from tests.helpers.fake_world import FakeWorld, fake_spec
 from tests.helpers.recordings import record
 
 KEY = "observation.images.screen"
@@ -181,7 +181,7 @@ def test_bad_requests_leave_nothing_behind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = record(tmp_path / "clips", 1)
-    other = record(tmp_path / "others", 1, world=FakeWorld(FakeSpec(height=32)))
+    other = record(tmp_path / "others", 1, world=FakeWorld(fake_spec(height=32)))
     (tmp_path / "empty").mkdir()
     damaged = record(tmp_path / "damaged", 2)
     os.truncate(damaged / "video.mp4", 500)

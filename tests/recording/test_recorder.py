@@ -21,7 +21,7 @@ from scope_play.recording.metadata import Branch, Ending, Prompt
 from scope_play.recording.recorder import Recorder
 from scope_play.recording.recover import recover
 from scope_play.recording.video import FileSink, count_frames, read_frames
-from tests.helpers.fake_world import FakeSpec, FakeWorld
+from tests.helpers.fake_world import FakeWorld, fake_spec
 from tests.helpers.recordings import header_of, random_rows, record
 
 ROOT = str(Path(__file__).parents[2])
@@ -60,7 +60,7 @@ def test_the_action_file_is_one_the_reference_reads(tmp_path: Path) -> None:
 
 
 def test_odd_sizes_and_longer_chunks(tmp_path: Path) -> None:
-    world = FakeWorld(FakeSpec(height=45, width=77))
+    world = FakeWorld(fake_spec(height=45, width=77))
     assert next(read_frames(read_clip(record(tmp_path, 2, world=world)).video)).shape == (45, 77, 3)
 
 

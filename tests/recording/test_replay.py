@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scope_play import cli
 from scope_play.actions import read_actions, write_actions
 from scope_play.errors import ScopeError
+from scope_play.loading.request import LoadRequest
 from scope_play.recording.clip import ACTIONS, read_clip
 from scope_play.recording.replay import (
     Difference,
@@ -24,7 +25,8 @@ from scope_play.recording.replay import (
     setup_differences,
 )
 from scope_play.recording.video import count_frames, read_frames
-from tests.helpers.fake_world import FakeSpec, FakeWorld
+from scope_play.sampling.stream_config import StreamConfig
+from tests.helpers.fake_world import FakeWorld, fake_spec
 from tests.helpers.recordings import header_of, record
 
 
@@ -117,13 +119,16 @@ def test_snapshots_are_kept_only_as_long_as_they_are_needed(tmp_path: Path) -> N
 def test_chunks_of_another_length_are_refused(tmp_path: Path) -> None:
     script = clip_script(read_clip(record(tmp_path, 2)))
     with pytest.raises(ScopeError, match="chunks of 4 frames and fake makes 8"):
-        next(play(script, FakeWorld(FakeSpec(frames_per_chunk=8))))
+        next(play(script, FakeWorld(fake_spec(stream=StreamConfig(chunk=2)))))
 
 
 def test_a_changed_setup_is_named() -> None:
     header = header_of(FakeWorld())
     assert setup_differences(header, FakeWorld()) == []
-    other = FakeWorld(FakeSpec(steps=4, precision="bf16"), identity={"model": "fake", "sha256": "f" * 64})
+    other = FakeWorld(
+        fake_spec(stream=StreamConfig(steps=4, window=9), precision="bf16"),
+        identity={"model": "fake", "sha256": "f" * 64},
+    )
     assert setup_differences(header, other) == [
         "weights sha256 ffffffffffff…, recorded with 000000000000…",
         "steps 4, recorded with 2",
@@ -153,16 +158,16 @@ def test_81_rows_are_81_frames(tmp_path: Path) -> None:
 
 @pytest.fixture
 def fake_load(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """`World.load` gives a fake; what it was asked for is kept, and `world` in it may be changed."""
-    from scope_play.world import World
+    """`open_world` gives a fake; what it was asked for is kept, and `world` in it may be changed."""
+    from scope_play import world
 
     asked: dict[str, object] = {"world": FakeWorld()}
 
-    def load(model: str, **wanted: object) -> object:
-        asked.update(wanted, model=model)
+    def load(request: LoadRequest) -> object:
+        asked.update(vars(request))
         return asked["world"]
 
-    monkeypatch.setattr(World, "load", load)
+    monkeypatch.setattr(world, "open_world", load)
     return asked
 
 
@@ -178,7 +183,7 @@ def test_the_command_checks_a_clip(tmp_path: Path, fake_load: dict, capsys: pyte
     out = capsys.readouterr().out
     assert "frame 10 (0.50 s, chunk 3) is the first" in out
     assert "the setup is the same" in out
-    fake_load["world"] = FakeWorld(FakeSpec(steps=1))
+    fake_load["world"] = FakeWorld(fake_spec(stream=StreamConfig(steps=1, window=9)))
     assert cli.main(["replay", str(clip), "--seed", "8"]) == 1
     out = capsys.readouterr().out
     assert "steps 1, recorded with 2" in out

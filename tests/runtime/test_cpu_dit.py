@@ -17,7 +17,6 @@ from scope_play.runtime.cpu_dit import FEW_ROWS, CompiledDiT
 from scope_play.runtime.fused_dit import FusedDiT
 from scope_play.runtime.kv_cache import CacheConfig
 from scope_play.runtime.select import network_for_streaming
-from scope_play.sampling.stream import StreamConfig
 from tests.helpers.stream_cases import LIMIT, Clip, forced, lively, stream, tiny_config
 
 TWINS = torch_kernels("a test")
@@ -41,22 +40,21 @@ def refuse(*args: Any) -> None:
 @given(
     chunk=st.integers(1, 3),
     window=st.integers(2, 8),
-    sink=st.integers(0, 3),
     batch=st.integers(1, 2),
     heads=st.sampled_from([1, 2, 3]),
     from_previous=st.booleans(),
     modulates=st.booleans(),
-    joined=st.booleans(),
+    joint=st.booleans(),
 )
 def test_equals_the_fused_step(
-    chunk: int, window: int, sink: int, batch: int, heads: int, from_previous: bool, modulates: bool, joined: bool
+    chunk: int, window: int, batch: int, heads: int, from_previous: bool, modulates: bool, joint: bool
 ) -> None:
     chunk = min(chunk, window, FEW_ROWS // batch // 2)
     changes = FROM_PREVIOUS if from_previous else {}
     config = tiny_config(heads=heads, action=ActionConfig(modulates=modulates), **changes)
     network = rounded(DiT(config))
     clip = Clip(batch, 1 + 12 // chunk * chunk, grid=(1, 1))
-    cache = CacheConfig(window, chunk, sink, joined=joined)
+    cache = CacheConfig(window, chunk, joint=joint)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         plain = forced(FusedDiT(network, TWINS), clip, cache, None, None)
         patch.setattr(FusedDiT, "run", refuse)
@@ -75,7 +73,7 @@ def test_equals_the_fused_step(
 )
 def test_all_else_goes_the_fused_way(batch: int, grid: tuple[int, int], keep: torch.Tensor | None) -> None:
     network = rounded(DiT(tiny_config(action=ActionConfig(modulates=True))))
-    clip, cache = Clip(batch, 5, grid=grid), CacheConfig(3, 1, 0)
+    clip, cache = Clip(batch, 5, grid=grid), CacheConfig(3, 1)
     with torch.no_grad():
         plain = stream(FusedDiT(network, TWINS), clip, cache, keep=keep)
         ours = stream(CompiledDiT(network, TWINS), clip, cache, keep=keep)
@@ -85,7 +83,7 @@ def test_all_else_goes_the_fused_way(batch: int, grid: tuple[int, int], keep: to
 def test_chosen_where_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     network = rounded(DiT(tiny_config()))
-    chosen = network_for_streaming(network, StreamConfig())
+    chosen = network_for_streaming(network, latents=1)
     assert isinstance(chosen, CompiledDiT)
     assert "few rows are compiled" in chosen.kernels.reason
     others = {
@@ -95,6 +93,6 @@ def test_chosen_where_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
         "bfloat16": rounded(DiT(tiny_config())).bfloat16(),
     }
     for why, other in others.items():
-        assert type(network_for_streaming(other, StreamConfig())) is FusedDiT, why
+        assert type(network_for_streaming(other, latents=1)) is FusedDiT, why
     monkeypatch.setenv(VARIABLE, "torch")
-    assert type(network_for_streaming(rounded(DiT(tiny_config())), StreamConfig())) is FusedDiT
+    assert type(network_for_streaming(rounded(DiT(tiny_config())), latents=1)) is FusedDiT

@@ -16,7 +16,8 @@ from scope_play.model.dit.dit import DiT
 from scope_play.runtime.cuda_graph import GraphedDiT, Replay, run_again
 from scope_play.runtime.fused_dit import FusedDiT
 from scope_play.sampling.cached_stream import CachedStream
-from scope_play.sampling.stream import StreamConfig, StreamingNetwork
+from scope_play.sampling.stream import StreamingNetwork
+from scope_play.sampling.stream_config import StreamConfig
 from tests.helpers.stream_cases import Clip, lively, tiny_config
 
 
@@ -42,10 +43,10 @@ def play(
     config: StreamConfig,
     clip: Clip,
     text: Callable[[int], list | None],
-    beside: bool | None = None,
+    joint: bool | None = None,
 ) -> Tensor:
     """The clip's noise through a stream, with a change of prompt half way and a step back near the end."""
-    stream = CachedStream(network, config, clip.latents[:, :, :1], beside=beside)
+    stream = CachedStream(network, config, clip.latents[:, :, :1], joint=joint)
     count = clip.latents.shape[2]
     rows = [window_rows(values, count, ActionConfig()) for values in (clip.sticks, clip.buttons)]
     made, kept = [], None
@@ -67,7 +68,7 @@ def play(
 def test_buffers_change_nothing(causal: bool, text_dim: int | None) -> None:
     network = lively(DiT(tiny_config(causal=causal, text_dim=text_dim)))
     fused = FusedDiT(network, torch_kernels("a test"))
-    config = StreamConfig(steps=2, window=3, sink=1 if causal else 0, guidance=1.0, action_guidance=1.5)
+    config = StreamConfig(steps=2, window=3, guidance=1.0, action_guidance=1.5)
 
     def text(index: int) -> list | None:
         context = torch.randn(2, 4, 10, generator=torch.Generator().manual_seed(index))
@@ -81,7 +82,7 @@ def test_buffers_change_nothing(causal: bool, text_dim: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("beside", "runs"),
+    ("joint", "runs"),
     [
         # Nothing before the start image, then 1, 2 and 3 latents: two denoising passes and a commit each.
         (False, [1, 3, 3, 24]),
@@ -89,9 +90,9 @@ def test_buffers_change_nothing(causal: bool, text_dim: int | None) -> None:
         (True, [1, 1, 1, 1, 1, 10, 6]),
     ],
 )
-def test_one_recording_per_fill_and_then_one_for_ever(beside: bool, runs: list[int]) -> None:
+def test_one_recording_per_fill_and_then_one_for_ever(joint: bool, runs: list[int]) -> None:
     fused = FusedDiT(lively(DiT(tiny_config(layers=1))), torch_kernels("a test"))
     record = Counting()
     with torch.inference_mode():
-        play(GraphedDiT(fused, record), StreamConfig(steps=2, window=3), Clip(1, 9), lambda index: None, beside)
+        play(GraphedDiT(fused, record), StreamConfig(steps=2, window=3), Clip(1, 9), lambda index: None, joint)
     assert list(record.runs.values()) == runs

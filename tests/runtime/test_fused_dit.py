@@ -1,4 +1,4 @@
-"""The fused step gives what DiT.step gives, whatever the chunk, the cache and the conditions."""
+"""The fused step gives what the plain one gives, whatever the chunk, the cache and the conditions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scope_play.errors import ScopeError
@@ -15,8 +14,9 @@ from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.dit import DiT
 from scope_play.runtime.fused_dit import FusedDiT
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
+from scope_play.runtime.plain_dit import PlainDiT
 from scope_play.runtime.quantize import quantise_blocks
-from tests.helpers.stream_cases import GRID, LIMIT, TIMESTEP, Clip, lively, stream, tiny_config
+from tests.helpers.stream_cases import GRID, LIMIT, TIMESTEP, Clip, advance, lively, stream, tiny_config
 
 TWINS = torch_kernels("a test")
 FROM_PREVIOUS = {"prediction": "clean", "from_previous": True}
@@ -37,7 +37,6 @@ def prompt(network: DiT, batch: int) -> list | None:
 @given(
     chunk=st.integers(1, 3),
     window=st.integers(1, 14),
-    sink=st.integers(0, 3),
     batch=st.sampled_from([1, 3]),
     heads=st.sampled_from([1, 2, 3]),
     from_previous=st.booleans(),
@@ -45,15 +44,15 @@ def prompt(network: DiT, batch: int) -> list | None:
     with_keep=st.booleans(),
 )
 def test_equals_the_plain_step(
-    chunk: int, window: int, sink: int, batch: int, heads: int, from_previous: bool, with_text: bool, with_keep: bool
+    chunk: int, window: int, batch: int, heads: int, from_previous: bool, with_text: bool, with_keep: bool
 ) -> None:
     changes = FROM_PREVIOUS if from_previous else {}
     network = lively(DiT(tiny_config(heads=heads, text_dim=10 if with_text else None, **changes)))
-    clip, config = Clip(batch, 1 + 12 // chunk * chunk), CacheConfig(window, chunk, sink)
+    clip, config = Clip(batch, 1 + 12 // chunk * chunk), CacheConfig(window, chunk)
     keep = torch.arange(batch) % 2 if with_keep else None
     with torch.no_grad():
         text = prompt(network, batch)
-        plain = stream(network, clip, config, text=text, keep=keep)
+        plain = stream(PlainDiT(network), clip, config, text=text, keep=keep)
         ours = stream(fused(network), clip, config, text=text, keep=keep)
         poisoned = stream(fused(network), clip, config, poison=float("nan"), text=text, keep=keep)
     assert plain.std() > 0.1
@@ -61,35 +60,34 @@ def test_equals_the_plain_step(
     assert torch.equal(ours, poisoned)
 
 
-def one_chunk(network: DiT, filled: int = 3) -> tuple[FusedDiT, StreamCache, Clip, ActionWindows, Tensor]:
-    """A fused network with a few latents behind it, and the windows and timesteps of its next chunk."""
+def one_chunk(network: DiT, filled: int = 3) -> tuple[FusedDiT, StreamCache, Clip, ActionWindows]:
+    """A fused network with a few latents behind it, and the windows of its next chunk."""
     made, clip = fused(network), Clip(1, 1)
     cache = StreamCache(network.config, CacheConfig(4, 1), batch=1, tokens=GRID[0] * GRID[1])
     windows = ActionWindows(clip.sticks[:, None].expand(1, 1, 4, 4).repeat(1, 1, 4, 1), torch.ones(1, 1, 16, 6))
-    time = torch.full((1, 1), TIMESTEP)
     for _ in range(filled):
-        made.step(clip.latents, time, cache, windows, text_cache=prompt(network, 1))
+        advance(made, clip.latents, TIMESTEP, cache, windows, prompt(network, 1))
         cache.commit()
-    return made, cache, clip, windows, time
+    return made, cache, clip, windows
 
 
 @pytest.mark.parametrize("absent", ["sticks", "buttons"])
 def test_absent_actions_are_the_identity(absent: str) -> None:
     network = lively(DiT(tiny_config()))
     with torch.no_grad():
-        made, cache, clip, windows, time = one_chunk(network)
+        made, cache, clip, windows = one_chunk(network)
         windows = windows._replace(**{absent: None})
-        ours = made.step(clip.latents, time, cache, windows)
-        plain = network.step(clip.latents, time, cache, windows)
+        ours = advance(made, clip.latents, TIMESTEP, cache, windows)
+        plain = advance(PlainDiT(network), clip.latents, TIMESTEP, cache, windows)
     assert (plain - ours).abs().max() <= LIMIT
 
 
 def test_weights_are_held_once_and_the_network_still_works() -> None:
     network = lively(DiT(tiny_config()))
     with torch.no_grad():
-        before = stream(network, Clip(1, 4), CacheConfig(4))
+        before = stream(PlainDiT(network), Clip(1, 4), CacheConfig(4))
         made = fused(network)
-        assert (before - stream(network, Clip(1, 4), CacheConfig(4))).abs().max() <= LIMIT
+        assert (before - stream(PlainDiT(network), Clip(1, 4), CacheConfig(4))).abs().max() <= LIMIT
     joined, source = made.blocks[0].self_attn.qkv.weight, network.blocks[0].self_attn
     for part in (source.q, source.k, source.v):
         assert part.weight.untyped_storage().data_ptr() == joined.untyped_storage().data_ptr()
@@ -99,9 +97,9 @@ def test_weights_are_held_once_and_the_network_still_works() -> None:
 def test_quantised_blocks_are_fused_too(precision: str) -> None:
     network, clip = lively(DiT(tiny_config())), Clip(1, 6)
     with torch.no_grad():
-        exact = stream(network, clip, CacheConfig(4))
+        exact = stream(PlainDiT(network), clip, CacheConfig(4))
         assert quantise_blocks(network, precision) > 0
-        plain = stream(network, clip, CacheConfig(4))
+        plain = stream(PlainDiT(network), clip, CacheConfig(4))
         ours = stream(fused(network), clip, CacheConfig(4))
     error, rounding = (plain - ours).abs(), (plain - exact).abs()
     if precision == "fp8":  # activations are rounded too, and a difference in the last bit may turn one of them over
@@ -130,15 +128,14 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("sink", [0, 1])
-def test_a_pass_never_asks_the_device_for_a_value(sink: int) -> None:
+def test_a_pass_never_asks_the_device_for_a_value() -> None:
     """What would make the host wait: reading a number, or a size that depends on numbers."""
     network = lively(DiT(tiny_config(text_dim=10, **FROM_PREVIOUS)))
     with torch.no_grad():
-        made, cache, clip, windows, time = one_chunk(network)
+        made, cache, clip, windows = one_chunk(network)
         plan, embedded, text = (
             made.plan_chunk(clip.latents, cache, windows),
-            made.embed_time(time, 1),
+            made.embed_time(torch.full((1, 1), TIMESTEP), 1),
             prompt(network, 1),
         )
         with Operations() as operations:
@@ -159,9 +156,9 @@ def test_a_pass_never_asks_the_device_for_a_value(sink: int) -> None:
 def test_the_step_is_one_graph() -> None:
     network = lively(DiT(tiny_config(text_dim=10, layers=1, **FROM_PREVIOUS)))
     with torch.no_grad():
-        made, cache, clip, windows, time = one_chunk(network)
+        made, cache, clip, windows = one_chunk(network)
         text = prompt(network, 1)
-        plan, embedded = made.plan_chunk(clip.latents, cache, windows), made.embed_time(time, 1)
+        plan, embedded = made.plan_chunk(clip.latents, cache, windows), made.embed_time(torch.full((1, 1), TIMESTEP), 1)
         eager = made.step(clip.latents, embedded, cache, plan, text_cache=text)
         whole = torch.compile(made.step, fullgraph=True, backend="eager")
         compiled = whole(clip.latents, embedded, cache, plan, text_cache=text)

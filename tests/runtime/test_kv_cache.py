@@ -12,50 +12,49 @@ from scope_play.errors import ScopeError
 from scope_play.model.dit.action import ActionWindows, window_rows
 from scope_play.model.dit.config import ActionConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.model.dit.layout import block_causal, two_stream
+from scope_play.model.dit.layout import block_causal
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
-from tests.helpers.stream_cases import LIMIT, TIMESTEP, Clip, lively, stream, tiny_config
+from scope_play.runtime.plain_dit import PlainDiT
+from tests.helpers.stream_cases import LIMIT, NOISY, TIMESTEP, Clip, advance, lively, stream, tiny_config, two_stream
 
 
 @settings(max_examples=25, deadline=None)
 @given(
     chunk=st.integers(1, 3),
     window=st.integers(1, 14),
-    sink=st.integers(0, 3),
     batch=st.sampled_from([1, 3]),
     heads=st.sampled_from([1, 2, 3]),
     from_previous=st.booleans(),
 )
-def test_cached_equals_masked(chunk: int, window: int, sink: int, batch: int, heads: int, from_previous: bool) -> None:
+def test_cached_equals_masked(chunk: int, window: int, batch: int, heads: int, from_previous: bool) -> None:
     changes = {"prediction": "clean", "from_previous": True} if from_previous else {}
     network = lively(DiT(tiny_config(heads=heads, **changes)))
     clip = Clip(batch, 1 + 12 // chunk * chunk)
-    layout = block_causal(clip.latents.shape[2], chunk=chunk, window=window, sink=sink)
+    layout = block_causal(clip.latents.shape[2], chunk=chunk, window=window)
     with torch.no_grad():
         whole = network(
             clip.latents, torch.full((batch, 1), TIMESTEP), layout=layout, buttons=clip.buttons, sticks=clip.sticks
         )
-        cached = stream(network, clip, CacheConfig(window, chunk, sink))
+        cached = stream(PlainDiT(network), clip, CacheConfig(window, chunk))
     assert (whole - cached).abs().max() <= LIMIT
     assert whole.std() > 0.1
 
 
-@pytest.mark.parametrize("sink", [0, 2])
-def test_slots_out_of_sight_may_hold_anything(sink: int) -> None:
-    network, clip = lively(DiT(tiny_config())), Clip(2, 9)
+def test_slots_out_of_sight_may_hold_anything() -> None:
+    network, clip = PlainDiT(lively(DiT(tiny_config()))), Clip(2, 9)
     with torch.no_grad():
-        plain = stream(network, clip, CacheConfig(4, 2, sink))
-        poisoned = stream(network, clip, CacheConfig(4, 2, sink), poison=float("nan"))
+        plain = stream(network, clip, CacheConfig(4, 2))
+        poisoned = stream(network, clip, CacheConfig(4, 2), poison=float("nan"))
     assert torch.equal(plain, poisoned)
 
 
-def test_what_leaves_the_window_is_forgotten_and_the_sink_is_not() -> None:
-    network, clip = lively(DiT(tiny_config(layers=1))), Clip(1, 9)
+def test_what_leaves_the_window_is_forgotten() -> None:
+    network, clip = PlainDiT(lively(DiT(tiny_config(layers=1)))), Clip(1, 9)
     changed = Clip(1, 9)
-    changed.latents[:, :, 0] += 1
+    changed.latents[:, :, 1] += 1  # within one block pixels remember what frames saw, so memory is two windows long
     with torch.no_grad():
-        for sink, remembered in ((0, False), (1, True)):
-            config = CacheConfig(3, 1, sink)
+        for window, remembered in ((3, False), (4, True)):
+            config = CacheConfig(window, 1)
             difference = (stream(network, clip, config) - stream(network, changed, config))[:, :, -1].abs().max()
             assert (difference > 1e-4) == remembered
 
@@ -63,8 +62,9 @@ def test_what_leaves_the_window_is_forgotten_and_the_sink_is_not() -> None:
 def test_two_stream_targets_see_clean_context_and_themselves() -> None:
     """Training's two-stream pass gives each target what streaming would: earlier clean latents and its own noise."""
     network, clip = lively(DiT(tiny_config())), Clip(1, 5)
+    plain = PlainDiT(network)
     both = torch.cat([clip.latents, clip.noise], 2)
-    times = torch.cat([torch.zeros(1, 5), torch.full((1, 5), 600.0)], 1)
+    times = torch.cat([torch.zeros(1, 5), torch.full((1, 5), NOISY)], 1)
     with torch.no_grad():
         out = network(both, times, layout=two_stream(5), buttons=clip.buttons, sticks=clip.sticks)[:, :, 5:]
         cache = StreamCache(network.config, CacheConfig(8), batch=1, tokens=6)
@@ -72,15 +72,15 @@ def test_two_stream_targets_see_clean_context_and_themselves() -> None:
         for index in range(5):
             part = slice(index, index + 1)
             windows = ActionWindows(sticks[:, part], buttons[:, part])
-            noisy = network.step(clip.noise[:, :, part], torch.full((1, 1), 600.0), cache, windows)
+            noisy = advance(plain, clip.noise[:, :, part], NOISY, cache, windows)
             assert (noisy - out[:, :, part]).abs().max() <= LIMIT
-            network.step(clip.latents[:, :, part], torch.zeros(1, 1), cache, windows)
+            advance(plain, clip.latents[:, :, part], 0.0, cache, windows)
             cache.commit()
 
 
 def test_positions_have_no_end() -> None:
     """A world that has run for days answers as a young one: rotary scores depend on differences alone."""
-    network, clip = lively(DiT(tiny_config())), Clip(1, 9)
+    network, clip = PlainDiT(lively(DiT(tiny_config()))), Clip(1, 9)
     young, old = (StreamCache(network.config, CacheConfig(4), batch=1, tokens=6) for _ in range(2))
     old.position = 4 * 1_000_000
     buttons, sticks = (window_rows(rows, 9, ActionConfig()) for rows in (clip.buttons, clip.sticks))
@@ -90,7 +90,7 @@ def test_positions_have_no_end() -> None:
             windows = ActionWindows(sticks[:, part], buttons[:, part])
             results = []
             for cache in (young, old):
-                results.append(network.step(clip.latents[:, :, part], torch.zeros(1, 1), cache, windows))
+                results.append(advance(network, clip.latents[:, :, part], 0.0, cache, windows))
                 cache.commit()
                 for memory in cache.memories():
                     memory.filled = min(index + 1, 4)
@@ -98,8 +98,8 @@ def test_positions_have_no_end() -> None:
 
 
 def test_snapshot_and_restore_are_exact() -> None:
-    network, clip = lively(DiT(tiny_config())), Clip(1, 9)
-    cache = StreamCache(network.config, CacheConfig(3, 1, 1), batch=1, tokens=6)
+    network, clip = PlainDiT(lively(DiT(tiny_config()))), Clip(1, 9)
+    cache = StreamCache(network.config, CacheConfig(3, 1), batch=1, tokens=6)
     buttons, sticks = (window_rows(rows, 9, ActionConfig()) for rows in (clip.buttons, clip.sticks))
 
     def run(indices: range) -> list[Tensor]:
@@ -107,7 +107,7 @@ def test_snapshot_and_restore_are_exact() -> None:
         for index in indices:
             part = slice(index, index + 1)
             windows = ActionWindows(sticks[:, part], buttons[:, part])
-            made.append(network.step(clip.latents[:, :, part], torch.zeros(1, 1), cache, windows))
+            made.append(advance(network, clip.latents[:, :, part], 0.0, cache, windows))
             cache.commit()
         return made
 

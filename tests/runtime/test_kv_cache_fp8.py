@@ -19,8 +19,10 @@ from scope_play.model.dit.dit import DiT
 from scope_play.runtime.cuda_graph import GraphedDiT, run_again
 from scope_play.runtime.fused_dit import FusedDiT
 from scope_play.runtime.kv_cache import CacheConfig, KVMemory, StreamCache
+from scope_play.runtime.plain_dit import PlainDiT
 from scope_play.sampling.cached_stream import CachedStream
-from scope_play.sampling.stream import StreamConfig, commits_beside
+from scope_play.sampling.stream import commits_jointly
+from scope_play.sampling.stream_config import StreamConfig
 from tests.helpers.stream_cases import LIMIT, Clip, lively, stream, tiny_config
 
 TWINS = torch_kernels("a test")
@@ -34,18 +36,18 @@ def relative(got: Tensor, want: Tensor) -> float:
 @given(
     chunk=st.integers(1, 3),
     window=st.integers(1, 14),
-    sink=st.integers(0, 3),
     batch=st.sampled_from([1, 3]),
     heads=st.sampled_from([1, 2, 3]),
 )
-def test_close_to_the_cache_in_full(chunk: int, window: int, sink: int, batch: int, heads: int) -> None:
+def test_close_to_the_cache_in_full(chunk: int, window: int, batch: int, heads: int) -> None:
     network = lively(DiT(tiny_config(heads=heads)))
-    clip, config = Clip(batch, 1 + 12 // chunk * chunk), CacheConfig(window, chunk, sink)
+    own = PlainDiT(network)
+    clip, config = Clip(batch, 1 + 12 // chunk * chunk), CacheConfig(window, chunk)
     with torch.no_grad():
-        full = stream(network, clip, config)
-        plain = stream(network, clip, replace(config, numbers="fp8"))
-        fused = stream(FusedDiT(network, TWINS), clip, replace(config, numbers="fp8"))
-        poisoned = stream(FusedDiT(network, TWINS), clip, replace(config, numbers="fp8"), poison=float("nan"))
+        full = stream(own, clip, config)
+        plain = stream(own, clip, replace(config, kv_dtype="fp8"))
+        fused = stream(FusedDiT(network, TWINS), clip, replace(config, kv_dtype="fp8"))
+        poisoned = stream(FusedDiT(network, TWINS), clip, replace(config, kv_dtype="fp8"), poison=float("nan"))
     assert 1e-5 < relative(plain, full) < 0.03
     # Both round numbers that are equal to 1e-7, and a few of them fall on different sides.
     assert relative(fused, plain) < 0.3 * relative(plain, full)
@@ -54,17 +56,17 @@ def test_close_to_the_cache_in_full(chunk: int, window: int, sink: int, batch: i
 
 def test_numbers_are_rounded_once_and_the_chunk_in_flight_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same as a cache in full whose numbers are rounded when they are committed."""
-    network, clip, config = lively(DiT(tiny_config())), Clip(1, 9), CacheConfig(3, 2)
+    network, clip, config = PlainDiT(lively(DiT(tiny_config()))), Clip(1, 9), CacheConfig(3, 2)
     commit = KVMemory.commit
 
-    def rounding(memory: KVMemory, source: list[int], target: list[int], to_sink: list[int], filled: int) -> None:
-        commit(memory, source, target, to_sink, filled)
+    def rounding(memory: KVMemory, source: list[int], target: list[int], filled: int) -> None:
+        commit(memory, source, target, filled)
         if memory.keys.shape[2] > 1:  # the buttons' stay as they are
             for tensor in (memory.keys, memory.values):
                 tensor[:, target] = widen(round_rows(tensor[:, target]), tensor.dtype)
 
     with torch.no_grad():
-        ours = stream(network, clip, replace(config, numbers="fp8"))
+        ours = stream(network, clip, replace(config, kv_dtype="fp8"))
         full = stream(network, clip, config)
         monkeypatch.setattr(KVMemory, "commit", rounding)
         theirs = stream(network, clip, config)
@@ -73,8 +75,8 @@ def test_numbers_are_rounded_once_and_the_chunk_in_flight_is_not(monkeypatch: py
 
 def test_snapshot_restore_and_recordings_are_exact() -> None:
     network, clip = lively(DiT(tiny_config())), Clip(1, 8)
-    fused, config = FusedDiT(network, TWINS), StreamConfig(steps=2, window=3, sink=1, cache="fp8")
-    assert not commits_beside(config, causal=True, tokens=6)
+    fused, config = FusedDiT(network, TWINS), StreamConfig(steps=2, window=3, cache="fp8")
+    assert not commits_jointly(config, causal=True, tokens=6)
     rows = [window_rows(values, 8, ActionConfig()) for values in (clip.sticks, clip.buttons)]
 
     def run(running: CachedStream, indices: range) -> list[Tensor]:
@@ -101,18 +103,16 @@ def test_snapshot_restore_and_recordings_are_exact() -> None:
 
 def test_it_takes_half_the_room() -> None:
     sizes = [
-        StreamCache(
-            tiny_config(dim=256), CacheConfig(12, 1, 0, numbers), batch=1, tokens=6, dtype=torch.bfloat16
-        ).nbytes
-        for numbers in ("full", "fp8")
+        StreamCache(tiny_config(dim=256), CacheConfig(12, 1, kv_dtype), batch=1, tokens=6, dtype=torch.bfloat16).nbytes
+        for kv_dtype in ("full", "fp8")
     ]
     assert sizes[1] < 0.6 * sizes[0]
 
 
 def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(ScopeError, match="cache 'fp4' is not known; use one of full, fp8"):
-        CacheConfig(numbers="fp4")
+        CacheConfig(kv_dtype="fp4")
     with pytest.raises(ScopeError, match="mode 'window' has no cache"):
         StreamConfig(mode="window", cache="fp8")
-    with pytest.raises(ScopeError, match="no room for joined passes"):
-        CacheConfig(numbers="fp8", joined=True)
+    with pytest.raises(ScopeError, match="no room for joint passes"):
+        CacheConfig(kv_dtype="fp8", joint=True)

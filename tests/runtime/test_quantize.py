@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from scope_play.bench.block_errors import block_errors, trace_blocks
 from scope_play.errors import ScopeError
 from scope_play.kernels.fp8 import round_rows
 from scope_play.model.dit.config import ActionConfig, DiTConfig
@@ -15,12 +16,10 @@ from scope_play.model.dit.dit import DiT
 from scope_play.runtime import quantize
 from scope_play.runtime.quantize import (
     QuantLinear,
-    block_errors,
     fp8_linear,
     int8_linear,
     quantise_blocks,
     to_int8,
-    trace_blocks,
 )
 
 SMALL = DiTConfig(

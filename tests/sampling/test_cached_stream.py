@@ -10,11 +10,14 @@ from scope_play.errors import ScopeError
 from scope_play.model.dit.action import ActionWindows, window_rows
 from scope_play.model.dit.config import ActionConfig, DiTConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.sampling.cached_stream import make_stream
+from scope_play.runtime.plain_dit import PlainDiT
+from scope_play.sampling.cached_stream import CachedStream
 from scope_play.sampling.clip import Conditions, GuidedVelocity, Sampling, denoise
 from scope_play.sampling.guidance import guidance_branches
 from scope_play.sampling.schedule import make_sigmas
-from scope_play.sampling.stream import StreamConfig, latent_noise
+from scope_play.sampling.stream import Stream, latent_noise
+from scope_play.sampling.stream_config import StreamConfig
+from scope_play.sampling.window_stream import WindowStream
 
 LATENTS = 5
 
@@ -31,6 +34,12 @@ def network(causal: bool, text: bool) -> DiT:
             if parameter.dim() > 1:
                 parameter.normal_(std=0.12, generator=generator)
     return model.eval().requires_grad_(False)
+
+
+def make_stream(model: DiT, config: StreamConfig, first: Tensor) -> Stream:
+    if config.mode == "window":
+        return WindowStream(model, config, first)
+    return CachedStream(PlainDiT(model), config, first)
 
 
 @pytest.fixture
@@ -127,8 +136,8 @@ def test_guidance_asks_for_no_pass_it_does_not_need() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
-    [({"mode": "fast"}, "mode 'fast'"), ({"steps": 0}, "steps is 0"), ({"window": 0}, "cache window is 0"),
-     ({"mode": "window", "sink": 1}, "keeps no attention sink")],
+    [({"mode": "fast"}, "mode 'fast'"), ({"steps": 0}, "steps is 0"), ({"window": 0}, "window is 0"),
+     ({"cache": "fp4"}, "cache 'fp4' is not known")],
 )  # fmt: skip
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(ScopeError, match=sentence):

@@ -8,42 +8,42 @@ from scope_play.images import to_frames
 from scope_play.session.frame_transfer import CudaTransfer, FrameTransfer, HostTransfer, make_transfer, to_device
 
 
-def handed_over(handover: FrameTransfer, device: str) -> None:
+def transferred(transfer: FrameTransfer, device: str) -> None:
     latents = torch.rand(2, 3, 4, 5, 6, device=device) * 2 - 1
     done: list[bool] = []
     for scale in (1.0, 0.5):
-        handover.begin()
-        handover.decode(latents, lambda x: x * scale)  # noqa: B023, called at once
-        frames, timings = handover.take()
+        transfer.begin()
+        transfer.decode(latents, lambda x: x * scale)  # noqa: B023, called at once
+        frames, timings = transfer.take()
         assert frames.shape == (2, 4, 5, 6, 3)
         for one, video in zip(frames, latents.cpu(), strict=True):
             assert np.array_equal(one, to_frames(video[None] * scale))
         assert set(timings) == {"denoise", "decode"}
-        handover.remember(lambda: done.append(True), timings)
-        handover.finish()
+        transfer.commit(lambda: done.append(True), timings)
+        transfer.finish()
         assert timings["commit"] >= 0
     assert len(done) == 2
 
 
 def test_frames_on_the_host() -> None:
     assert isinstance(make_transfer(torch.device("cpu")), HostTransfer)
-    handed_over(HostTransfer(), "cpu")
+    transferred(HostTransfer(), "cpu")
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_frames_from_a_gpu() -> None:
-    handed_over(CudaTransfer(torch.device("cuda")), "cuda")
+    transferred(CudaTransfer(torch.device("cuda")), "cuda")
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_host_does_not_wait_for_a_commit() -> None:
-    handover, timings = CudaTransfer(torch.device("cuda")), {}
-    handover.remember(lambda: torch.cuda._sleep(2_000_000_000), timings)
+    transfer, timings = CudaTransfer(torch.device("cuda")), {}
+    transfer.commit(lambda: torch.cuda._sleep(2_000_000_000), timings)
     assert "commit" not in timings
-    assert not handover.committed.query()
-    handover.finish()
+    assert not transfer.committed.query()
+    transfer.finish()
     assert timings["commit"] > 0
 
 

@@ -14,7 +14,7 @@ from scope_play import cli
 from scope_play.model.dit.config import ActionConfig, DiTConfig
 from scope_play.model.nano_codec.light_field import CameraConfig
 from scope_play.train import checkpoint
-from scope_play.train.build import Options, load_tiny
+from scope_play.train.build import Options, load_nano_codec
 from scope_play.train.export import export_native
 from tests.helpers.clip_folder import make_clip
 from tests.helpers.small_codec import small_codec
@@ -42,7 +42,7 @@ SMALL_WAN = {"dim": 8, "dec_dim": 8, "z_dim": 4, "latent_mean": [0.0] * 4, "late
 @pytest.fixture
 def sizes(tmp_path: Path) -> Path:
     path = tmp_path / "sizes.json"
-    path.write_text(json.dumps({"world": TINY_WORLD.to_json(), "codec": TINY_CODEC}))
+    path.write_text(json.dumps({"world": asdict(TINY_WORLD), "codec": TINY_CODEC}))
     return path
 
 
@@ -54,7 +54,7 @@ def test_fine_tuning_a_scope_like_model_on_two_recorded_clips(tmp_path: Path) ->
     for name, brightness in (("a", 30), ("b", 200)):
         make_clip(tmp_path / "clips" / name, 22, brightness)
     model = tmp_path / "scope.json"
-    model.write_text(json.dumps({"world": SCOPE_LIKE.to_json(), "wan_codec": SMALL_WAN}))
+    model.write_text(json.dumps({"world": asdict(SCOPE_LIKE), "wan_codec": SMALL_WAN}))
     recipe = json.dumps({"clips": 2, "micro_batch": 1, "latents": 4, "window": 3})
     common = [
         "--model",
@@ -89,7 +89,7 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
     from scope_play.world import World
 
     world = World.load(out / "weights")
-    assert (world.spec.height, world.spec.width, world.spec.trained, world.spec.steps) == (32, 64, True, 1)
+    assert (world.spec.height, world.spec.width, world.spec.trained, world.spec.stream.steps) == (32, 64, True, 1)
     with world.start(seed=1) as session:
         chunk = session.step(np.zeros((4, 10), np.float32))
     assert chunk.frames.shape == (4, 32, 64, 3)
@@ -122,7 +122,7 @@ def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, sizes: Path) -> None:
     words += ["--recipe", '{"pool": 8, "fresh": 2, "fit": 20}']
     assert scope_play(*words, "--out", run) == 0
     options = Options(codec=run, size=(32, 64))
-    codec = load_tiny(options)
+    codec = load_nano_codec(options)
     from scope_play.errors import ScopeError
 
     with pytest.raises(ScopeError, match="not of a world"):
@@ -165,7 +165,7 @@ def test_a_model_folder_starts_a_training_just_where_it_is(tmp_path: Path, sizes
     world = '{"clips": 2, "micro_batch": 1}'
     words = [*common, world, "--codec", tmp_path / "ae"]
     assert scope_play("train", "world", "--out", run, "--steps", 1, *words) == 0
-    export_native(run, load_tiny(Options(codec=tmp_path / "ae")), folder, size=(32, 64))
+    export_native(run, load_nano_codec(Options(codec=tmp_path / "ae")), folder, size=(32, 64))
     assert scope_play("train", "world", "--out", again, "--steps", 0, *words, "--start", folder) == 0
     nano = ["train", "nano", "--out", tmp_path / "nano", "--start", folder, "--codec", folder, *common[:-1]]
     still = json.dumps({kind: json.loads(world) | {"optimiser": {"lr": 0.0}} for kind in ("world", "student")})
@@ -177,6 +177,6 @@ def test_a_model_folder_starts_a_training_just_where_it_is(tmp_path: Path, sizes
     for name, value in ours.items():
         if name.startswith("model/"):
             torch.testing.assert_close(value, theirs[name.replace("model/", "average/", 1)], atol=0.02, rtol=0.1)
-    kept, found = load_tiny(Options(codec=tmp_path / "ae")), load_tiny(Options(codec=folder))
+    kept, found = load_nano_codec(Options(codec=tmp_path / "ae")), load_nano_codec(Options(codec=folder))
     for name, value in found.state_dict().items():
         torch.testing.assert_close(value, kept.state_dict()[name], atol=1e-3, rtol=1e-2)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.model.dit.layout import two_stream
 from scope_play.train.rollout import rollout
 from scope_play.train.segments import Segment, join, random_segment, whole
+from tests.helpers.stream_cases import two_stream
 
 SMALL = DiTConfig(
     dim=32, layers=2, heads=2, ffn_dim=48, in_channels=4, out_channels=4, text_dim=None, causal=True, prediction="clean"

@@ -8,14 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scope_play.loading.nano import nano_folder
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
-from scope_play.train.build import Options, load_tiny
+from scope_play.records import read_record
+from scope_play.train.build import Options, load_nano_codec
 from scope_play.train.data.games import Games
 from scope_play.train.data.states import FEATURES
 from scope_play.train.rollout import rollout
+from scope_play.weights.catalog import nano_folder
 from scope_play.weights.native import open_native_folder
 
 LATENTS = 21
@@ -24,12 +25,12 @@ FLASH, AIM, HEIGHT, MELEE, RELOADING, SWITCHING, DOWN = 13, 6, 2, 19, 17, 21, (2
 
 @pytest.fixture(scope="module")
 def codec() -> NanoCodec:
-    return load_tiny(Options(codec=nano_folder()))
+    return load_nano_codec(Options(codec=nano_folder()))
 
 
 @pytest.fixture(scope="module")
 def world() -> DiT:
-    config = DiTConfig.from_json(json.loads((nano_folder() / "config.json").read_text())["world"])
+    config = read_record(DiTConfig, json.loads((nano_folder() / "config.json").read_text())["world"], "config.json")
     return open_native_folder(nano_folder()).world(lambda: DiT(config), torch.float32).eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from scope_play.errors import ScopeError
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
+from scope_play.records import read_record
 from scope_play.weights.hashing import HashCache
 from scope_play.weights.native import open_native_folder, write_native_folder
 from tests.helpers.small_codec import small_codec
@@ -24,16 +26,16 @@ CODEC = small_codec()
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_native_folder(
-        tmp_path / "m", {"trained": False, "world": TINY.to_json()}, DiT(TINY), NanoCodec(CODEC), torch.bfloat16
+        tmp_path / "m", {"trained": False, "world": asdict(TINY)}, DiT(TINY), NanoCodec(CODEC), torch.bfloat16
     )
     return tmp_path / "m"
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     world, codec = DiT(TINY), NanoCodec(CODEC)
-    write_native_folder(tmp_path / "m", {"trained": True, "world": TINY.to_json()}, world, codec, torch.float32)
+    write_native_folder(tmp_path / "m", {"trained": True, "world": asdict(TINY)}, world, codec, torch.float32)
     opened = open_native_folder(tmp_path / "m")
-    config = DiTConfig.from_json(opened.config["world"])
+    config = read_record(DiTConfig, opened.config["world"], "config.json")
     assert config == TINY
     again = opened.world(lambda: DiT(config), torch.float32)
     codec_again = opened.codec(lambda: NanoCodec(CODEC), torch.float32)

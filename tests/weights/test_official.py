@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_one_file_may_hold_the_whole_dit(folder: Path) -> None:
 
 
 def test_a_config_of_this_project_wins_over_shapes(folder: Path) -> None:
-    config = {"format": "scope-play", "dit": SMALL_DIT.to_json() | {"heads": 2, "causal": True}}
+    config = {"format": "scope-play", "dit": asdict(SMALL_DIT) | {"heads": 2, "causal": True}}
     (folder / "config.json").write_text(json.dumps(config))
     opened = open_scope_folder(folder)
     assert (opened.dit_config.heads, opened.dit_config.causal) == (2, True)
@@ -180,7 +181,7 @@ def text_encoder_with_a_tensor_more(folder: Path) -> str:
 
 
 def text_encoder_of_another_model(folder: Path) -> str:
-    config = {"format": "scope-play", "text_encoder": SMALL_TEXT.to_json() | {"dim": 64}}
+    config = {"format": "scope-play", "text_encoder": asdict(SMALL_TEXT) | {"dim": 64}}
     (folder / "config.json").write_text(json.dumps(config))
     return official.TEXT_FILE
 

@@ -17,18 +17,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
+from scope_play.kernels.attention import masked_attention
+from scope_play.kernels.torch_primitives import rotate
 from scope_play.model.dit.config import ActionConfig, DiTConfig
-from scope_play.model.dit.layers import (
-    Attention,
-    RMSNorm,
-    Rotation,
-    SinkView,
-    attend,
-    frames_to_tokens,
-    rotate,
-    split_heads,
-)
-from scope_play.runtime.kv_cache import KVMemory
+from scope_play.model.dit.layers import Attention, RMSNorm, Rotation, frames_to_tokens, split_heads
+from scope_play.model.dit.memory import AttentionMemory
 
 
 class ActionWindows(NamedTuple):
@@ -56,16 +49,10 @@ class ActionCondition(NamedTuple):
 
 
 class TimePlan(NamedTuple):
-    """How frames look at frames along time; see FrameLayout. All None: everyone sees everyone.
-
-    behind: slots of a cache's tail behind the frames of the pass; see `KVMemory.append`.
-    """
+    """How frames look at frames along time: each one's rotation, and who sees whom, as in FrameLayout."""
 
     rotation: Rotation
-    sink_rotation: Rotation | None
-    sink: int
     visible: Tensor | None
-    behind: int = 0
 
 
 def window_rows(rows: Tensor, latents: int, config: ActionConfig) -> Tensor:
@@ -100,25 +87,16 @@ def project_values_first(queries: int, keys: int, heads: int, dim: int) -> bool:
 class PixelAttention(Attention):
     """Self-attention of each spatial position over its own latent frames."""
 
-    def forward(self, x: Tensor, plan: TimePlan, memory: KVMemory | None) -> Tensor:
+    def forward(self, x: Tensor, plan: TimePlan, memory: AttentionMemory | None) -> Tensor:
         """(B, F, S, C) -> (B, F, S, C)."""
         batch, frames, tokens, _ = x.shape
-        q_plain = split_heads(self.norm_q(self.q(x)), self.heads)
+        q = rotate(split_heads(self.norm_q(self.q(x)), self.heads), plan.rotation)
         k = rotate(split_heads(self.norm_k(self.k(x)), self.heads), plan.rotation)
         v = split_heads(self.v(x), self.heads)
         if memory is not None:
-            k, v = memory.append(k, v, plan.behind)
-        pattern = "b f s heads d -> (b s) heads f d"
-        sink = None
-        if plan.sink_rotation is not None:
-            sink = SinkView(rearrange(rotate(q_plain, plan.sink_rotation), pattern), plan.sink)
-        out = attend(
-            rearrange(rotate(q_plain, plan.rotation), pattern),
-            rearrange(k, pattern),
-            rearrange(v, pattern),
-            plan.visible,
-            sink,
-        )
+            k, v = memory.append(k, v)
+        q, k, v = (rearrange(part, "b f s heads d -> (b s) heads f d") for part in (q, k, v))
+        out = masked_attention(q, k, v, plan.visible)
         return self.o(rearrange(out, "(b s) heads f d -> b f s (heads d)", b=batch, s=tokens, f=frames))
 
 
@@ -168,8 +146,8 @@ class ActionModule(nn.Module):
         x: Tensor,
         condition: ActionCondition,
         plan: TimePlan,
-        pixel_memory: KVMemory | None = None,
-        button_memory: KVMemory | None = None,
+        pixel_memory: AttentionMemory | None = None,
+        button_memory: AttentionMemory | None = None,
     ) -> Tensor:
         """x (B, F, S, C) -> same shape. Without sticks or buttons the respective path is the identity."""
         if condition.sticks is not None:
@@ -178,7 +156,7 @@ class ActionModule(nn.Module):
         if condition.keys is not None and condition.values is not None:
             k, v = condition.keys, condition.values
             if button_memory is not None:
-                k, v = button_memory.append(k, v, plan.behind)
+                k, v = button_memory.append(k, v)
             pressed = self._read_buttons(x, k, v, plan)
             x = x + (pressed if condition.keep is None else condition.keep * pressed)
         return x
@@ -190,18 +168,14 @@ class ActionModule(nn.Module):
 
     def _read_buttons(self, x: Tensor, k: Tensor, v: Tensor, plan: TimePlan) -> Tensor:
         tokens = x.shape[2]
-        q_plain = split_heads(self.key_attn_q_norm(self.keyboard_q_proj(x)), self.heads)
-        q_pattern, k_pattern = "b f s heads d -> b heads (f s) d", "b f 1 heads d -> b heads f d"
-        q = rearrange(rotate(q_plain, plan.rotation), q_pattern)
-        k, v = rearrange(k, k_pattern), rearrange(v, k_pattern)
+        q = rotate(split_heads(self.key_attn_q_norm(self.keyboard_q_proj(x)), self.heads), plan.rotation)
+        q = rearrange(q, "b f s heads d -> b heads (f s) d")
+        k, v = (rearrange(part, "b f 1 heads d -> b heads f d") for part in (k, v))
         few = project_values_first(q.shape[2], k.shape[2], self.heads, x.shape[-1])
         if few and plan.visible is None and type(self.keyboard_o_proj) is nn.Linear:  # not a quantised one
             return rearrange(self._attend_projected(q, k, v), "b (f s) c -> b f s c", s=tokens)
-        sink = None
-        if plan.sink_rotation is not None:
-            sink = SinkView(rearrange(rotate(q_plain, plan.sink_rotation), q_pattern), plan.sink)
         mask = None if plan.visible is None else frames_to_tokens(plan.visible, tokens, 1)
-        out = attend(q, k, v, mask, sink)
+        out = masked_attention(q, k, v, mask)
         return self.keyboard_o_proj(rearrange(out, "b heads (f s) d -> b f s (heads d)", s=tokens))
 
     def _attend_projected(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

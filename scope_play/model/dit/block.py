@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from scope_play.kernels.attention import masked_attention
+from scope_play.kernels.modulate_torch import modulate
+from scope_play.kernels.torch_primitives import rotate
 from scope_play.model.dit.action import ActionCondition, ActionModule, TimePlan
 from scope_play.model.dit.config import DiTConfig
-from scope_play.model.dit.layers import Attention, Rotation, SinkView, attend, modulate, rotate, split_heads
-from scope_play.runtime.kv_cache import KVMemory, LayerMemory
+from scope_play.model.dit.layers import Attention, Rotation, split_heads
+from scope_play.model.dit.memory import AttentionMemory, LayerMemory
 
 
 class TextKV(NamedTuple):
@@ -56,39 +59,28 @@ def join_prompts(prompts: Sequence[list[TextKV]]) -> list[TextKV]:
 
 
 class PassPlan(NamedTuple):
-    """What does not change from one pass over the same latents to the next.
-
-    clean: how many latents, the last ones, are a clean chunk that the pass commits beside the others.
-    """
+    """What does not change from one pass over the same latents to the next."""
 
     rotation: Rotation
-    sink_rotation: Rotation | None
     token_mask: Tensor | None
     time: TimePlan
     conditions: list[ActionCondition | None]
     modulation: Tensor | None = None
-    clean: int = 0
 
 
 class VideoAttention(Attention):
     """Self-attention over all tokens of the visible latent frames."""
 
-    def forward(self, x: Tensor, plan: PassPlan, memory: KVMemory | None) -> Tensor:
+    def forward(self, x: Tensor, plan: PassPlan, memory: AttentionMemory | None) -> Tensor:
         """(B, F, S, C) -> (B, F, S, C)."""
-        tokens = x.shape[2]
-        q_plain = split_heads(self.norm_q(self.q(x)), self.heads)
+        q = rotate(split_heads(self.norm_q(self.q(x)), self.heads), plan.rotation)
         k = rotate(split_heads(self.norm_k(self.k(x)), self.heads), plan.rotation)
         v = split_heads(self.v(x), self.heads)
         if memory is not None:
-            k, v = memory.append(k, v, plan.time.behind)
-        pattern = "b f s heads d -> b heads (f s) d"
-        sink = None
-        if plan.sink_rotation is not None:
-            shifted = rearrange(rotate(q_plain, plan.sink_rotation), pattern)
-            sink = SinkView(shifted, plan.time.sink * tokens)
-        q = rearrange(rotate(q_plain, plan.rotation), pattern)
-        out = attend(q, rearrange(k, pattern), rearrange(v, pattern), plan.token_mask, sink)
-        return self.o(rearrange(out, "b heads (f s) d -> b f s (heads d)", s=tokens))
+            k, v = memory.append(k, v)
+        q, k, v = (rearrange(part, "b f s heads d -> b heads (f s) d") for part in (q, k, v))
+        out = masked_attention(q, k, v, plan.token_mask)
+        return self.o(rearrange(out, "b heads (f s) d -> b f s (heads d)", s=x.shape[2]))
 
 
 class TextAttention(Attention):
@@ -132,7 +124,7 @@ class Block(nn.Module):
         """x (B, F, S, C); modulation (B, F or 1, 6, C) from the time projection."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation[:, None] + modulation).split(1, dim=2)
         attended = self.self_attn(
-            modulate(x, shift1, scale1, self.eps), plan, None if memory is None else memory.frames
+            modulate(x, shift1, scale1, eps=self.eps), plan, None if memory is None else memory.frames
         )
         x = torch.addcmul(x, gate1, attended)
         if self.cross_attn is not None and self.norm3 is not None and text is not None:
@@ -140,7 +132,7 @@ class Block(nn.Module):
         if self.action_attn is not None and condition is not None:
             pixels, buttons = (None, None) if memory is None else (memory.pixels, memory.buttons)
             x = self.action_attn(x, condition, plan.time, pixels, buttons)
-        return torch.addcmul(x, gate2, self.ffn(modulate(x, shift2, scale2, self.eps)))
+        return torch.addcmul(x, gate2, self.ffn(modulate(x, shift2, scale2, eps=self.eps)))
 
 
 class Head(nn.Module):
@@ -154,4 +146,4 @@ class Head(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, F, S, C); time (B, F or 1, C), the time embedding itself for both shift and scale."""
         shift, scale = (self.modulation[:, None] + time[:, :, None]).split(1, dim=2)
-        return self.head(modulate(x, shift, scale, self.eps))
+        return self.head(modulate(x, shift, scale, eps=self.eps))

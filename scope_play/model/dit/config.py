@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from scope_play.errors import ScopeError
+from scope_play.records import require_positive
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class ActionConfig:
     windows: int = 4
     modulates: bool = False
     from_rest: bool = False
+
+    def __post_init__(self) -> None:
+        require_positive(self, "axes", "buttons", "frames_per_latent", "windows")
 
     @property
     def window_rows(self) -> int:
@@ -62,6 +66,11 @@ class DiTConfig:
     noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        require_positive(self, "dim", "layers", "heads", "ffn_dim", "in_channels", "out_channels", "freq_dim")
+        if min(self.patch) < 1 or self.eps <= 0 or (self.text_dim is not None and self.text_dim < 1):
+            raise ScopeError(
+                f"patch {self.patch}, eps {self.eps} and text_dim {self.text_dim} must be above 0; change them"
+            )
         if self.prediction not in ("velocity", "clean"):
             raise ScopeError(f"prediction {self.prediction!r} is unknown; use 'velocity' or 'clean'")
         if self.from_previous and not (self.causal and self.prediction == "clean"):
@@ -80,26 +89,6 @@ class DiTConfig:
     @property
     def head_dim(self) -> int:
         return self.dim // self.heads
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: str = "config.json") -> DiTConfig:
-        """Inverse of `to_json`. Raises ScopeError naming an unknown or missing key and `where` it stood."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ScopeError(f"{where}: unknown key {unknown[0]!r}; known keys are {', '.join(sorted(known))}")
-        merged = dict(values)
-        if "patch" in merged:
-            merged["patch"] = tuple(merged["patch"])
-        if merged.get("action") is not None:
-            try:
-                merged["action"] = ActionConfig(**merged["action"])
-            except TypeError as error:
-                raise ScopeError(f"{where}: key 'action' is not an ActionConfig ({error})") from error
-        return cls(**merged)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_reference(cls, values: Mapping[str, Any]) -> DiTConfig:

@@ -1,12 +1,13 @@
 """The diffusion transformer of SCOPE and nano: patchify, blocks, head (SPEC.md section 3).
 
-One block code serves three uses: offline over all latents, training under a frame mask, and streaming a chunk against
-its caches. They differ only in the plan of the pass and in whether a memory is given. Parameter names are those of
-the released files.
+One block code serves offline generation over all latents, training under a frame mask, and streaming a chunk against
+what is kept of earlier ones (`scope_play.runtime`). They differ only in the plan of the pass and in whether memories
+are given. Parameter names are those of the released files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -25,7 +26,7 @@ from scope_play.model.dit.layers import (
     video_rotation,
 )
 from scope_play.model.dit.layout import FrameLayout, bidirectional, block_causal
-from scope_play.runtime.kv_cache import StreamCache
+from scope_play.model.dit.memory import LayerMemory
 
 SMALLEST_SIGMA = 0.02
 """Noise levels below this, such as a clean context's 0, divide by it when a clean prediction becomes a velocity."""
@@ -95,7 +96,7 @@ class DiT(nn.Module):
         layout = layout.to(latents.device)
         if timestep_index is None:
             timestep_index = layout.timestep_index
-        plan = self._plan(layout, self.grid(latents), windows)
+        plan = self.plan(layout, self.grid(latents), windows)
         text = text_cache if text_cache is not None or context is None else self.text_keys(context)
         time = self.embed_time(timesteps.to(latents.dtype), frames, timestep_index)
         previous = None
@@ -103,62 +104,18 @@ class DiT(nn.Module):
             if layout.previous is None:
                 raise ScopeError("this network predicts from the latent before; give the layout its `previous`")
             previous = latents[:, :, layout.previous]
-        return self._run(latents, previous, time, plan, text, None)
+        return self.run(latents, previous, time, plan, text)
 
-    def step(
-        self,
-        latents: Tensor,
-        time: Tensor | TimeEmbedding,
-        cache: StreamCache,
-        plan: ActionWindows | PassPlan,
-        *,
-        text_cache: list[TextKV] | None = None,
-    ) -> Tensor:
-        """One pass over the chunk in flight, (B, in_channels, n, H, W), against the cache.
-
-        The chunk's keys and values are left in the cache's tail: `cache.commit()` after a pass over the clean chunk
-        keeps them. `time` is timesteps (B, 1) or (B, n), or what `embed_time` made of them; `plan` the action windows
-        of these n latents, or what `plan_chunk` made of them: made once, they serve every pass.
-
-        If `plan` was made with `clean`, so many last latents are the clean chunk before, at timestep 0; the result is
-        the velocity of the others, and `cache.commit()` keeps the clean ones.
-        """
-        if isinstance(plan, ActionWindows):
-            plan = self.plan_chunk(latents, cache, plan)
-        if isinstance(time, Tensor):
-            time = self.embed_time(time.to(latents.dtype), latents.shape[2], None)
-        cache.hold(latents, plan.clean)
-        return self._run(latents, self.previous(latents, cache, plan.clean), time, plan, text_cache, cache)
-
-    def previous(self, latents: Tensor, cache: StreamCache, clean: int) -> Tensor | None:
-        """The clean latent before its chunk, for each of `latents`; None where the network does not ask for it."""
-        if not self.config.from_previous:
-            return None
-        if not clean:
-            return (latents[:, :, :1] if cache.last is None else cache.last).expand_as(latents)
-        noisy = latents.shape[2] - clean
-        before = latents[:, :, noisy : noisy + 1] if cache.last is None else cache.last
-        shape = (-1, -1, noisy, -1, -1), (-1, -1, clean, -1, -1)
-        return torch.cat([latents[:, :, -1:].expand(shape[0]), before.expand(shape[1])], 2)
-
-    def plan_chunk(self, latents: Tensor, cache: StreamCache, windows: ActionWindows, clean: int = 0) -> PassPlan:
-        """What all passes over the next chunk share; `latents` gives its shape alone. The cache's sinks are turned.
-
-        clean: so many last latents of `latents` and `windows` are the clean chunk before, which the pass commits.
-        """
-        self.turn_sinks(cache, clean)
-        plan = self._plan(cache.layout(latents.shape[2], clean), self.grid(latents), windows)
-        return plan._replace(clean=clean, time=plan.time._replace(behind=cache.behind(clean)))
-
-    def _run(
+    def run(
         self,
         latents: Tensor,
         previous: Tensor | None,
         time: TimeEmbedding,
         plan: PassPlan,
         text: list[TextKV] | None,
-        cache: StreamCache | None,
+        memories: Sequence[LayerMemory] | None = None,
     ) -> Tensor:
+        """The pass itself: latents (B, in_channels, F, H, W), with `memories` seen before them -> velocity."""
         self.check_text(text)
         x = self.embed_latents(latents, previous)
         modulation = time.modulation if plan.modulation is None else time.modulation + plan.modulation
@@ -169,14 +126,9 @@ class DiT(nn.Module):
                 plan,
                 plan.conditions[index],
                 None if text is None else text[index],
-                None if cache is None else cache.layers[index],
+                None if memories is None else memories[index],
             )
-        output = self.head(x, time.embedding)
-        if plan.clean:
-            kept = slice(0, -plan.clean)
-            output, latents, timesteps = output[:, kept], latents[:, :, kept], time.timesteps[:, kept]
-            return self.velocity(output, latents, None if previous is None else previous[:, :, kept], timesteps)
-        return self.velocity(output, latents, previous, time.timesteps)
+        return self.velocity(self.head(x, time.embedding), latents, previous, time.timesteps)
 
     def check_text(self, text: list[TextKV] | None) -> None:
         """Raises ScopeError when this network has cross-attention and nothing to attend to."""
@@ -195,17 +147,6 @@ class DiT(nn.Module):
         clean = output if previous is None else previous + output
         sigmas = (timesteps / 1000).clamp_min(SMALLEST_SIGMA)
         return (latents - clean) / sigmas[:, None, :, None, None]
-
-    def turn_sinks(self, cache: StreamCache, clean: int = 0) -> None:
-        """Bring the cache's attention sinks up to the window of the next chunk, and of the one behind `clean`."""
-        if cache.config.sink == 0:
-            return
-        head_dim, device = self.config.head_dim, next(cache.memories()).keys.device
-        for beyond in (0, clean) if clean else (0,):
-            shift = torch.full((1,), cache.sink_shift(beyond), device=device)  # filled there, not copied
-            # Turning by a time shift alone: the rotation of position `shift` at row 0 and column 0.
-            turns = video_rotation(shift, 1, 1, head_dim), pixel_rotation(shift, head_dim)
-            cache.turn_sinks(*turns, behind=cache.behind(beyond))
 
     def embed_time(self, timesteps: Tensor, frames: int, index: Tensor | None = None) -> TimeEmbedding:
         """(B, K) timesteps, K distinct ones computed once each, spread over frames by `index` (F,)."""
@@ -253,20 +194,16 @@ class DiT(nn.Module):
 
         return ActionWindows(cut(sticks), cut(buttons), keep)
 
-    def _plan(self, layout: FrameLayout, grid: tuple[int, int], windows: ActionWindows) -> PassPlan:
+    def plan(self, layout: FrameLayout, grid: tuple[int, int], windows: ActionWindows) -> PassPlan:
+        """What all passes over latents that stand as `layout` says share; `grid` as from `grid()`."""
         head_dim, tokens = self.config.head_dim, grid[0] * grid[1]
         rotation = video_rotation(layout.positions, *grid, head_dim)
         along_time = pixel_rotation(layout.positions, head_dim)
-        sink_rotation = sink_time = None
-        if layout.sink_shift is not None:
-            moved = layout.positions - layout.sink_shift
-            sink_rotation = video_rotation(moved, *grid, head_dim)
-            sink_time = pixel_rotation(moved, head_dim)
         mask = None if layout.visible is None else frames_to_tokens(layout.visible, tokens, tokens)
-        time = TimePlan(along_time, sink_time, layout.sink, layout.visible)
+        time = TimePlan(along_time, layout.visible)
         modules = (cast(Block, block).action_attn for block in self.blocks)
         conditions = [None if module is None else module.condition(windows, along_time) for module in modules]
-        return PassPlan(rotation, sink_rotation, mask, time, conditions, self.modulate_by(windows))
+        return PassPlan(rotation, mask, time, conditions, self.modulate_by(windows))
 
     def modulate_by(self, windows: ActionWindows) -> Tensor | None:
         """What the rows add to the modulation of every block, (B, F, 6, C); None where they add nothing."""

@@ -1,4 +1,4 @@
-"""The parts every block is made of: RMSNorm, rotary positions, attention, modulation (SPEC.md section 3).
+"""The parts every block is made of: RMSNorm, rotary positions, projections of attention (SPEC.md section 3).
 
 Hidden states keep their axes apart, (batch, frames, tokens, dim), so that whatever belongs to a latent frame (its
 timestep, its actions, its place in time) is applied once per frame and never per token.
@@ -7,12 +7,13 @@ timestep, its actions, its place in time) is applied once per frame and never pe
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from scope_play.kernels.shapes import Rotation
+from scope_play.kernels.torch_primitives import rms_norm
 
 
 class RMSNorm(nn.Module):
@@ -24,14 +25,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype) * self.weight
-
-
-class Rotation(NamedTuple):
-    """cos and sin of the rotary angles, float32, broadcastable to (batch, frames, tokens, heads, head_dim / 2)."""
-
-    cos: Tensor
-    sin: Tensor
+        return rms_norm(x, self.weight, self.eps)
 
 
 def rope_angles(positions: Tensor, dim: int) -> Tensor:
@@ -70,18 +64,6 @@ def video_rotation(positions: Tensor, height: int, width: int, head_dim: int) ->
     return rotation_from(angles[None, :, :, None, :])
 
 
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn adjacent pairs of the last axis by the rotary angles, in float32."""
-    cos, sin = rotation
-    pairs = x.float().unflatten(-1, (-1, 2))
-    if x.device.type == "cpu":
-        # One pass instead of six. Elsewhere it is written out, since torch.compile cannot fuse complex numbers.
-        turned = torch.view_as_complex(pairs) * torch.complex(cos, sin)
-        return torch.view_as_real(turned).flatten(-2).to(x.dtype)
-    even, odd = pairs.unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).to(x.dtype)
-
-
 class Attention(nn.Module):
     """Biased projections, and norms of queries and keys over the full width, before heads are split."""
 
@@ -96,37 +78,8 @@ class Attention(nn.Module):
         self.norm_k = RMSNorm(dim, eps)
 
 
-class SinkView(NamedTuple):
-    """How queries look at the first `keys` keys: with their own rotation `query`, shifted in time (see FrameLayout)."""
-
-    query: Tensor
-    keys: int
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, sink: SinkView | None = None) -> Tensor:
-    """Softmax attention. q (B, heads, Lq, D), k and v (B, heads, Lk, D), mask (Lq, Lk) True where visible.
-
-    Masked attention on the CPU is written out: there the backward of the fused kernel costs twice as much.
-    """
-    if sink is None and (mask is None or q.device.type != "cpu"):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    scores = q @ k.transpose(-1, -2)
-    if sink is not None:
-        shifted = sink.query @ k[..., : sink.keys, :].transpose(-1, -2)
-        scores = torch.cat([shifted, scores[..., sink.keys :]], -1)
-    scores = scores * q.shape[-1] ** -0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(-1) @ v
-
-
 def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1))
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """LayerNorm without weights, then scale and shift: x (B, F, S, C), the others (B, F or 1, 1, C)."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
 
 
 def timestep_sinusoid(timesteps: Tensor, dim: int) -> Tensor:

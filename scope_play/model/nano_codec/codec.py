@@ -16,9 +16,7 @@ one frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,12 +53,6 @@ class NanoCodecConfig:
     finder_width: int = 384
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "frame", tuple(int(number) for number in self.frame))
-        # As objects when they come from JSON.
-        for name, kind in (("camera", CameraConfig), ("court", FieldConfig), ("hand", FieldConfig)):
-            value: Any = getattr(self, name)
-            if isinstance(value, Mapping):
-                object.__setattr__(self, name, kind(**value))
         if self.latent_channels % 4 or self.features < self.camera.columns:
             raise ValueError(f"latent_channels {self.latent_channels} are not four times enough features; change it")
         if self.frame[0] % (2 * BLOCK) or self.frame[1] % (2 * BLOCK):

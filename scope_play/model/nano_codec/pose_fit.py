@@ -9,19 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from scope_play.model.nano_codec.light_field import CELL, SIGHT, CameraConfig, to_cells, with_sight
-
-if TYPE_CHECKING:
-    from scope_play.model.nano_codec.codec import NanoCodec
+from scope_play.model.nano_codec.light_field import CELL, SIGHT, CameraConfig, LightField, to_cells, with_sight
 
 MOVES = 5
 """x, y, heading, pitch, height: what of the camera may change."""
+
+
+class PictureModel(Protocol):
+    """What a fit asks of a codec: a first answer, the drawing, and how features are scaled."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def field(self) -> LightField: ...
+
+    def found(self, frames: Tensor) -> Tensor: ...
+
+    def state(self, features: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -47,13 +58,13 @@ class PoseFit:
     damping: float = 0.05
 
 
-def fit_pose(codec: NanoCodec, frames: Tensor, fit: PoseFit | None = None) -> Tensor:
+def fit_pose(codec: PictureModel, frames: Tensor, fit: PoseFit | None = None) -> Tensor:
     """Frames (N, 3, H, W) in [-1, 1] -> their features (N, F), as they are. One by one: company must not matter."""
     fit = fit or PoseFit()
     return torch.cat([_look(codec, frame[None], fit) for frame in frames])
 
 
-def _look(codec: NanoCodec, frame: Tensor, fit: PoseFit) -> Tensor:
+def _look(codec: PictureModel, frame: Tensor, fit: PoseFit) -> Tensor:
     found = codec.found(frame).float()
     camera, device = codec.config.camera, frame.device
     draw = torch.Generator().manual_seed(0)  # the same picture is always seen alike

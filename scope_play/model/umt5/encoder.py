@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
+from scope_play.records import require_positive
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,11 @@ class TextEncoderConfig:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
+        require_positive(self, "vocab", "dim", "dim_attn", "dim_ffn", "heads", "layers", "buckets")
         if self.dim_attn % self.heads:
             raise ScopeError(
                 f"text encoder config: dim_attn {self.dim_attn} does not split into {self.heads} heads; change either."
             )
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: str = "config.json") -> TextEncoderConfig:
-        """Inverse of `to_json`. Raises ScopeError naming an unknown key and `where` it stood."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ScopeError(f"{where}: unknown key {unknown[0]!r}; known keys are {', '.join(sorted(known))}")
-        return cls(**values)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_reference(cls, values: Mapping[str, Any]) -> TextEncoderConfig:

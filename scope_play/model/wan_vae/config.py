@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from scope_play.errors import ScopeError
@@ -70,19 +70,6 @@ class VAEConfig:
     def temporal_stride(self) -> int:
         """Video frames per latent frame, after the first."""
         return 2 ** sum(self.temporal_downsample)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: str = "config.json") -> VAEConfig:
-        """Inverse of `to_json`. Raises ScopeError naming an unknown key and `where` it stood."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ScopeError(f"{where}: unknown key {unknown[0]!r}; known keys are {', '.join(sorted(known))}")
-        merged: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        return cls(**merged)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_reference(cls, values: Mapping[str, Any]) -> VAEConfig:

@@ -17,3 +17,10 @@ def give_back() -> bool:
         return False
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return bool(trim(0)) if trim else False
+
+
+def give_back_gpu() -> None:
+    """Hands a GPU what PyTorch keeps of freed memory, if PyTorch is loaded and has one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

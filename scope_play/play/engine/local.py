@@ -13,15 +13,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
-from scope_play.play.engine.heap import give_back
+from scope_play.loading.request import display_name
+from scope_play.play.engine.heap import give_back, give_back_gpu
+from scope_play.play.engine.open import open_here
 from scope_play.play.engine.protocol import (
     Begin,
+    Clock,
     Command,
     Event,
     Failed,
@@ -35,16 +38,16 @@ from scope_play.play.engine.protocol import (
     Refused,
     SetPrompt,
     Status,
+    Step,
+    TakeRows,
     WentBack,
 )
-from scope_play.play.engine.rewind import BUDGET_BYTES, History, Step
+from scope_play.play.engine.rewind import BUDGET_BYTES, History
 from scope_play.recording.metadata import BuildSetup
 
 if TYPE_CHECKING:
-    from scope_play.world import Session, World, WorldSpec
-
-TakeRows: TypeAlias = Callable[[float, int], np.ndarray]
-"""`(now, n) -> float32 (n, 10)`: what the player did, as the next n action rows."""
+    from scope_play.loading.request import LoadRequest
+    from scope_play.session.interfaces import SessionLike, WorldLike, WorldSpec
 
 GIVE_BACK_EVERY = 50
 """Chunks between two times that freed memory is given back."""
@@ -52,34 +55,34 @@ GIVE_BACK_EVERY = 50
 
 @dataclass
 class _Running:
-    session: Session
+    session: SessionLike
     begin: Begin
     prompt: str | None
     history: History = field(default_factory=History)
 
 
-class Engine:
-    """All methods may be called from any thread and return at once, except `close`."""
+class LocalEngine:
+    """See `EngineLike`. `open_world` loads what a `Load` asks for, in the engine's thread."""
 
     def __init__(
         self,
         take_rows: TakeRows,
         *,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Clock = time.perf_counter,
         history_bytes: int = BUDGET_BYTES,
-        free_memory: Callable[[], None] | None = None,
+        open_world: Callable[[LoadRequest], WorldLike] | None = None,
     ) -> None:
         self._take_rows = take_rows
         self._clock = clock
         self._history_bytes = history_bytes
-        self._free_memory = free_memory
+        self._open_world = open_world or open_here
         self._changed = threading.Condition()
         self._mailbox: deque[Command] = deque()
         self._outbox: deque[Event] = deque()
         self._begin_at: float | None = None
         self._closing = False
         self._status = Status(Phase.EMPTY, "No model is loaded.", clock())
-        self._world: World | None = None
+        self._world: WorldLike | None = None
         self._running: _Running | None = None
         self._owed = 0.0
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -88,6 +91,10 @@ class Engine:
     @property
     def status(self) -> Status:
         return self._status
+
+    @property
+    def alive(self) -> bool:
+        return self.thread.is_alive()
 
     def post(self, command: Command) -> None:
         """Obeyed after the chunk in the making. Everything but a prompt also stops play."""
@@ -187,8 +194,8 @@ class Engine:
 
     def _obey(self, command: Command) -> None:
         match command:
-            case Load(name, open_world):
-                self._load(name, open_world)
+            case Load(request):
+                self._load(request)
             case Begin():
                 self._begin(command)
             case SetPrompt(prompt):
@@ -200,10 +207,11 @@ class Engine:
             case Leave():
                 self._leave()
 
-    def _load(self, name: str, open_world: Callable[[], World]) -> None:
+    def _load(self, request: LoadRequest) -> None:
         self._drop_world()
+        name = display_name(request.model)
         self._say(Phase.LOADING, f"Loading {name}")
-        world = open_world()
+        world = self._open_world(request)
         self._world = world
         self._say(Phase.WARMING, f"Warming up {name}", world.spec)
         spec, picture = world.spec, _own_picture(world)
@@ -277,8 +285,7 @@ class Engine:
         self._running = None
         self._world = None
         gc.collect()
-        if self._free_memory:
-            self._free_memory()
+        give_back_gpu()
 
     def _say(self, phase: Phase, text: str, spec: WorldSpec | None = None) -> None:
         since = self._status.since if phase is self._status.phase else self._clock()
@@ -292,7 +299,7 @@ class Engine:
             self._changed.notify_all()
 
 
-def _own_picture(world: World) -> np.ndarray | None:
+def _own_picture(world: WorldLike) -> np.ndarray | None:
     """The first frame of the world's own scene; None if it has none and always needs a picture."""
     try:
         with world.start() as session:

@@ -1,4 +1,8 @@
-"""What goes between the window and the engine: commands in, events out, and a status to look at."""
+"""What goes between a front end and an engine: commands in, events out, and a status to look at.
+
+A local engine and a remote one differ behind `EngineLike` only. Rows are sampled where the pad is: an engine is made
+with a function that gives them.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from scope_play.loading.request import LoadRequest
     from scope_play.recording.metadata import BuildSetup
-    from scope_play.world import World, WorldSpec
+    from scope_play.session.interfaces import WorldSpec
 
 
 class Phase(Enum):
@@ -41,17 +46,19 @@ class Status:
 
 @dataclass(frozen=True)
 class Load:
-    """Free the present world, then call `open_world` in the engine's thread."""
+    """Free the present world and load what `request` names; of several loads not yet begun the newest counts."""
 
-    name: str
-    open_world: Callable[[], World]
+    request: LoadRequest
 
 
 @dataclass(frozen=True)
 class Begin:
-    """Start a session; it stands paused on its first frame until `play`."""
+    """Start a session; it stands paused on its first frame until `play`.
 
-    image: np.ndarray | Path | None = None
+    image: uint8 (H, W, 3), a path that the engine can read, or what a picture file holds; None is the world's own.
+    """
+
+    image: np.ndarray | Path | bytes | None = None
     prompt: str | None = None
     seed: int = 0
 
@@ -105,7 +112,8 @@ class Made:
     """A finished chunk, the `index`-th of its session, from 1.
 
     Times are of the engine's clock: `sampled` when its rows were taken, `ready` when its frames were there; `work`:
-    seconds the engine was busy with it, housekeeping of the chunk before included.
+    seconds the engine was busy with it, housekeeping of the chunk before included. `hashes`: the `frame_hash` of every
+    frame as the model made it, from an engine that sends its frames compressed; empty where `frames` are those.
     """
 
     index: int
@@ -116,6 +124,7 @@ class Made:
     sampled: float
     ready: float
     work: float
+    hashes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,3 +151,54 @@ class Refused:
 
 
 Event: TypeAlias = Loaded | Opened | Made | WentBack | Failed | Refused
+
+
+TakeRows: TypeAlias = Callable[[float, int], np.ndarray]
+"""`(now, n) -> float32 (n, 10)`: what the player did, as the next n action rows."""
+
+Clock: TypeAlias = Callable[[], float]
+
+REACH_CHUNKS = 600
+"""How far one can go back: two minutes of chunks of 200 ms."""
+
+
+@dataclass(frozen=True, slots=True)  # all of a session's are kept: an hour has 18,000
+class Step:
+    """What made one chunk: rows float32 (frames_per_chunk, 10) and the prompt it was made under."""
+
+    rows: np.ndarray
+    prompt: str | None
+
+
+class EngineLike(Protocol):
+    """What plays a world. All methods may be called from any thread and return at once, except `wait` and `close`."""
+
+    @property
+    def status(self) -> Status: ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still answer; once it cannot, `status` says why."""
+
+    def post(self, command: Command) -> None:
+        """Obeyed after the chunk in the making. Everything but a prompt also stops play."""
+
+    def play(self, begin_at: float) -> None:
+        """Make one chunk, sampling its rows at clock time `begin_at` (in the past: at once). Asked anew for each."""
+
+    def pause(self) -> None: ...
+
+    def take(self) -> Event | None:
+        """The oldest event not yet taken."""
+
+    def wait(self, seconds: float) -> bool:
+        """Block until there is an event to take or `seconds` have passed; False if there is none."""
+
+    def close(self, seconds: float = 5.0) -> bool:
+        """Stop after the chunk in the making and free everything; False if it was still busy after `seconds`."""
+
+
+class MakeEngine(Protocol):
+    """How a front end gets its engine."""
+
+    def __call__(self, take_rows: TakeRows, *, clock: Clock, history_bytes: int) -> EngineLike: ...

@@ -17,8 +17,8 @@ from types import MappingProxyType
 from platformdirs import user_config_dir
 
 from scope_play.errors import ScopeError
-from scope_play.play.input.events import StickShape, TriggerShape
 from scope_play.play.input.keyboard import KEY_ACTIONS, KeyProfile, control_names, reserved_names
+from scope_play.play.input.shaping import StickShape, TriggerShape
 from scope_play.play.input.toml_table import Table
 from scope_play.play.input.translator import ACTIONS, PAD_CONTROLS, PadProfile
 

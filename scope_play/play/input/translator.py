@@ -18,12 +18,9 @@ from scope_play.play.input.events import (
     PadState,
     StickEvent,
     StickName,
-    StickShape,
-    TriggerShape,
     Vector,
-    shape_stick,
-    trigger_pressed,
 )
+from scope_play.play.input.shaping import StickShape, TriggerShape, shape_stick, trigger_pressed
 
 TRIGGERS = ("left_trigger", "right_trigger")
 PAD_CONTROLS = (

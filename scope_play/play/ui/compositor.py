@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scope_play.loading.request import display_name
 from scope_play.play import pacing
 from scope_play.play.app_state import AppState, Screen
 from scope_play.play.engine.protocol import Phase
 from scope_play.play.input.bindings_text import caps, legend
-from scope_play.play.ui import frame_view, hud, textbox
+from scope_play.play.menus.items import setting_note
+from scope_play.play.menus.scenes import preview
+from scope_play.play.ui import backdrop, frame_view, hud, panels, rewind_screen, start_screen, textbox_view
 from scope_play.play.ui import theme as look
 from scope_play.play.ui.keycaps import Holding
-from scope_play.play.ui.scenes import preview
-from scope_play.play.ui.screens import rewind as rewind_screen
-from scope_play.play.ui.screens import screens
-from scope_play.play.ui.screens import start as start_screen
-from scope_play.play.ui.screens.start import StartLook
+from scope_play.play.ui.start_screen import StartLook
 
 if TYPE_CHECKING:
     import pygame
@@ -50,8 +49,8 @@ class Compositor:
             self._background(surface)
             self._overlay(surface, theme, devices, now)
         if state.box:
-            screens.dim(surface)
-            textbox.draw(surface, theme, state.box, self._holding(devices))
+            backdrop.dim(surface)
+            textbox_view.draw(surface, theme, state.box, self._holding(devices))
             hud.draw_banner(surface, theme, state.message.text, state.message.alert)
 
     def hud(self, devices: Devices, now: float) -> hud.Shown:
@@ -85,7 +84,7 @@ class Compositor:
             case Screen.PLAY:
                 hud.draw(surface, theme, self.hud(devices, now))
             case Screen.REWIND if status.phase is Phase.REWINDING:
-                screens.dim(surface)
+                backdrop.dim(surface)
                 hud.draw(surface, theme, hud.Shown(message=status.text))
             case Screen.REWIND if status.spec:
                 seconds = status.spec.frames_per_chunk / status.spec.fps
@@ -94,7 +93,7 @@ class Compositor:
                 )
                 hud.draw_banner(surface, theme, state.message.text, state.message.alert)
             case Screen.CONTROLS:
-                screens.draw_controls(
+                panels.draw_controls(
                     surface, theme, legend(self._controls, self._profile(devices)), self._holding(devices)
                 )
                 hud.draw_banner(surface, theme, state.message.text, state.message.alert)
@@ -103,7 +102,7 @@ class Compositor:
                 note = state.message.text or self._note()
                 back = "back" if state.screen is Screen.SETTINGS else "resume"
                 holding = self._holding(devices)
-                screens.draw_panel(surface, theme, heading, note, state.menu, holding, state.message.alert, back)
+                panels.draw_panel(surface, theme, heading, note, state.menu, holding, state.message.alert, back)
 
     def _start_look(self, devices: Devices, now: float) -> StartLook:
         state, status = self._state, self._state.engine.status
@@ -123,8 +122,8 @@ class Compositor:
     def _note(self) -> str:
         state = self._state
         if state.screen is Screen.SETTINGS:
-            return screens.setting_note(state.settings, state.menu.item.key)
-        return f"{screens.model_name(state.form.model)}, seed {state.form.seed}"
+            return setting_note(state.settings, state.menu.item.key)
+        return f"{display_name(state.form.model)}, seed {state.form.seed}"
 
     def _holding(self, devices: Devices) -> Holding:
         return Holding(devices.active.name, devices.active.backend != "keyboard")

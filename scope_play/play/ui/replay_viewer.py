@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import pygame
 
-from scope_play.play.settings import Settings, parse_size
+from scope_play.play.settings import Settings, window_size
 from scope_play.play.ui.frame_view import clear_around, fit_frame
 from scope_play.play.ui.window import Window
 
@@ -23,7 +23,7 @@ def show(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Shows each frame and passes it on. Space pauses; Esc, Q or closing the window ends the show, not the frames."""
-    window: Window | None = Window(parse_size(Settings().window_size))
+    window: Window | None = Window(window_size(Settings()))
     due = clock()
     try:
         for number, frame in frames:

@@ -7,11 +7,10 @@ from dataclasses import replace
 import pygame
 
 from scope_play.play.app_state import AppState, Screen
+from scope_play.play.menus import textbox
+from scope_play.play.menus.menu import Nav
 from scope_play.play.settings import turned
-from scope_play.play.ui import menus, textbox
-from scope_play.play.ui.menus import Nav
-from scope_play.play.ui.screens import screens
-from scope_play.play.ui.screens import start as start_screen
+from scope_play.play.ui import menu_view, panels, start_screen, textbox_view
 from scope_play.play.ui.theme import Theme
 
 SWITCHES: dict[int, str] = {
@@ -44,7 +43,7 @@ def point(state: AppState, theme: Theme, event: pygame.event.Event, now: float) 
     """The mouse moved or was pressed over a menu or the key grid: what it points at gets the focus."""
     pressed = event.type == pygame.MOUSEBUTTONDOWN and event.button == 1
     if state.box:
-        for row, column, rect in textbox.key_rects(theme):
+        for row, column, rect in textbox_view.key_rects(theme):
             if rect.collidepoint(event.pos):
                 state.box = replace(state.box, row=row, column=column)
                 state.changed = True
@@ -52,8 +51,8 @@ def point(state: AppState, theme: Theme, event: pygame.event.Event, now: float) 
                     state.navigate(Nav.OK, now)
                 return
     elif state.screen in (Screen.START, Screen.PAUSE, Screen.SETTINGS):
-        layout = start_screen.layout if state.screen is Screen.START else screens.pause_layout
-        number = menus.item_at(theme, state.menu, layout(theme, len(state.menu.items))["menu"], event.pos)
+        layout = start_screen.layout if state.screen is Screen.START else panels.pause_layout
+        number = menu_view.item_at(theme, state.menu, layout(theme, len(state.menu.items))["menu"], event.pos)
         if number is None:
             return
         if number != state.menu.focus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
-from scope_play.play.engine.local import Engine
+from scope_play.loading.request import LoadRequest
+from scope_play.play.engine.local import LocalEngine
 from scope_play.play.engine.protocol import (
     Begin,
     Event,
@@ -27,7 +29,8 @@ from scope_play.play.engine.protocol import (
     SetPrompt,
     WentBack,
 )
-from tests.helpers.fake_world import FakeSession, FakeSpec, FakeWorld
+from scope_play.session.interfaces import WorldLike
+from tests.helpers.fake_world import FakeSession, FakeWorld, fake_spec
 
 LIMIT = 10.0
 
@@ -36,12 +39,25 @@ def zeros(now: float, n: int) -> np.ndarray:
     return np.zeros((n, ROW_WIDTH), np.float32)
 
 
-@pytest.fixture
-def make_engine() -> Iterator[Callable[..., Engine]]:
-    engines: list[Engine] = []
+WORLDS: dict[str, Callable[[], Any]] = {}
+"""What a load of that name gives."""
 
-    def make(**options: Any) -> Engine:
-        engines.append(Engine(options.pop("take_rows", zeros), **options))
+
+def lend(request: LoadRequest) -> WorldLike:
+    return WORLDS.pop(request.model)()
+
+
+def load(engine: LocalEngine, name: str, make: Callable[[], Any]) -> None:
+    WORLDS[name] = make
+    engine.post(Load(LoadRequest(name)))
+
+
+@pytest.fixture
+def make_engine() -> Iterator[Callable[..., LocalEngine]]:
+    engines: list[LocalEngine] = []
+
+    def make(**options: Any) -> LocalEngine:
+        engines.append(LocalEngine(options.pop("take_rows", zeros), open_world=lend, **options))
         return engines[-1]
 
     yield make
@@ -49,15 +65,15 @@ def make_engine() -> Iterator[Callable[..., Engine]]:
         assert engine.close()
 
 
-def next_event(engine: Engine) -> Event:
+def next_event(engine: LocalEngine) -> Event:
     assert engine.wait(LIMIT), engine.status
     event = engine.take()
     assert event is not None
     return event
 
 
-def opened(engine: Engine, world: FakeWorld, **begin: Any) -> Opened:
-    engine.post(Load("fake", lambda: world))  # type: ignore[arg-type, return-value]
+def opened(engine: LocalEngine, world: FakeWorld, **begin: Any) -> Opened:
+    load(engine, "fake", lambda: world)
     assert isinstance(next_event(engine), Loaded)
     engine.post(Begin(**begin))
     event = next_event(engine)
@@ -65,14 +81,14 @@ def opened(engine: Engine, world: FakeWorld, **begin: Any) -> Opened:
     return event
 
 
-def make_chunk(engine: Engine) -> Made:
+def make_chunk(engine: LocalEngine) -> Made:
     engine.play(0.0)
     event = next_event(engine)
     assert isinstance(event, Made)
     return event
 
 
-def test_everything_of_the_model_happens_in_one_thread(make_engine: Callable[..., Engine]) -> None:
+def test_everything_of_the_model_happens_in_one_thread(make_engine: Callable[..., LocalEngine]) -> None:
     threads: set[str] = set()
 
     class Watched(FakeWorld):
@@ -89,7 +105,7 @@ def test_everything_of_the_model_happens_in_one_thread(make_engine: Callable[...
     assert threads == {"engine"}
 
 
-def test_one_asking_makes_one_chunk_and_never_two_wait(make_engine: Callable[..., Engine]) -> None:
+def test_one_asking_makes_one_chunk_and_never_two_wait(make_engine: Callable[..., LocalEngine]) -> None:
     engine = make_engine()
     world = FakeWorld()
     opened(engine, world)
@@ -105,7 +121,7 @@ def test_one_asking_makes_one_chunk_and_never_two_wait(make_engine: Callable[...
     assert make_chunk(engine).index == first.index + 1
 
 
-def test_rows_are_taken_when_the_chunk_begins(make_engine: Callable[..., Engine]) -> None:
+def test_rows_are_taken_when_the_chunk_begins(make_engine: Callable[..., LocalEngine]) -> None:
     times = iter([1.0, 2.0, 3.0, 4.0] + [9.0] * 1000)
     asked: list[float] = []
 
@@ -122,7 +138,7 @@ def test_rows_are_taken_when_the_chunk_begins(make_engine: Callable[..., Engine]
     assert made.sampled <= made.ready
 
 
-def test_a_paused_engine_makes_nothing_and_sleeps(make_engine: Callable[..., Engine]) -> None:
+def test_a_paused_engine_makes_nothing_and_sleeps(make_engine: Callable[..., LocalEngine]) -> None:
     engine = make_engine()
     world = FakeWorld()
     opened(engine, world)
@@ -144,40 +160,39 @@ def test_a_paused_engine_makes_nothing_and_sleeps(make_engine: Callable[..., Eng
     ],
 )
 def test_failing_while_playing_frees_the_world_and_the_next_load_works(
-    make_engine: Callable[..., Engine], error: Exception, words: str
+    make_engine: Callable[..., LocalEngine], error: Exception, words: str
 ) -> None:
-    freed = []
-    engine = make_engine(free_memory=lambda: freed.append(True))
-    opened(engine, FakeWorld(errors={3: error}))
+    engine, world = make_engine(), FakeWorld(errors={3: error})
+    opened(engine, world)
     make_chunk(engine)
-    freed.clear()
+    held = weakref.ref(world)
+    del world
     engine.play(0.0)
     failed = next_event(engine)
     assert isinstance(failed, Failed)
     assert failed.world_lost
     assert words in failed.text
     assert "\n" not in failed.text
-    assert freed
-    assert engine._world is None
-    assert engine._running is None
+    error.__traceback__ = None  # this test's own hold on what was running
+    assert held() is None
     opened(engine, FakeWorld())
     assert make_chunk(engine).index == 1
 
 
-def test_a_world_that_cannot_be_loaded_says_so(make_engine: Callable[..., Engine]) -> None:
+def test_a_world_that_cannot_be_loaded_says_so(make_engine: Callable[..., LocalEngine]) -> None:
     engine = make_engine()
 
     def refuse() -> Any:
         raise ScopeError("weights/config.json: key 'world' is missing; export the folder again")
 
-    engine.post(Load("broken", refuse))
+    load(engine, "broken", refuse)
     failed = next_event(engine)
     assert failed == Failed("weights/config.json: key 'world' is missing; export the folder again", True)
     assert engine.status.phase is Phase.FAILED
     opened(engine, FakeWorld())
 
 
-def test_a_bad_picture_keeps_the_world(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+def test_a_bad_picture_keeps_the_world(make_engine: Callable[..., LocalEngine], tmp_path: Path) -> None:
     bad = tmp_path / "notes.png"
     bad.write_text("not a picture")
     engine = make_engine()
@@ -193,7 +208,7 @@ def test_a_bad_picture_keeps_the_world(make_engine: Callable[..., Engine], tmp_p
     assert isinstance(next_event(engine), Opened)
 
 
-def test_a_world_without_a_scene_of_its_own_asks_for_a_picture(make_engine: Callable[..., Engine]) -> None:
+def test_a_world_without_a_scene_of_its_own_asks_for_a_picture(make_engine: Callable[..., LocalEngine]) -> None:
     class Bare(FakeWorld):
         def start(self, image: Any = None, *args: Any, **kwargs: Any) -> Any:
             if image is None:
@@ -201,7 +216,7 @@ def test_a_world_without_a_scene_of_its_own_asks_for_a_picture(make_engine: Call
             return super().start(image, *args, **kwargs)
 
     engine = make_engine()
-    engine.post(Load("bare", lambda: Bare()))  # type: ignore[arg-type, return-value]
+    load(engine, "bare", Bare)
     loaded = next_event(engine)
     assert isinstance(loaded, Loaded)
     assert loaded.picture is None
@@ -211,7 +226,7 @@ def test_a_world_without_a_scene_of_its_own_asks_for_a_picture(make_engine: Call
     assert isinstance(next_event(engine), Opened)
 
 
-def test_a_refused_prompt_does_not_end_the_game(make_engine: Callable[..., Engine]) -> None:
+def test_a_refused_prompt_does_not_end_the_game(make_engine: Callable[..., LocalEngine]) -> None:
     class Mute(FakeWorld):
         def start(self, *args: Any, **kwargs: Any) -> Any:
             session = super().start(*args, **kwargs)
@@ -223,13 +238,13 @@ def test_a_refused_prompt_does_not_end_the_game(make_engine: Callable[..., Engin
             return session
 
     engine = make_engine()
-    opened(engine, Mute(FakeSpec(has_text=False)))
+    opened(engine, Mute(fake_spec(has_text=False)))
     engine.post(SetPrompt("a red room"))
     assert next_event(engine) == Refused("this world takes no prompt; leave it empty")
     assert make_chunk(engine).prompt is None
 
 
-def test_a_prompt_holds_from_the_next_chunk_on(make_engine: Callable[..., Engine]) -> None:
+def test_a_prompt_holds_from_the_next_chunk_on(make_engine: Callable[..., LocalEngine]) -> None:
     engine = make_engine()
     opened(engine, FakeWorld(), prompt="first")
     assert make_chunk(engine).prompt == "first"
@@ -237,7 +252,7 @@ def test_a_prompt_holds_from_the_next_chunk_on(make_engine: Callable[..., Engine
     assert make_chunk(engine).prompt == "second"
 
 
-def test_going_back_discards_what_was_not_shown_and_repeats_exactly(make_engine: Callable[..., Engine]) -> None:
+def test_going_back_discards_what_was_not_shown_and_repeats_exactly(make_engine: Callable[..., LocalEngine]) -> None:
     engine = make_engine(take_rows=lambda now, n: np.full((n, ROW_WIDTH), 0.1, np.float32))
     opened(engine, FakeWorld())
     first = [make_chunk(engine) for _ in range(8)]
@@ -254,7 +269,7 @@ def test_going_back_discards_what_was_not_shown_and_repeats_exactly(make_engine:
         np.testing.assert_array_equal(now.frames, then.frames)
 
 
-def test_an_error_of_the_engine_itself_is_not_hidden(make_engine: Callable[..., Engine]) -> None:
+def test_an_error_of_the_engine_itself_is_not_hidden(make_engine: Callable[..., LocalEngine]) -> None:
     engine = make_engine()
     hooked: list[type[BaseException]] = []
     previous, threading.excepthook = threading.excepthook, lambda args: hooked.append(args.exc_type)
@@ -269,7 +284,7 @@ def test_an_error_of_the_engine_itself_is_not_hidden(make_engine: Callable[..., 
     assert "report" in engine.status.text
 
 
-def test_closing_in_the_middle_of_a_chunk_waits_for_it_and_ends(make_engine: Callable[..., Engine]) -> None:
+def test_closing_in_the_middle_of_a_chunk_waits_for_it_and_ends(make_engine: Callable[..., LocalEngine]) -> None:
     engine = make_engine()
     world = FakeWorld(seconds=0.05)
     opened(engine, world)
@@ -279,7 +294,7 @@ def test_closing_in_the_middle_of_a_chunk_waits_for_it_and_ends(make_engine: Cal
     assert engine.status.phase is Phase.STOPPED
 
 
-def test_the_number_of_threads_is_the_engines_own(make_engine: Callable[..., Engine]) -> None:
+def test_the_number_of_threads_is_the_engines_own(make_engine: Callable[..., LocalEngine]) -> None:
     import torch
 
     here = torch.get_num_threads()  # from now on this thread's number is its own

@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scope_play.actions import ROW_WIDTH
-from scope_play.play.engine.rewind import History, Step, Strip, least_useful, thumbnail
+from scope_play.images import thumbnail
+from scope_play.play.engine.protocol import Step
+from scope_play.play.engine.rewind import History, least_useful
+from scope_play.play.filmstrip import Strip
 from tests.helpers.fake_world import FakeWorld
 
 

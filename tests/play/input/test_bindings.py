@@ -14,8 +14,8 @@ from scope_play.errors import ScopeError
 from scope_play.play.input import bindings
 from scope_play.play.input.bindings import ControllerMap, default_toml, load_map, parse_map, to_toml, write_map
 from scope_play.play.input.bindings_text import PAD_LABELS, caps, legend, legend_text
-from scope_play.play.input.events import StickShape, TriggerShape
 from scope_play.play.input.keyboard import KEY_ACTIONS, KeyProfile, control_names, reserved_names
+from scope_play.play.input.shaping import StickShape, TriggerShape
 from scope_play.play.input.translator import ACTIONS, PAD_CONTROLS, PadProfile
 
 

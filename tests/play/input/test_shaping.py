@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from scope_play.actions import BUTTONS
-from scope_play.play.input.events import PadState, StickShape, TriggerShape, shape_stick, trigger_pressed
+from scope_play.play.input.events import PadState
+from scope_play.play.input.shaping import StickShape, TriggerShape, shape_stick, trigger_pressed
 
 axis = st.floats(-1.0, 1.0)
 points = st.tuples(axis, axis)

@@ -12,17 +12,16 @@ import pytest
 from scope_play.play.input.bindings import ControllerMap
 from scope_play.play.input.bindings_text import caps, legend
 from scope_play.play.input.events import PadState
+from scope_play.play.menus import items as menu_items
+from scope_play.play.menus.items import Form
+from scope_play.play.menus.menu import Menu
+from scope_play.play.menus.textbox import TextBox
 from scope_play.play.playback import Split
 from scope_play.play.settings import Settings
-from scope_play.play.ui import frame_view, hud, menus, textbox
+from scope_play.play.ui import frame_view, hud, menu_view, panels, rewind_screen, start_screen, textbox_view
 from scope_play.play.ui.keycaps import Holding
-from scope_play.play.ui.screens import rewind as rewind_screen
-from scope_play.play.ui.screens import screens
-from scope_play.play.ui.screens import start as start_screen
-from scope_play.play.ui.screens.screens import Form
-from scope_play.play.ui.textbox import TextBox
 from scope_play.play.ui.theme import Theme, letterbox
-from tests.helpers.fake_world import FakeSpec
+from tests.helpers.fake_world import fake_spec
 
 SIZES = [(640, 360), (800, 600), (1280, 720), (1920, 1080), (2560, 1440), (3440, 1440), (480, 800)]
 PAD = Holding("Xbox pad", True)
@@ -61,19 +60,19 @@ def test_the_overlays_keep_apart(size: tuple[int, int], message: str) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_start_screen_keeps_apart(size: tuple[int, int]) -> None:
-    items = screens.start_items(Form(), FakeSpec(), "")  # type: ignore[arg-type]
+    items = menu_items.start_items(Form(), fake_spec(), "")
     apart(start_screen.layout(Theme(*size), len(items)), size)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_menus_show_every_item_or_scroll_to_the_focus(size: tuple[int, int]) -> None:
     theme = Theme(*size)
-    for items in (screens.pause_items(FakeSpec(), True), screens.settings_items(Settings())):  # type: ignore[arg-type]
-        rects = screens.pause_layout(theme, len(items))
+    for items in (menu_items.pause_items(fake_spec(), True), menu_items.settings_items(Settings())):
+        rects = panels.pause_layout(theme, len(items))
         assert rects["panel"].contains(rects["menu"])
         assert not rects["panel"].colliderect(rects["hints"])
         for focus in range(len(items)):
-            shown = dict(menus.layout(theme, menus.Menu(tuple(items), focus), rects["menu"]))
+            shown = dict(menu_view.layout(theme, Menu(tuple(items), focus), rects["menu"]))
             assert focus in shown
             apart({str(number): rect for number, rect in shown.items()}, size)
             assert all(rects["menu"].contains(rect) for rect in shown.values())
@@ -86,17 +85,17 @@ def test_the_rewind_bar_and_the_key_grid_fit(size: tuple[int, int]) -> None:
     bar = rewind.pop("bar")
     apart(rewind, size)
     assert all(bar.contains(rect) for rect in rewind.values())
-    panel = textbox.panel(theme)
+    panel = textbox_view.panel(theme)
     assert pygame.Rect((0, 0), size).contains(panel)
-    keys = {f"{row},{column}": rect for row, column, rect in textbox.key_rects(theme)}
+    keys = {f"{row},{column}": rect for row, column, rect in textbox_view.key_rects(theme)}
     apart(keys, size)
     assert all(panel.contains(rect) for rect in keys.values())
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_table_of_controls_has_room_for_every_line(size: tuple[int, int]) -> None:
-    theme, lines = Theme(*size), 1 + len(legend(ControllerMap())) + len(screens.APP_KEYS)
-    rects = screens.controls_layout(theme, lines)
+    theme, lines = Theme(*size), 1 + len(legend(ControllerMap())) + len(panels.APP_KEYS)
+    rects = panels.controls_layout(theme, lines)
     assert pygame.Rect((0, 0), size).contains(rects["panel"])
     assert rects["panel"].contains(rects["table"])
     assert rects["table"].height // lines >= theme.line_height("small")
@@ -115,19 +114,19 @@ def test_text_is_cut_to_its_room(size: tuple[int, int]) -> None:
 
 
 def test_every_screen_draws_at_every_size() -> None:
-    spec = FakeSpec()
+    spec = fake_spec()
     picture = np.random.default_rng(0).integers(0, 255, (48, 80, 3), dtype=np.uint8)
-    start = start_screen.StartLook(spec, picture, "Loading nano", PAD, caps(ControllerMap(), None, True), 1.2, LONG)  # type: ignore[arg-type]
+    start = start_screen.StartLook(spec, picture, "Loading nano", PAD, caps(ControllerMap(), None, True), 1.2, LONG)
     for size in SIZES:
         surface, theme = pygame.display.set_mode(size), Theme(*size)
-        items = menus.Menu(tuple(screens.start_items(Form(picture="/a/very/long/path" * 9), spec, "loading")))  # type: ignore[arg-type]
+        items = Menu(tuple(menu_items.start_items(Form(picture="/a/very/long/path" * 9), spec, "loading")))
         start_screen.draw(surface, theme, items, start)
         rect = frame_view.fit_frame(surface, picture)
         frame_view.clear_around(surface, rect)
         hud.draw(surface, theme, everything(LONG))
-        screens.draw_panel(surface, theme, "Paused", LONG, items, PAD)
-        screens.draw_controls(surface, theme, legend(ControllerMap()), PAD)
-        textbox.draw(surface, theme, TextBox("prompt", "Prompt", LONG * 3), PAD)
+        panels.draw_panel(surface, theme, "Paused", LONG, items, PAD)
+        panels.draw_controls(surface, theme, legend(ControllerMap()), PAD)
+        textbox_view.draw(surface, theme, TextBox("prompt", "Prompt", LONG * 3), PAD)
 
 
 def test_letterbox_keeps_proportions_and_touches_two_edges() -> None:
@@ -152,7 +151,7 @@ def test_a_small_frame_is_enlarged_without_a_shift_or_a_change_of_colour() -> No
 
 
 def test_shipped_scenes_are_pictures_with_names() -> None:
-    from scope_play.play.ui.scenes import OWN, preview, shipped_scenes
+    from scope_play.play.menus.scenes import OWN, preview, shipped_scenes
 
     scenes = shipped_scenes("nano")
     assert scenes[0] is OWN

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scope_play.play.engine.rewind import thumbnail
+from scope_play.errors import ScopeError
+from scope_play.images import read_image, thumbnail
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 PREVIEW_HEIGHT = 480
@@ -46,9 +47,6 @@ def preview(path: Path) -> np.ndarray | None:
 
     The sentence about an unreadable picture comes from the model that is asked to start from it.
     """
-    from scope_play.errors import ScopeError
-    from scope_play.images import read_image
-
     try:
         return thumbnail(read_image(path), PREVIEW_HEIGHT)
     except ScopeError:

@@ -8,11 +8,11 @@ import pygame
 
 from scope_play.play.ui import keycaps
 from scope_play.play.ui import theme as look
+from scope_play.play.ui.backdrop import cover, shade
 from scope_play.play.ui.keycaps import Holding
-from scope_play.play.ui.screens.screens import cover, shade
 
 if TYPE_CHECKING:
-    from scope_play.play.engine.rewind import Strip
+    from scope_play.play.filmstrip import Strip
     from scope_play.play.ui.theme import Theme
 
 WIDEST = "120.0 s back"

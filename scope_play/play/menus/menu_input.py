@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scope_play.play.input.events import ButtonEvent, ReleaseEvent, StickEvent
-from scope_play.play.ui.menus import Nav
+from scope_play.play.menus.menu import Nav
 
 if TYPE_CHECKING:
     from scope_play.play.input.events import PadEvent

@@ -17,6 +17,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
+# numba keeps the names of the classes below in its cache on disk, which outlives an upgrade and is read before it is
+# found to be stale: whoever renames one of them renames this module too.
 _compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 _ONE, _HALF = np.float32(1), np.float32(0.5)
 _GELU, _CUBE = np.float32(math.sqrt(2 / math.pi)), np.float32(0.044715)
@@ -41,7 +43,7 @@ class Slots(NamedTuple):
     values: np.ndarray
 
 
-class Sight(NamedTuple):
+class PassView(NamedTuple):
     """Where a pass of n latents stands: rotations (n, D / 2) of its queries and keys, first slot and number of slots
     that it sees, its own first, and scores (n, slots) of 0 and -inf for who sees whom, or (0, 0)."""
 
@@ -182,24 +184,24 @@ def _turned(row: np.ndarray, norm: np.ndarray, cos: np.ndarray, sin: np.ndarray,
 
 
 @_compiled
-def _attend(q: np.ndarray, norm: np.ndarray, slots: Slots, sight: Sight, heads: int, eps: float) -> np.ndarray:
+def _attend(q: np.ndarray, norm: np.ndarray, slots: Slots, view: PassView, heads: int, eps: float) -> np.ndarray:
     """Raw queries (R, >= C), of which the first C columns are taken, over what is seen: (R, C)."""
-    rows, latents, width = q.shape[0], sight.cos.shape[0], slots.keys.shape[2]
+    rows, latents, width = q.shape[0], view.cos.shape[0], slots.keys.shape[2]
     size = width // heads
     scale = np.float32(1.0 / math.sqrt(size))
     out = np.zeros((rows, width), np.float32)
-    query, scores = np.empty(width, np.float32), np.empty(sight.seen, np.float32)
+    query, scores = np.empty(width, np.float32), np.empty(view.seen, np.float32)
     for r in range(rows):
         batch, latent = r // latents, r % latents
-        _turned(q[r, :width], norm, sight.cos[latent], sight.sin[latent], eps, query)
+        _turned(q[r, :width], norm, view.cos[latent], view.sin[latent], eps, query)
         for head in range(heads):
             first = head * size
             highest = np.float32(-np.inf)
-            for j in range(sight.seen):
-                hidden = sight.bias.shape[0] > 0 and sight.bias[latent, j] < 0
+            for j in range(view.seen):
+                hidden = view.bias.shape[0] > 0 and view.bias[latent, j] < 0
                 score = np.float32(-np.inf)
                 if not hidden:  # what may not be seen is not read: it may be anything
-                    key = slots.keys[batch, sight.start + j]
+                    key = slots.keys[batch, view.start + j]
                     score = np.float32(0)
                     for d in range(first, first + size):
                         score += query[d] * key[d]
@@ -207,26 +209,26 @@ def _attend(q: np.ndarray, norm: np.ndarray, slots: Slots, sight: Sight, heads: 
                 scores[j] = score
                 highest = max(highest, score)
             total = np.float32(0)
-            for j in range(sight.seen):
+            for j in range(view.seen):
                 scores[j] = np.float32(math.exp(scores[j] - highest))
                 total += scores[j]
-            for j in range(sight.seen):
+            for j in range(view.seen):
                 if scores[j] != 0:
-                    share, value = scores[j] / total, slots.values[batch, sight.start + j]
+                    share, value = scores[j] / total, slots.values[batch, view.start + j]
                     for d in range(first, first + size):
                         out[r, d] += share * value[d]
     return out
 
 
 @_compiled
-def _remember(qkv: np.ndarray, norm: np.ndarray, slots: Slots, sight: Sight, eps: float) -> None:
+def _remember(qkv: np.ndarray, norm: np.ndarray, slots: Slots, view: PassView, eps: float) -> None:
     """Keys and values of raw projections (R, 3 C) into the slots of the pass."""
-    latents, width = sight.cos.shape[0], slots.keys.shape[2]
+    latents, width = view.cos.shape[0], slots.keys.shape[2]
     for r in range(qkv.shape[0]):
         batch, latent = r // latents, r % latents
-        slot = sight.start + latent
+        slot = view.start + latent
         key = slots.keys[batch, slot]
-        _turned(qkv[r, width : 2 * width], norm, sight.cos[latent], sight.sin[latent], eps, key)
+        _turned(qkv[r, width : 2 * width], norm, view.cos[latent], view.sin[latent], eps, key)
         slots.values[batch, slot] = qkv[r, 2 * width :]
 
 
@@ -239,8 +241,8 @@ def block_rows(
     frames: Slots,
     pixels: Slots,
     buttons: Slots,
-    video: Sight,
-    time: Sight,
+    video: PassView,
+    time: PassView,
     heads: int,
     eps: float,
 ) -> None:
@@ -279,7 +281,9 @@ def silu_rows(x: np.ndarray, first: Linear, second: Linear) -> np.ndarray:
 
 
 @_compiled
-def button_rows(embedded: np.ndarray, to_kv: Linear, norm: np.ndarray, buttons: Slots, time: Sight, eps: float) -> None:
+def button_rows(
+    embedded: np.ndarray, to_kv: Linear, norm: np.ndarray, buttons: Slots, time: PassView, eps: float
+) -> None:
     """Keys and values of embedded button windows (R, C) into the slots of the pass."""
     kv = _linear(embedded, to_kv)
     latents, width = time.cos.shape[0], buttons.keys.shape[2]
@@ -300,7 +304,7 @@ def prepare() -> None:
         three, norms, one, one, one, Affine(rows[0], rows[0]), three, norms, one, one, rows[0], one, one, one
     )
     slots, turn = Slots(*pair), np.zeros((1, 2), np.float32)
-    sight = Sight(turn, turn.copy(), 0, 1, np.zeros((0, 0), np.float32))
+    view = PassView(turn, turn.copy(), 0, 1, np.zeros((0, 0), np.float32))
     silu_rows(rows, one, one)
-    button_rows(rows, two, rows[0], slots, sight, 1e-6)
-    block_rows(rows, np.zeros((6, 1, 4), np.float32), rows.copy(), block, slots, slots, slots, sight, sight, 1, 1e-6)
+    button_rows(rows, two, rows[0], slots, view, 1e-6)
+    block_rows(rows, np.zeros((6, 1, 4), np.float32), rows.copy(), block, slots, slots, slots, view, view, 1, 1e-6)

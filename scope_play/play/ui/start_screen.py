@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pygame
 
-from scope_play.play.ui import keycaps, menus
+from scope_play.loading.request import display_name
+from scope_play.play.menus.menu import Menu
+from scope_play.play.ui import backdrop, keycaps, menu_view
 from scope_play.play.ui import theme as look
 from scope_play.play.ui.keycaps import Hint, Holding
-from scope_play.play.ui.menus import Menu
-from scope_play.play.ui.screens import screens
 
 if TYPE_CHECKING:
     from scope_play.play.ui.theme import Theme
-    from scope_play.world import WorldSpec
+    from scope_play.session.interfaces import WorldSpec
 
 CAP_LINES = 3
 """Lines of controls below the picture."""
@@ -51,7 +51,7 @@ def layout(theme: Theme, count: int) -> dict[str, pygame.Rect]:
     foot = keycaps.line_pitch(theme)
     left = max(theme.px(226), round(theme.width * 0.36))
     title_height = theme.line_height("display") + theme.line_height("small")
-    wanted = menus.height(theme, count)
+    wanted = menu_view.height(theme, count)
     free = theme.height - 2 * margin - foot - title_height - gap
     menu_height = min(wanted, free)
     top = margin + max(0, (free - menu_height) // 2)
@@ -76,17 +76,17 @@ def draw(target: pygame.Surface, theme: Theme, menu: Menu, shown: StartLook) -> 
     theme.text(target, "scope-play", title.topleft, "display")
     under = (title.x + theme.px(1), title.y + theme.line_height("display"))
     theme.text(target, "a neural world in your hands", under, "small", look.MUTED)
-    menus.draw(target, theme, _inviting(menu, shown.holding), rects["menu"])
+    menu_view.draw(target, theme, _inviting(menu, shown.holding), rects["menu"])
     frame = rects["picture"]
     theme.box(target, frame, look.PANEL)
     if shown.picture is not None:
-        screens.cover(target, shown.picture, frame)
+        backdrop.cover(target, shown.picture, frame)
     elif shown.working is None:
         theme.text(target, shown.status, _line_in(frame, theme), "body", look.MUTED, "middle")
     if shown.working is not None:
         _working(target, theme, frame, shown)
     _info(target, theme, rects["info"], shown)
-    screens.draw_foot(target, theme, rects["hints"], keycaps.menu_hints(shown.holding), shown.holding)
+    backdrop.draw_foot(target, theme, rects["hints"], keycaps.menu_hints(shown.holding), shown.holding)
 
 
 def _inviting(menu: Menu, holding: Holding) -> Menu:
@@ -104,8 +104,8 @@ def _info(target: pygame.Surface, theme: Theme, info: pygame.Rect, shown: StartL
     """The model's name and size, what there is to tell, and the controls."""
     spec, y = shown.spec, info.y
     if spec:
-        name = theme.text(target, screens.model_name(spec.name), info.topleft, "title")
-        steps = "1 step" if spec.steps == 1 else f"{spec.steps} steps"
+        name = theme.text(target, display_name(spec.name), info.topleft, "title")
+        steps = "1 step" if spec.stream.steps == 1 else f"{spec.stream.steps} steps"
         facts = f"{spec.width}x{spec.height}, {spec.fps} frames a second, {steps}, {spec.device}"
         if not spec.trained:
             facts = f"untrained, {facts}"

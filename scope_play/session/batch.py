@@ -1,0 +1,214 @@
+"""Running worlds in step: what must be kept from one chunk to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scope_play.actions import AXES, BUTTONS, FRAMES_PER_LATENT, ROW_WIDTH, WINDOW_ROWS
+from scope_play.errors import ScopeError
+from scope_play.images import Image
+from scope_play.model.dit.action import ActionWindows
+from scope_play.model.dit.block import TextKV
+from scope_play.sampling.stream import Stream, StreamState, latent_noise
+from scope_play.session.codec import CodecStream
+from scope_play.session.frame_transfer import make_transfer, to_device
+from scope_play.session.interfaces import Chunk
+from scope_play.session.loaded_model import LoadedModel
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a session is at one chunk. `nbytes` of memory on the model's device."""
+
+    index: int
+    stream: StreamState
+    decoder: CodecStream
+    rows: np.ndarray
+    prompt: str | None
+    pending_prompt: str | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.stream.nbytes + self.decoder.nbytes
+
+
+def check_rows(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The rows as float32, or a ScopeError that says which shape or range was expected."""
+    rows = np.asarray(actions)
+    if rows.shape != shape:
+        raise ScopeError(f"actions have shape {rows.shape}, but this world takes {shape} a step")
+    if rows.dtype.kind not in "fiub":
+        raise ScopeError(f"actions are {rows.dtype}, but must be numbers")
+    rows = rows.astype(np.float32)
+    buttons, sticks = rows[..., : len(BUTTONS)], rows[..., len(BUTTONS) :]
+    if not np.isin(buttons, (0, 1)).all():
+        raise ScopeError("button values must be 0 or 1; columns are " + ", ".join(BUTTONS))
+    if not (np.abs(sticks) <= 1).all():
+        raise ScopeError("stick values must lie in [-1, 1] and not be NaN; columns are " + ", ".join(AXES))
+    return rows
+
+
+class SessionBatch:
+    """B sessions of one model stepping together. `Session` is the case of one; see there."""
+
+    def __init__(
+        self, model: LoadedModel, images: Sequence[Image | None], prompt: str | None, seeds: Sequence[int]
+    ) -> None:
+        if len(images) != len(seeds) or not seeds:
+            raise ScopeError(f"{len(images)} start images were given for {len(seeds)} seeds; give one for each")
+        self.model = model
+        self.seeds = [int(seed) for seed in seeds]
+        self.index = 0
+        self.prompt = prompt
+        self.first_frames = np.stack([model.fit_image(image) for image in images])
+        self._pending_prompt: str | None = None
+        self._rows = np.zeros((len(seeds), 0, ROW_WIDTH), np.float32)
+        self._uncommitted: dict[str, float] | None = None
+        """The timings of a chunk whose latents are not in the caches yet."""
+        self._drawn: tuple[int, Tensor] | None = None
+        """A chunk's number and the noise it starts from."""
+        self._transfer = make_transfer(model.device)
+        self._closed = False
+        self._decoder, self._stream = self._open()
+
+    def step(self, actions: np.ndarray, *, defer_commit: bool = False) -> Chunk:
+        """Take rows (B, frames_per_chunk, 10), give frames (B, frames_per_chunk, H, W, 3).
+
+        With `defer_commit` the frames come before the caches are written, and the caller calls `flush_commit` at
+        leisure; the numbers are the same.
+        """
+        self.check_open()
+        spec = self.model.spec
+        rows = check_rows(actions, (len(self.seeds), spec.frames_per_chunk, ROW_WIDTH))
+        self.flush_commit()
+        if self._pending_prompt is not None:
+            self._set_text(self._pending_prompt)
+            self.prompt, self._pending_prompt = self._pending_prompt, None
+        self._transfer.begin()
+        drawn = self._drawn
+        noise = drawn[1] if drawn is not None and drawn[0] == self.index else self._draw()
+        windows = self._windows(rows)
+        latents = self._stream.denoise(noise, windows)
+        with torch.inference_mode():
+            self._transfer.decode(latents.to(self.model.dtype), lambda x: self._decoder.push(x).float())
+        timings: dict[str, float] = {}
+        self._uncommitted = timings
+        self.index += 1
+        if not defer_commit:
+            self.flush_commit()
+        frames, seconds = self._transfer.take()
+        timings.update(seconds)
+        if not defer_commit:
+            self._transfer.finish()
+        return Chunk(frames, self.index - 1, timings)
+
+    def flush_commit(self) -> None:
+        """Begin a deferred commit, and draw the next chunk's noise beside it; without one, do nothing."""
+        if self._uncommitted is None:
+            return
+        self._transfer.commit(self._stream.commit, self._uncommitted)
+        self._uncommitted = None
+        self._drawn = self.index, self._draw()
+
+    def stream(self, rows: Iterable[np.ndarray]) -> Iterator[Chunk]:
+        """Step through an iterable of single rows (B, 10); rows that do not fill a last chunk are left unused."""
+        waiting: list[np.ndarray] = []
+        for row in rows:
+            waiting.append(np.asarray(row))
+            if len(waiting) == self.model.spec.frames_per_chunk:
+                yield self.step(np.stack(waiting, axis=-2))
+                waiting = []
+
+    def set_prompt(self, prompt: str) -> None:
+        """Change the prompt from the next chunk on; the world goes on without a break."""
+        self.check_open()
+        if not self.model.spec.has_text:
+            self.model.text_keys(prompt)
+        self._pending_prompt = prompt
+
+    def snapshot(self) -> Snapshot:
+        """A copy of this moment, to `restore` later in this session or in another one of the same start."""
+        self.check_open()
+        self.flush_commit()
+        return Snapshot(
+            self.index, self._stream.snapshot(), self._decoder.clone(), self._rows, self.prompt, self._pending_prompt
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot: the same actions from there give the same frames."""
+        self.check_open()
+        self._uncommitted = None
+        self._stream.restore(snapshot.stream)
+        self._decoder = snapshot.decoder.clone()
+        self._rows, self.index = snapshot.rows, snapshot.index
+        self.prompt, self._pending_prompt = snapshot.prompt, snapshot.pending_prompt
+
+    def close(self) -> None:
+        """Free the session's memory; afterwards it can only be closed again."""
+        self._closed = True
+        self._uncommitted = None
+        self.__dict__.pop("_stream", None)
+        self.__dict__.pop("_decoder", None)
+
+    def _open(self) -> tuple[CodecStream, Stream]:
+        with torch.inference_mode():
+            first = self.model.first_latent(self.first_frames)
+            decoder = self.model.codec.decoder()
+            decoder.push(first)
+        self._stream = self.model.open_stream(first)
+        self._set_text(self.prompt)
+        return decoder, self._stream
+
+    def _set_text(self, prompt: str | None) -> None:
+        text = self.model.text_keys(prompt)
+        negative = None
+        if text is not None and self.model.stream.guidance != 1:
+            negative = self.model.text_keys(self.model.negative_prompt)
+        self._stream.set_text(self._for_all(text), self._for_all(negative))
+
+    def _for_all(self, text: list[TextKV] | None) -> list[TextKV] | None:
+        if text is None:
+            return None
+        return [kv.expand(len(self.seeds)) for kv in text]
+
+    def _draw(self) -> Tensor:
+        """The noise of the next chunk, a function of the seeds and its number alone."""
+        spec, codec = self.model.spec, self.model.codec.config
+        shape = (codec.latent_channels, 1, *codec.latent_size(spec.height, spec.width))
+        first = 1 + self.index * spec.stream.chunk
+        latents = range(first, first + spec.stream.chunk)
+        noise = torch.stack([torch.cat([latent_noise(seed, i, shape) for i in latents], 1) for seed in self.seeds])
+        return to_device(noise * self.model.network.config.noise_scale, self.model.device, self.model.dtype)
+
+    def _windows(self, rows: np.ndarray) -> ActionWindows:
+        """Windows of the chunk's latents; the rows they reach back to are remembered. See ActionConfig for those before
+        the first."""
+        history = self._rows
+        if self.index == 0:
+            action = self.model.network.config.action
+            before = np.zeros_like(rows[:, :1]) if action is not None and action.from_rest else rows[:, :1]
+            history = np.repeat(before, WINDOW_ROWS, axis=1)
+        joined = np.concatenate([history, rows], axis=1)
+        self._rows = joined[:, -WINDOW_ROWS:]
+        ends = FRAMES_PER_LATENT * (1 + np.arange(self.model.spec.stream.chunk))
+        cut = joined[:, ends[:, None] + np.arange(WINDOW_ROWS)]
+        values = to_device(torch.from_numpy(cut), self.model.device, self.model.dtype)
+        return ActionWindows(sticks=values[..., len(BUTTONS) :], buttons=values[..., : len(BUTTONS)])
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise ScopeError("this session is closed; start a new one with world.start()")
+
+    def __enter__(self) -> SessionBatch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,131 @@
+"""A loaded model: its networks and how they are streamed. Loaders make it, sessions run on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scope_play.errors import ScopeError
+from scope_play.images import Image, crop_and_resize, read_image
+from scope_play.kernels.text_attention import shorten
+from scope_play.model.dit.block import TextKV
+from scope_play.model.dit.dit import DiT
+from scope_play.runtime.fused_dit import FusedDiT
+from scope_play.runtime.select import network_for_session, network_for_streaming, refuse_kernels
+from scope_play.sampling.cached_stream import CachedStream
+from scope_play.sampling.stream import Stream
+from scope_play.sampling.stream_config import StreamConfig
+from scope_play.sampling.window_stream import WindowStream
+from scope_play.session.codec import Codec, ProjectingCodec, PromptReader
+from scope_play.session.interfaces import WorldSpec
+
+FIRST_LATENTS = 8
+"""How many start images a model remembers."""
+PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+@dataclass
+class LoadedModel:
+    """`network` and `codec` are on the device and in the precision they have; `size` is (height, width) in pixels.
+
+    identity: see `WorldLike`. precision: how the network's linears are stored when that is not its dtype, "fp8" or
+    "int8". decoder: which one `codec` has, "full" or "tiny". prompt_reader: text to context, for a model with text.
+    first_scene: draws the picture a session starts from when none is given, uint8 (H, W, 3).
+    """
+
+    network: DiT
+    codec: Codec
+    stream: StreamConfig
+    size: tuple[int, int]
+    name: str = "custom"
+    trained: bool = True
+    identity: dict[str, str] = field(default_factory=dict)
+    precision: str | None = None
+    decoder: str = "full"
+    prompt_reader: PromptReader | None = None
+    negative_prompt: str = ""
+    first_scene: Callable[[], np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        weight = next(self.network.parameters())
+        self.device, self.dtype = weight.device, weight.dtype
+        self.network.eval()
+        self.identity = self.identity or {"model": self.name, "sha256": ""}
+        self.streaming_network: FusedDiT | None = None
+        """The form that serves caches; None in streaming mode 'window', which runs the network itself."""
+        causal = self.network.config.causal
+        if self.stream.mode == "cached":
+            self.streaming_network = network_for_streaming(self.network, latents=self.stream.room(causal))
+        else:
+            refuse_kernels(self.stream.mode)
+        self.spec = WorldSpec(
+            name=self.name,
+            height=self.size[0],
+            width=self.size[1],
+            has_text=self.network.config.text_dim is not None,
+            causal=causal,
+            trained=self.trained,
+            precision=self.precision or PRECISION_NAMES[self.dtype],
+            device=str(self.device),
+            decoder=self.decoder,
+            stream=self.stream,
+        )
+        self._first_latents: dict[bytes, Tensor] = {}
+
+    @property
+    def kernels(self) -> str:
+        """Which kernels a session runs on, and why, for people."""
+        if self.streaming_network is None:
+            return "none (streaming mode 'window' runs the network itself)"
+        return f"{self.streaming_network.kernels.backend} ({self.streaming_network.kernels.reason})"
+
+    def open_stream(self, first: Tensor) -> Stream:
+        """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w)."""
+        if self.streaming_network is None:
+            return WindowStream(self.network, self.stream, first)
+        project = self.codec.project if isinstance(self.codec, ProjectingCodec) else None
+        return CachedStream(network_for_session(self.streaming_network), self.stream, first, project=project)
+
+    def fit_image(self, image: Image | None) -> np.ndarray:
+        """The start image as the model gets it: uint8 (height, width, 3)."""
+        if image is None:
+            if self.first_scene is None:
+                raise ScopeError(f"{self.spec.name} has no scene of its own; give a start image")
+            image = self.first_scene()
+        if not isinstance(image, np.ndarray):
+            image = read_image(image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ScopeError(f"a start image must be uint8 (H, W, 3), but this one is {image.dtype} {image.shape}")
+        return crop_and_resize(image, self.spec.height, self.spec.width)
+
+    def first_latent(self, frames: np.ndarray) -> Tensor:
+        """The latent of start images uint8 (B, height, width, 3). The last few are remembered: a game that begins again
+        need not look again."""
+        key = hashlib.sha256(frames.tobytes()).digest()
+        known = self._first_latents.pop(key, None)
+        if known is None:
+            with torch.inference_mode():
+                pixels = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2)[:, :, None]
+                known = self.codec.encoder().push(pixels.to(self.dtype) * (2 / 255) - 1)
+        self._first_latents[key] = known
+        if len(self._first_latents) > FIRST_LATENTS:
+            del self._first_latents[next(iter(self._first_latents))]
+        return known
+
+    def text_keys(self, prompt: str | None) -> list[TextKV] | None:
+        """Cross-attention keys and values of a prompt; None for a model without text."""
+        if not self.spec.has_text:
+            if prompt:
+                raise ScopeError(f"{self.spec.name} has no text encoder, so it takes no prompt; leave the prompt out")
+            return None
+        if self.prompt_reader is None:
+            raise ScopeError(f"{self.spec.name} was loaded without its text encoder; load it with one to use prompts")
+        with torch.inference_mode():
+            context, bias = shorten(self.prompt_reader(prompt or "").to("cpu", self.dtype))
+            bias = None if bias is None else bias.to(self.device)
+            return self.network.text_keys(context.to(self.device), bias)
