@@ -37,15 +37,6 @@ MAX_ROWS = 24 * 3600 * FPS
 """A day of play; a longer file is taken for a mistake."""
 
 
-def window_index(latents: int) -> np.ndarray:
-    """Which action row each of the 16 places in each latent frame's window holds: int64 `(latents, 16)`.
-
-    Latent frame i sees rows 4i-16 .. 4i-1, and rows before the first repeat row 0 (SPEC.md section 2).
-    """
-    starts = FRAMES_PER_LATENT * np.arange(latents) - WINDOW_ROWS
-    return np.maximum(starts[:, None] + np.arange(WINDOW_ROWS), 0)
-
-
 def fit_rows(rows: np.ndarray, frames: int) -> np.ndarray:
     """`rows` cut, or continued by repeating its last row, to one row per frame: `(frames, 10)`."""
     if len(rows) == 0 or frames < 1:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scope_play import actions
-from scope_play.actions import BUTTONS, STICKS, fit_rows, read_actions, window_index, write_actions
+from scope_play.actions import BUTTONS, STICKS, fit_rows, read_actions, write_actions
 from scope_play.errors import ScopeError
 from tests.helpers.golden import golden_json, golden_root, golden_tensors
 
@@ -167,14 +167,6 @@ def test_fit_rows_repeats_the_last_row_or_cuts() -> None:
         fit_rows(rows[:0], 5)
 
 
-def test_window_index_starts_before_the_clip() -> None:
-    index = window_index(6)
-    assert index.shape == (6, 16)
-    assert index[0].tolist() == [0] * 16
-    assert index[1].tolist() == [0] * 12 + [0, 1, 2, 3]
-    assert index[5].tolist() == list(range(4, 20))
-
-
 @pytest.mark.parametrize("case", golden_json("actions/load_actions.json")["cases"], ids=lambda case: case["name"])
 def test_loaded_actions_are_the_references(case: dict) -> None:
     golden = golden_tensors("actions/load_actions.safetensors")
@@ -182,12 +174,6 @@ def test_loaded_actions_are_the_references(case: dict) -> None:
     buttons, sticks = actions.as_model_actions(rows, dtype=torch.bfloat16)
     assert torch.equal(buttons, golden[case["name"] + ".keyboard"])
     assert torch.equal(sticks, golden[case["name"] + ".mouse"])
-
-
-@pytest.mark.parametrize("latents", sorted(map(int, golden_json("action_module/window_index_table.json")["table"])))
-def test_window_index_is_the_references(latents: int) -> None:
-    table = golden_json("action_module/window_index_table.json")["table"]
-    assert window_index(latents).tolist() == table[str(latents)]
 
 
 def test_model_actions_are_rounded_to_bfloat16() -> None:

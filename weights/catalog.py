@@ -36,11 +36,6 @@ class Checkpoint:
     approximate_nbytes: int
     """What the whole takes on disk, for a first comparison with free space."""
 
-    @property
-    def unverified(self) -> tuple[str, ...]:
-        """Files whose SHA-256 is not known here."""
-        return tuple(file.path for file in self.files if file.sha256 is None)
-
 
 NANO = Checkpoint(
     name="nano",

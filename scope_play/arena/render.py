@@ -1,5 +1,5 @@
 """The renderer for the CPU: one vertical slice of the scene at a time, nearest surface first, coverage exact along the
-slice. `render_torch` draws the same picture with tensors; keep the two line by line alike.
+slice.
 
 Every solid is upright, so a slice meets it in spans: its side, and its top or underside where the eye sees it.
 The kernels share one file because numba's cache notices changes only in the file of the function that is called.

@@ -1,4 +1,4 @@
-"""Frames a second of the simulator: rules alone, rules and picture on the CPU, and the picture on a torch device."""
+"""Frames a second of the simulator: rules alone, and with its picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="96x160", metavar="HxW", help="of the picture (default 96x160)")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each figure (default 2)")
     parser.add_argument("--threads", type=int, help="for drawing (default: all cores)")
-    parser.add_argument("--device", help="also time the torch renderer there, for example cuda")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
 
 
@@ -29,9 +28,7 @@ def _rate(work: Callable[[], Any], frames: int, seconds: float) -> float:
     return calls * frames / (time.perf_counter() - began)
 
 
-def measure(
-    batch: int, height: int, width: int, seconds: float, threads: int | None, device: str | None
-) -> dict[str, float]:
+def measure(batch: int, height: int, width: int, seconds: float, threads: int | None) -> dict[str, float]:
     """The figures by name, in frames a second. States and rows are those of training clips."""
     from scope_play.arena.arena import Arena
     from scope_play.arena.behaviour import sample_states
@@ -49,25 +46,11 @@ def measure(
         arena.state = states[next(turn) % len(states)]
         arena.render()
 
-    figures = {
+    return {
         "simulate": _rate(simulate, batch * len(rows), seconds),
         "behaviour and simulate": _rate(lambda: sample_states(batch, 64, 0), batch * 64, seconds),
         "render": _rate(render, batch, seconds),
     }
-    if device is not None:
-        import torch
-
-        from scope_play.arena.render_torch import TorchRenderer
-
-        renderer = TorchRenderer(arena.config, height, width, device)
-
-        def draw() -> None:
-            renderer.render(states[next(turn) % len(states)])
-            if torch.device(device).type == "cuda":
-                torch.cuda.synchronize()
-
-        figures[f"render, torch on {device}"] = _rate(draw, batch, seconds)
-    return figures
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from scope_play.images import parse_size
 
     height, width = parse_size(args.size, "HEIGHTxWIDTH", least=(16, 16), most=4096)
-    figures = measure(args.batch, height, width, args.seconds, args.threads, args.device)
+    figures = measure(args.batch, height, width, args.seconds, args.threads)
     threads = args.threads or os.cpu_count()
     table = Table(title=f"arena, {height}x{width}, batch {args.batch}, {threads} threads")
     table.add_column("what")

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scope_play.errors import ScopeError
-from scope_play.images import parse_size
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from scope_play.errors import ScopeError
+from scope_play.files import replacing
+from scope_play.images import parse_size
 
 
 @dataclass(frozen=True)
@@ -73,10 +70,10 @@ def window_size(settings: Settings) -> tuple[int, int]:
 def load(path: Path) -> Settings:
     """The file's settings, the defaults if there is none. Raises ScopeError naming the file, the key and the mend."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
     except FileNotFoundError:
         return Settings()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (TOMLKitError, UnicodeDecodeError) as error:
         raise ScopeError(f"{path} is not valid TOML ({error}); correct that line or delete the file.") from error
     except OSError as error:
         raise ScopeError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
@@ -94,15 +91,13 @@ def load(path: Path) -> Settings:
 
 
 def save(path: Path, settings: Settings) -> None:
-    """Written beside and renamed, so that a crash leaves the old file."""
-    lines = [f"{key} = {json.dumps(value)}\n" for key, value in dataclasses.asdict(settings).items()]
-    beside = path.with_suffix(".new")
+    """Written beside and renamed, so that a crash leaves the old file. Raises ScopeError where that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text("".join(lines), encoding="utf-8")
-        beside.replace(path)
     except OSError as error:
         raise ScopeError(f"settings cannot be saved to {path} ({error.strerror}); check its rights.") from error
+    with replacing(path) as beside:
+        beside.write_text(tomlkit.dumps(dataclasses.asdict(settings)), encoding="utf-8")
 
 
 def _check(path: Path, key: str, value: Any, default: Any) -> None:

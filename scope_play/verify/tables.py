@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from scope_play.actions import as_model_actions, fit_rows, read_actions, window_index
+from scope_play.actions import as_model_actions, fit_rows, read_actions
 from scope_play.images import crop_and_resize, frames_at_least, frames_at_most, round_size, to_frames, to_video
+from scope_play.model.dit.action import window_rows
+from scope_play.model.dit.config import ActionConfig
 from scope_play.model.umt5.tokenizer import clean_prompt
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
 from scope_play.verify.golden import Check, GoldenFolder, largest_difference
@@ -72,6 +74,12 @@ def check_images(folder: GoldenFolder) -> Iterator[Check]:
         [*round_size(*case["input"][:2]), frames_at_least(case["input"][2])] != case["output"] for case in sizes
     )
     yield Check("images/sizes", f"wrong of {len(sizes)} sizes", wrong, 0)
+
+
+def window_index(latents: int) -> torch.Tensor:
+    """Which row each of the 16 places of each window holds, (latents, 16), as the network cuts windows."""
+    numbers = torch.arange(4 * max(1, latents))[None, :, None]
+    return window_rows(numbers, latents, ActionConfig())[0, :, :, 0]
 
 
 TABLES: dict[str, Callable[[GoldenFolder], Iterator[Check]]] = {

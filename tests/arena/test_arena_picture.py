@@ -118,34 +118,6 @@ def test_a_wider_picture_shows_more_at_its_sides() -> None:
     assert np.array_equal(narrow.render()[inside], wide.render()[:, :, 8:-8][inside])
 
 
-@pytest.mark.parametrize(("height", "width"), [(96, 160), (120, 208)])
-def test_the_torch_renderer_draws_the_same_picture(height: int, width: int) -> None:
-    from scope_play.arena.render_torch import TorchRenderer
-
-    states, _ = sample_states(24, 90, 70)
-    state = states[-1]
-    state["melee"][:3] = 4
-    state["flash"][3:6], state["spark"][3:6] = 2, 2.5
-    state["reload"][6:9] = 9
-    expected, mask = Renderer(CONFIG, height, width, threads=1).render(state)
-    picture, touched = TorchRenderer(CONFIG, height, width).render(state)
-    off = np.abs(picture.numpy().astype(int) - expected.astype(int))
-    assert (off <= 1).mean() >= 0.999
-    assert (touched.numpy() == mask).mean() >= 0.9999
-
-
-def test_the_torch_clip_is_the_clip() -> None:
-    from scope_play.arena.render_torch import TorchRenderer
-    from scope_play.arena.render_torch import sample_clip as torch_clip
-
-    clip = sample_clip(2, 3, 5, masks=True)
-    frames, rows, masks = torch_clip(TorchRenderer(CONFIG, 96, 160), 2, 3, 5, at_once=4)
-    assert (np.abs(frames.numpy().astype(int) - clip.frames.astype(int)) <= 1).mean() >= 0.999
-    assert np.array_equal(rows.numpy(), clip.rows)
-    assert clip.masks is not None
-    assert (masks.numpy() == clip.masks).mean() >= 0.9999
-
-
 def test_no_picture_depends_on_what_memory_held_before() -> None:
     renderer = Renderer(CONFIG, 96, 160, 1)
     state = sample_states(8, 60, 5)[0][-1]

@@ -71,7 +71,7 @@ def test_bench_prints_and_writes(tmp_path, capsys) -> None:  # type: ignore[no-u
     parser = argparse.ArgumentParser()
     bench.configure(parser)
     path = tmp_path / "arena.json"
-    options = ["--batch", "2", "--seconds", "0.01", "--threads", "1", "--device", "cpu", "--json", str(path)]
+    options = ["--batch", "2", "--seconds", "0.01", "--threads", "1", "--json", str(path)]
     assert bench.run(parser.parse_args(options)) == 0
     assert "frames/s" in capsys.readouterr().out
     assert all(figure > 0 for figure in json.loads(path.read_text())["frames_per_second"].values())

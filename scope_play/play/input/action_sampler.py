@@ -118,11 +118,6 @@ class ActionSampler:
         self._lock = threading.Lock()
         self._reset(now)
 
-    @property
-    def last_row(self) -> NDArray[np.float32]:
-        """The newest row handed out, float32 (10,): what the model was given, for an overlay."""
-        return self._last_row
-
     def push(self, event: PadEvent) -> None:
         """Add an event. Events count in the order they are pushed; menu buttons are ignored.
 
@@ -150,7 +145,6 @@ class ActionSampler:
                 for k in range(n):
                     self._apply_until(now - span * (n - 1 - k) / n)
                     rows[k] = self._show(self._take_turn())
-            self._last_row = rows[-1].copy()
             return rows
 
     def release_all(self, now: float) -> None:
@@ -168,7 +162,6 @@ class ActionSampler:
         self._sticks: dict[StickName, _Stick] = {"left": _Stick(), "right": _Stick()}
         self._turn: Vector = CENTRE
         self._taken = now
-        self._last_row = np.zeros(ROW_WIDTH, dtype=np.float32)
 
     def _apply_until(self, end: float) -> None:
         while self._events and self._events[0].t <= end:

@@ -1,31 +1,26 @@
 """The controller map: which control does what, in a TOML file that players may edit.
 
-The file holds only what differs from the defaults; `default_toml()` writes all of it, with comments. Every mistake in
+The file holds only what differs from the defaults; `to_toml` writes all of it, with comments. Every mistake in
 it is one sentence that names the file, the key and the mend, and nothing is played with a map that was half read.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+import tomlkit
 from platformdirs import user_config_dir
+from tomlkit.exceptions import TOMLKitError
 
 from scope_play.errors import ScopeError
+from scope_play.files import replacing
 from scope_play.play.input.keyboard import KEY_ACTIONS, KeyProfile, control_names, reserved_names
 from scope_play.play.input.shaping import StickShape, TriggerShape
 from scope_play.play.input.toml_table import Table
 from scope_play.play.input.translator import ACTIONS, PAD_CONTROLS, PadProfile
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FILE_NAME = "controller.toml"
 
@@ -69,8 +64,8 @@ def load_map(path: Path | None = None) -> ControllerMap:
 def parse_map(text: str, where: str) -> ControllerMap:
     """The map written in `text`; `where` names the file in errors."""
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = tomlkit.parse(text).unwrap()
+    except TOMLKitError as error:
         raise ScopeError(f"{where} is not valid TOML: {error}; mend that line or delete the file.") from error
     root = Table(data, where)
     root.only("pad", "keys", "profile")
@@ -129,11 +124,6 @@ def _keys(table: Table) -> KeyProfile:
         mouse_invert_y=table.boolean("mouse_invert_y", base.mouse_invert_y),
         look_speed=table.number("look_speed", base.look_speed, above=0.0, most=1.0),
     )
-
-
-def default_toml() -> str:
-    """The default map as a commented file."""
-    return to_toml(ControllerMap())
 
 
 def to_toml(controls: ControllerMap) -> str:
@@ -202,27 +192,18 @@ def _value(value: bool | tuple[str, ...]) -> str:
 
 def _string(text: str) -> str:
     """A TOML basic string."""
-    escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
-    return f'"{escaped}"'
+    return tomlkit.string(text).as_string()
 
 
 def write_map(controls: ControllerMap, path: Path | None = None) -> Path:
-    """Write a map beside its place, then move it there: a full disk cannot cost the old one. Returns the path."""
+    """Write a map so that a full disk cannot cost the old one. Returns the path."""
     file = path or default_path()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(to_toml(controls))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, file)
-        except OSError:
-            os.unlink(temporary)
-            raise
     except OSError as error:
         raise ScopeError(
             f"the controller map {file} cannot be written ({error}): check the folder's rights."
         ) from error
+    with replacing(file) as beside:
+        beside.write_text(to_toml(controls), encoding="utf-8", newline="\n")
     return file

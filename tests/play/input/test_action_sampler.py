@@ -345,4 +345,3 @@ def test_rows_are_always_valid_actions(events, calls, mode):
         assert np.isfinite(rows).all()
         assert (np.hypot(rows[:, 6], rows[:, 7]) <= 1 + 1e-6).all()
         assert (np.hypot(rows[:, 8], rows[:, 9]) <= 1 + 1e-6).all()
-        assert np.array_equal(timeline.last_row, rows[-1])

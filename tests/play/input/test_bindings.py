@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scope_play.errors import ScopeError
 from scope_play.play.input import bindings
-from scope_play.play.input.bindings import ControllerMap, default_toml, load_map, parse_map, to_toml, write_map
+from scope_play.play.input.bindings import ControllerMap, load_map, parse_map, to_toml, write_map
 from scope_play.play.input.bindings_text import PAD_LABELS, caps, legend, legend_text
 from scope_play.play.input.keyboard import KEY_ACTIONS, KeyProfile, control_names, reserved_names
 from scope_play.play.input.shaping import StickShape, TriggerShape
@@ -20,7 +20,7 @@ from scope_play.play.input.translator import ACTIONS, PAD_CONTROLS, PadProfile
 
 
 def test_the_default_file_is_the_default_map_and_names_every_key():
-    text = default_toml()
+    text = to_toml(ControllerMap())
     assert parse_map(text, "controller.toml") == ControllerMap()
     for word in (*ACTIONS, *KEY_ACTIONS, *PAD_CONTROLS, "dead_zone", "curve", "invert_y", "press", "mouse_pixels"):
         assert word in text
