@@ -16,6 +16,7 @@ from scope_play.model.nano_codec.light_field import CameraConfig
 from scope_play.train import checkpoint
 from scope_play.train.build import Options, load_tiny
 from scope_play.train.export import export_native
+from scope_play.train.importance import picture_change
 from tests.helpers.clip_folder import make_clip
 from tests.helpers.small_codec import small_codec
 
@@ -37,6 +38,12 @@ SCOPE_LIKE = DiTConfig(
     dim=32, layers=1, heads=2, ffn_dim=32, in_channels=4, out_channels=4, text_dim=None, action=ActionConfig()
 )
 SMALL_WAN = {"dim": 8, "dec_dim": 8, "z_dim": 4, "latent_mean": [0.0] * 4, "latent_std": [1.0] * 4}
+
+
+@pytest.fixture(autouse=True)
+def few_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each feature changes in the picture is measured on fewer moments than a training wants."""
+    monkeypatch.setattr("scope_play.train.build.picture_change", lambda codec, all: picture_change(codec, all[:4]))
 
 
 @pytest.fixture(scope="module")
