@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pygame
@@ -17,16 +18,31 @@ from tests.helpers.fake_world import FakeWorld
 FASTER = 4.0
 """The app's seconds in one of the test's."""
 
+LOOK = 0.001
+"""Of the test's seconds between two turns, as in the app, unless there is something from the engine."""
+
 
 class Driver:
     """One app; `worlds` are handed out by model name, and one that is an exception is raised instead."""
 
-    def __init__(self, worlds: dict[str, Any] | None = None, settings: Settings | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        worlds: dict[str, Any] | None = None,
+        settings: Settings | None = None,
+        settings_path: Path | None = None,
+        **options: Any,
+    ) -> None:
         self.worlds: dict[str, Any] = worlds or {"nano": FakeWorld()}
         names = tuple(self.worlds)
         options = {"models": names, "model": names[0], **options}
         settings = settings or Settings(window_size="640x360")
-        self.app = App(Options(**options), settings, self._open, clock=lambda: FASTER * time.perf_counter())
+        self.app = App(
+            Options(**options),
+            settings,
+            self._open,
+            settings_path=settings_path,
+            clock=lambda: FASTER * time.perf_counter(),
+        )
 
     @property
     def screen(self) -> Screen:
@@ -42,13 +58,12 @@ class Driver:
             raise world
         return cast(World, world)
 
-    def until(self, reached: Callable[[], bool], seconds: float = 20.0) -> None:
-        """Turn the loop until `reached`; the limit is only there to end a hanging test with a reason."""
-        end = time.perf_counter() + seconds
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Turn the loop until `reached`, leaving the processor to the engine between turns. What never comes is ended
+        by the test's own time limit."""
         while not reached():
-            if time.perf_counter() > end:
-                raise TimeoutError(f"on {self.screen}, engine {self.app.engine.status}")
             self.app.step()
+            self.app.engine.wait(LOOK)
 
     def turns(self, count: int = 2) -> None:
         for _ in range(count):

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
-from scope_play.model.umt5.encoder import UMT5_XXL, TextEncoder, TextEncoderConfig, relative_buckets, zero_padding
+from scope_play.model.umt5.encoder import (
+    UMT5_XXL,
+    T5Norm,
+    TextEncoder,
+    TextEncoderConfig,
+    relative_buckets,
+    zero_padding,
+)
 from scope_play.weights.checkpoint import build_on_meta
 from tests.helpers.golden import golden_cases, golden_json, golden_tensors
 
@@ -68,7 +75,7 @@ def test_a_wrong_detail_is_noticed(wrong: str) -> None:
     case = next(case for case in golden_cases("text_encoder") if case["id"] == "text_encoder/l16_v7")
     tensors, encoder = golden_tensors(case["file"]), golden_encoder(case)
     for module in encoder.modules():
-        if wrong == "eps" and isinstance(module, encoder.T5Norm):
+        if wrong == "eps" and isinstance(module, T5Norm):
             module.eps = 1e-5
         if wrong == "gelu" and isinstance(module, nn.GELU):
             module.approximate = "none"

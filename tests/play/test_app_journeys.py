@@ -42,6 +42,9 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
         driver.app.close()
 
 
+PAD = "The pad of the evening"
+
+
 def tap(driver: Driver, pad: VirtualPad, button: str) -> None:
     for pressed in (True, False):
         pad.set_button(button, pressed)
@@ -64,7 +67,7 @@ def rows(driver: Driver) -> np.ndarray:
 def test_a_whole_evening_with_only_the_pad(start: Callable[..., Driver], tmp_path: Path) -> None:
     driver = start(record=tmp_path / "clips")
     app = driver.app
-    with VirtualPad() as pad:
+    with VirtualPad(PAD) as pad:
         driver.until(lambda: app.engine.status.phase is Phase.READY and app.state.own_picture is not None)
         pad_choose(driver, pad, "play")
         driver.until(lambda: driver.screen is Screen.PLAY and app.playback.chunk >= 2)
@@ -110,7 +113,7 @@ def test_a_whole_evening_with_only_the_pad(start: Callable[..., Driver], tmp_pat
     clip = read_clip(clips[0])
     assert len(clip.metadata.branches) == 1
     assert clip.metadata.branches[0].source_chunk == target
-    assert clip.metadata.header.input.pad_name == "keyboard and mouse" or "Pad" in clip.metadata.header.input.pad_name
+    assert clip.metadata.header.input.pad_name == PAD
 
 
 def test_unplugging_pauses_and_releases_and_replugging_goes_on(start: Callable[..., Driver]) -> None:
@@ -526,8 +529,7 @@ def test_settings_are_kept_and_typos_named(tmp_path: Path) -> None:
 
 
 def test_a_setting_changed_on_screen_is_saved(start: Callable[..., Driver], tmp_path: Path) -> None:
-    driver = start()
-    driver.app._settings_path = tmp_path / "settings.toml"
+    driver = start(settings_path=tmp_path / "settings.toml")
     driver.until(lambda: driver.app.state.own_picture is not None)
     driver.choose("settings")
     driver.choose("mode")
