@@ -1,5 +1,4 @@
-"""A stand-in for the arena: smooth moving colours, steered by the right stick, at any size; and a quick look at start
-images."""
+"""A stand-in for the arena: smooth moving colours, steered by the right stick, at any size."""
 
 from __future__ import annotations
 
@@ -50,9 +49,3 @@ class Waves:
 @pytest.fixture
 def waves() -> Waves:
     return Waves()
-
-
-@pytest.fixture
-def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start images are taken for what the finder says: looking more closely takes longer than a training step."""
-    monkeypatch.setattr("scope_play.model.nano_codec.codec.fit_pose", lambda codec, frames: codec.found(frames))
