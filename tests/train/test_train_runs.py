@@ -142,7 +142,7 @@ def test_world_learns_and_listens_to_the_sticks(waves: Any, tmp_path: Path) -> N
     lines = train(trainer, tmp_path, 80)
     assert lines[-1]["clean_error"] < 0.7 * lines[0]["clean_error"]
     figures, _ = trainer.validate()
-    assert figures["next_true"] > figures["next_shuffled"]
+    assert figures["next_true"] > figures["next_shuffled"] + 1
 
 
 def test_small_errors_of_a_clean_prediction_count_by_their_size() -> None:
