@@ -249,6 +249,7 @@ def test_models_and_devices_that_are_not_there() -> None:
         World.load("nano", device="cpu", precision="fp8")
 
 
+@pytest.mark.usefixtures("quick_look")
 def test_linears_stored_as_int8_play_nearly_the_same() -> None:
     exact, small = (World.load("nano", device="cpu", precision=precision) for precision in ("fp32", "int8"))
     assert (exact.spec.precision, small.spec.precision) == ("fp32", "int8")

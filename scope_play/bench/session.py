@@ -60,7 +60,7 @@ def play_until(
     app: App, end: float, seen: Callable[[Shot, float], None], looked: Callable[[], None] = lambda: None
 ) -> None:
     """Turns of the loop until the clock shows `end`, `looked()` after each. Raises ScopeError if play ends before."""
-    from scope_play.play.app_state import Screen
+    from scope_play.play.menus.screen import Screen
 
     while app.clock() < end:
         turn(app, seen)
@@ -89,7 +89,7 @@ def shares(before: dict[str, float | None], after: dict[str, float | None], last
 
 
 def _reach_play(app: App) -> None:
-    from scope_play.play.app_state import Screen
+    from scope_play.play.menus.screen import Screen
 
     while app.state.screen is not Screen.PLAY:
         turn(app, lambda shot, at: None)

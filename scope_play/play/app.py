@@ -17,7 +17,7 @@ from scope_play.errors import ScopeError
 from scope_play.loading.request import LoadRequest, display_name
 from scope_play.play import capture
 from scope_play.play import settings as settings_file
-from scope_play.play.app_state import AppState, Screen
+from scope_play.play.app_state import AppState
 from scope_play.play.engine.local import LocalEngine
 from scope_play.play.engine.protocol import Clock, MakeEngine, Phase
 from scope_play.play.input.action_sampler import ActionSampler
@@ -26,6 +26,7 @@ from scope_play.play.input.devices import Devices, Notice, open_pads
 from scope_play.play.menus.items import Form
 from scope_play.play.menus.menu_input import MenuInput
 from scope_play.play.menus.scenes import shipped_scenes
+from scope_play.play.menus.screen import Screen
 from scope_play.play.playback import Playback, Shot
 from scope_play.play.settings import Settings
 from scope_play.play.ui import window_events

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +29,9 @@ from scope_play.play.engine.protocol import (
 from scope_play.play.menus import items, textbox
 from scope_play.play.menus.items import Form
 from scope_play.play.menus.menu import Chosen, Menu, Nav, navigate, with_items
-from scope_play.play.menus.scenes import preview, shipped_scenes
+from scope_play.play.menus.scenes import shipped_scenes
+from scope_play.play.menus.screen import Message, Screen
+from scope_play.play.menus.start_form import line_for, turned_form, with_picture, with_seed
 from scope_play.play.menus.textbox import TextBox
 from scope_play.play.playback import Playback
 from scope_play.play.settings import Settings, turned
@@ -42,25 +42,6 @@ if TYPE_CHECKING:
 
 MESSAGE_SECONDS = 4.0
 JUMP_SECONDS = 5.0
-SEED_LIMIT = 1_000_000
-
-
-class Screen(Enum):
-    START = "start"
-    PLAY = "play"
-    PAUSE = "pause"
-    REWIND = "rewind"
-    SETTINGS = "settings"
-    CONTROLS = "controls"
-
-
-@dataclass(frozen=True)
-class Message:
-    """A sentence on screen until clock time `until`."""
-
-    text: str = ""
-    alert: bool = False
-    until: float = 0.0
 
 
 @dataclass
@@ -132,7 +113,7 @@ class AppState:
         self.changed = True
         try:
             if self.screen is Screen.START:
-                self._choose_start(chosen, now)
+                self._choose_start(chosen)
             elif self.screen is Screen.PAUSE:
                 self._choose_pause(chosen, now)
             elif self.screen is Screen.SETTINGS:
@@ -173,21 +154,14 @@ class AppState:
         self.refresh()
 
     def screenshot(self, now: float) -> None:
-        shot = self.playback.shot
-        if shot is None:
-            return
-        path = capture.screenshot_path(datetime.now())
-        try:
-            capture.save_screenshot(path, shot.frame)
-        except ScopeError as error:
-            self.complain(str(error), now)
-        else:
-            self.say(f"Saved {path.name} in {capture.homely(path.parent)}", now)
+        if self.playback.shot:
+            self.capture.screenshot(self.playback.shot.frame, now)
 
     def take_file(self, path: str, now: float) -> None:
         """A file was dropped on the window: the picture to start from."""
         if self.screen is Screen.START:
-            self._set_picture(path, now)
+            self.box = TextBox("picture", "Path of a picture", path)
+            self.finish_text(now)
         else:
             self.say("Go back to the start screen to begin from another picture.", now)
 
@@ -196,15 +170,19 @@ class AppState:
         if box is None:
             return
         self.changed = True
-        if box.key == "picture":
-            self._set_picture(box.text.strip().strip("'\""), now)
-        elif box.key == "seed":
-            self._set_seed(box.text.strip(), now)
-        elif self.screen is Screen.START:
-            self.form = replace(self.form, prompt=box.text.strip())
-        else:
-            self.playback.set_prompt(box.text.strip())
-            self.say("The new prompt holds from the next moment on.", now)
+        text = box.text.strip()
+        try:
+            if box.key == "picture":
+                self.form = with_picture(self.form, text.strip("'\""))
+            elif box.key == "seed":
+                self.form = with_seed(self.form, text)
+            elif self.screen is Screen.START:
+                self.form = replace(self.form, prompt=text)
+            else:
+                self.playback.set_prompt(text)
+                self.say("The new prompt holds from the next moment on.", now)
+        except ScopeError as error:
+            self.complain(str(error), now)
         self.refresh()
 
     # What the engine says.
@@ -276,31 +254,19 @@ class AppState:
         elif self.screen in (Screen.SETTINGS, Screen.CONTROLS):
             self._to(self._came_from)
 
-    def _choose_start(self, chosen: Chosen, now: float) -> None:
-        form, step = self.form, chosen.step
-        match chosen.key:
-            case "play":
-                self._begin()
-            case "model":
-                model = form.models[(form.models.index(form.model) + (step or 1)) % len(form.models)]
-                self.form = replace(form, model=model, scenes=shipped_scenes(display_name(model)), scene=0)
-                self.load()
-            case "scene":
-                # An own picture steps aside first.
-                scene = form.scene if form.picture else (form.scene + (step or 1)) % len(form.scenes)
-                self.form = replace(form, scene=scene, picture="")
-            case "picture":
-                self.box = TextBox("picture", "Path of a picture", form.picture)
-            case "prompt":
-                self.box = TextBox("prompt", "Prompt", form.prompt)
-            case "seed" if step:
-                self.form = replace(form, seed=(form.seed + step) % SEED_LIMIT)
-            case "seed":
-                self.box = TextBox("seed", "Seed", str(form.seed), row=0)
-            case "record":
-                self.form = replace(form, record=not form.record)
-            case _:
-                self._choose_common(chosen)
+    def _choose_start(self, chosen: Chosen) -> None:
+        if chosen.key == "play":
+            self._begin()
+        elif chosen.key == "model":
+            form = turned_form(self.form, chosen)
+            self.form = replace(form, scenes=shipped_scenes(display_name(form.model)), scene=0)
+            self.load()
+        elif not chosen.step and (box := line_for(self.form, chosen.key)):
+            self.box = box
+        elif chosen.key in ("scene", "seed", "record"):
+            self.form = turned_form(self.form, chosen)
+        else:
+            self._choose_common(chosen)
 
     def _choose_pause(self, chosen: Chosen, now: float) -> None:
         match chosen.key:
@@ -379,16 +345,3 @@ class AppState:
     def _start_recording(self, now: float) -> None:
         chosen = self.record_dir or self.settings.record_dir
         self.capture.start(Path(chosen) if chosen else capture.default_folder(), now)
-
-    def _set_picture(self, path: str, now: float) -> None:
-        if path and preview(Path(path).expanduser()) is None:
-            self.complain(f"{path} is not a picture that can be read; choose a PNG or JPEG file.", now)
-            return
-        self.form = replace(self.form, picture=path)
-        self.refresh()
-
-    def _set_seed(self, text: str, now: float) -> None:
-        if text.isdecimal() and int(text) < SEED_LIMIT:
-            self.form = replace(self.form, seed=int(text))
-        else:
-            self.complain(f"the seed {text!r} is not a whole number below {SEED_LIMIT}; write digits only.", now)

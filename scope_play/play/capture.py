@@ -97,6 +97,16 @@ class Capture:
         self._playback.stop_recording("stopped by the player")
         self._say("Recording saved.", now)
 
+    def screenshot(self, frame: np.ndarray, now: float) -> None:
+        """Keep the frame as the model made it, uint8 (H, W, 3), and tell where."""
+        path = screenshot_path(datetime.now())
+        try:
+            save_screenshot(path, frame)
+        except ScopeError as error:
+            self._complain(str(error), now)
+        else:
+            self._say(f"Saved {path.name} in {homely(path.parent)}", now)
+
     def watch(self, now: float) -> None:
         """Tell once what goes wrong, and let go of a recording that ended by itself."""
         recording = self._playback.recording

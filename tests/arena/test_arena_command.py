@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +22,8 @@ def test_the_demo_plays_and_records_the_simulator(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
     def play_a_while(app: play_app.App) -> int:
-        give_up = time.monotonic() + 120.0
         try:
             while app.playback.chunk < 30:
-                assert time.monotonic() < give_up, app.engine.status
                 app.step()
                 app.rest()
         finally:

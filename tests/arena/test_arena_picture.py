@@ -69,8 +69,8 @@ def test_aiming_zooms() -> None:
     for made in (far, near):
         made.state["x"], made.state["y"], made.state["yaw"] = 3.4, 4.0, 1.5708
     near.state["aim"] = 1.0
-    middle = far._renderer.builder.build(far.state).camera[0]
-    zoomed = near._renderer.builder.build(near.state).camera[0]
+    builder = Renderer(CONFIG, 96, 160).builder
+    middle, zoomed = (builder.build(made.state).camera[0] for made in (far, near))
     assert zoomed[5] / middle[5] == pytest.approx(CONFIG.rules.zoom)
     assert (far.render() != near.render()).mean() > 0.5
 

@@ -130,6 +130,7 @@ def test_action_guidance_changes_the_clip_only_where_actions_are_given(official:
     np.testing.assert_array_equal(clip(), clip(action_guidance=3.0))
 
 
+@pytest.mark.usefixtures("quick_look")
 def test_nano_gives_the_frames_of_playing_it(tmp_path: Path) -> None:
     rows = np.zeros((9, 10), np.float32)
     rows[:, 8] = 0.7

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +57,28 @@ def by_name(rows: list[Row]) -> dict[tuple[str, str], Row]:
     return {(row.group, row.name): row for row in rows}
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What the command left of the simulator's own evaluation: its folder, what it printed, and the figures."""
+
+    out: Path
+    printed: str
+    figures: dict[str, Any]
+    rows: dict[tuple[str, str], Row]
+
+
 @pytest.fixture(scope="module")
-def oracle(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[tuple[str, str], Row], Path]:
-    out = tmp_path_factory.mktemp("oracle")
-    return by_name(Evaluation(ArenaWorld(96, 160, varied=True), CONFIG, out=out).run()), out
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+    out, printed = tmp_path_factory.mktemp("oracle"), io.StringIO()
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    words = ["--model", "arena", "--quick", "--seconds", str(CONFIG.seconds), "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        shorter = partial(EvalConfig, mixed_seconds=CONFIG.mixed_seconds, still_seconds=CONFIG.still_seconds)
+        patch.setattr("scope_play.evaluate.evaluate.EvalConfig", shorter)
+        assert command.run(parser.parse_args(words)) == 0
+    figures = json.loads((out / "eval.json").read_text())
+    return Evaluated(out, printed.getvalue(), figures, by_name([Row(**row) for row in figures["rows"]]))
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +86,8 @@ def frozen() -> dict[tuple[str, str], Row]:
     return by_name(Evaluation(FrozenWorld(96, 160, varied=True), CONFIG).run())
 
 
-def test_the_simulator_scores_as_the_truth(oracle: tuple[dict[tuple[str, str], Row], Path]) -> None:
-    rows, _ = oracle
+def test_the_simulator_scores_as_the_truth(oracle: Evaluated) -> None:
+    rows = oracle.rows
     for (group, name), row in rows.items():
         if row.truth is not None:
             assert row.world == pytest.approx(row.truth), (group, name)
@@ -99,10 +120,10 @@ def test_a_world_that_never_moves_fails(frozen: dict[tuple[str, str], Row]) -> N
             assert row.world == row.copy
 
 
-def test_sheets_and_videos_are_written(oracle: tuple[dict[tuple[str, str], Row], Path]) -> None:
+def test_sheets_and_videos_are_written(oracle: Evaluated) -> None:
     import av
 
-    _, out = oracle
+    out = oracle.out
     sheets = {path.name for path in out.glob("*.png")}
     assert {"mixed.png", "still.png", "walk.png", "jump.png", "turn_right.png", "long.png"} <= sheets
     with av.open(str(out / "pairs" / "jump.mp4")) as container:
@@ -167,12 +188,11 @@ def test_a_probe_reads_larger_pictures_too() -> None:
     assert np.allclose(probe.shrink(small), probe.shrink(large), atol=1e-5)
 
 
-def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    command.configure(parser)
-    arguments = ["--model", "arena", "--quick", "--seconds", "1", "--out", str(tmp_path)]
-    assert command.run(parser.parse_args(arguments)) == 0
-    assert "button F1" in capsys.readouterr().out
-    figures = json.loads((tmp_path / "eval.json").read_text())
+def test_the_command_prints_and_writes(oracle: Evaluated) -> None:
+    assert "button F1" in oracle.printed
+    assert "button F1" in (oracle.out / "eval.txt").read_text()
+    figures = oracle.figures
     assert figures["world"]["name"] == "arena"
+    assert figures["config"]["seeds"] == list(CONFIG.seeds)
+    assert (figures["config"]["scripted"], figures["config"]["seconds"]) == (CONFIG.scripted, CONFIG.seconds)
     assert {row["group"] for row in figures["rows"]} >= {"button F1", "stick R2", "gain", "movement", "in-scope"}

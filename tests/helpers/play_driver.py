@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pygame
 
 from scope_play.loading.request import LoadRequest
 from scope_play.play.app import App, Options
-from scope_play.play.app_state import Screen
 from scope_play.play.engine.local import LocalEngine
+from scope_play.play.menus.screen import Screen
 from scope_play.play.settings import Settings
 from scope_play.session.interfaces import WorldLike
 from tests.helpers.fake_world import FakeWorld
@@ -20,11 +21,20 @@ from tests.helpers.fake_world import FakeWorld
 FASTER = 4.0
 """The app's seconds in one of the test's."""
 
+LOOK = 0.001
+"""Of the test's seconds between two turns, as in the app, unless there is something from the engine."""
+
 
 class Driver:
     """One app; `worlds` are handed out by model name, and one that is an exception is raised instead."""
 
-    def __init__(self, worlds: dict[str, Any] | None = None, settings: Settings | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        worlds: dict[str, Any] | None = None,
+        settings: Settings | None = None,
+        settings_path: Path | None = None,
+        **options: Any,
+    ) -> None:
         self.worlds: dict[str, Any] = worlds or {"nano": FakeWorld()}
         names = tuple(self.worlds)
         options = {"models": names, "model": names[0], **options}
@@ -33,6 +43,7 @@ class Driver:
             Options(**options),
             settings,
             make_engine=partial(LocalEngine, open_world=self._open),
+            settings_path=settings_path,
             clock=lambda: FASTER * time.perf_counter(),
         )
 
@@ -50,13 +61,12 @@ class Driver:
             raise world
         return world
 
-    def until(self, reached: Callable[[], bool], seconds: float = 20.0) -> None:
-        """Turn the loop until `reached`; the limit is only there to end a hanging test with a reason."""
-        end = time.perf_counter() + seconds
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Turn the loop until `reached`, leaving the processor to the engine between turns. What never comes is ended
+        by the test's own time limit."""
         while not reached():
-            if time.perf_counter() > end:
-                raise TimeoutError(f"on {self.screen}, engine {self.app.engine.status}")
             self.app.step()
+            self.app.engine.wait(LOOK)
 
     def turns(self, count: int = 2) -> None:
         for _ in range(count):

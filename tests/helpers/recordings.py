@@ -1,16 +1,23 @@
-"""Plays a fake world into a recorder: rows that matter, rewinds and prompt changes where asked for."""
+"""Plays a fake world into a recorder: rows that matter, rewinds and prompt changes where asked for, or for ever."""
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from scope_play.actions import BUTTONS, ROW_WIDTH
+from scope_play.recording.clip import VIDEO
 from scope_play.recording.metadata import ClipHeader, InputSetup
 from scope_play.recording.recorder import PlayedBefore, Recorder
+from scope_play.recording.video import count_frames
 from tests.helpers.fake_world import FakeWorld
+
+UNWRITTEN = 5
+"""Frames that a recording may still hold back when all it was given has been encoded: one fragment of its video."""
 
 INPUTS = InputSetup("exact", 0.1, {"left_y": -1}, "Xbox Controller", "030000005e0400008e02000014010000")
 
@@ -69,3 +76,23 @@ def record(
     clip = recorder.close("quit")
     assert clip is not None, recorder.status
     return clip
+
+
+def record_clips(root: Path, said: Path, chunks: int, pause: float, end: str) -> NoReturn:
+    """Clips of `chunks` chunks, one after another, until the process is killed; with the end "dies" it ends by itself
+    after the first, without closing it. `said` is told the folder and the frames handed to the recorder."""
+    world = FakeWorld()
+    with said.open("w", buffering=1) as words:
+        while True:
+            session, rng = world.start(None, "a yard", 3), np.random.default_rng(5)
+            recorder = Recorder(root, header_of(world), session.first_frame)
+            for _ in range(chunks):
+                rows = random_rows(rng)
+                recorder.add_chunk(session.step(rows).frames, rows, 0.0, 0.0, 0)
+                print(recorder.path.name, recorder.status.frames, file=words)
+                time.sleep(pause)
+            if end == "dies":
+                while recorder.status.frames - count_frames(recorder.path / VIDEO) > UNWRITTEN:
+                    time.sleep(0.01)
+                os._exit(9)
+            recorder.close("quit")

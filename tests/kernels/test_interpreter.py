@@ -1,4 +1,5 @@
-"""Runs the kernel tests in Triton's interpreter: a process of its own, because triton decides at import."""
+"""Runs the kernel tests, and that of the step made of them, in Triton's interpreter: in a process of its own, because
+triton decides at import."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ import pytest
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 def test_kernels_in_the_interpreter() -> None:
     here = Path(__file__).parent
+    files = [*sorted(here.glob("test_*_kernel.py")), here.parent / "runtime" / "test_fused_triton.py"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, sorted(here.glob("test_*_kernel.py")))],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, files)],
         cwd=here.parents[1],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,

@@ -80,6 +80,7 @@ def test_a_small_host_can_pin_no_blocks() -> None:
     assert "host memory" in modes["generate with scope --offload blocks"].reason
 
 
+@pytest.mark.usefixtures("quick_look")
 def test_nanos_need_covers_what_a_session_holds() -> None:
     world = World.load("nano", device="cpu", precision="fp32")
     held = sum(parameter.nbytes for parameter in world.model.network.parameters())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +12,10 @@ import pygame
 import pytest
 
 from scope_play.bench.virtual_pad import VirtualPad
-from scope_play.play.app_state import Screen
 from scope_play.play.engine.protocol import Phase
 from scope_play.play.menus.menu import Nav
+from scope_play.play.menus.screen import Screen
+from tests.helpers.bad_disk import full_after
 from tests.helpers.fake_world import FakeWorld
 from tests.helpers.play_driver import Driver
 
@@ -177,30 +176,22 @@ def test_a_file_dropped_in_the_game_is_answered(driver: Driver, tmp_path: Path) 
     assert driver.screen is Screen.PLAY
 
 
-@pytest.mark.skipif(
-    getattr(os, "geteuid", lambda: 1)() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root"
-)
 def test_a_disk_that_fills_up_is_told_with_the_mend_and_play_goes_on(
-    driver: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    driver: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False).returncode:
-        pytest.skip("this container may not mount")
-    try:
-        driver.app.state.record_dir = disk
-        driver.play(1)
-        driver.key(pygame.K_F9)
-        driver.until(lambda: driver.app.playback.recording is None)
-        assert "scope-play recover" in driver.app.state.message.text
-        (told,) = capsys.readouterr().err.strip().splitlines()
-        assert told.startswith("scope-play: disk full: No space left on device; free some space and run")
-        so_far = driver.app.playback.chunk
-        driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
-        assert driver.screen is Screen.PLAY
-    finally:
-        driver.app.close()
-        subprocess.run(["umount", str(disk)], check=True)
+    full_after(64_000, disk, monkeypatch)
+    driver.app.state.record_dir = disk
+    driver.play(1)
+    driver.key(pygame.K_F9)
+    driver.until(lambda: driver.app.playback.recording is None)
+    assert "scope-play recover" in driver.app.state.message.text
+    (told,) = capsys.readouterr().err.strip().splitlines()
+    assert told.startswith("scope-play: disk full: No space left on device; free some space and run")
+    so_far = driver.app.playback.chunk
+    driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
+    assert driver.screen is Screen.PLAY
 
 
 QUIT_WHILE_LOADING = """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,36 @@ import pytest
 
 from scope_play.actions import BUTTONS, ROW_WIDTH, write_actions
 from scope_play.cli import main
+from scope_play.play.app import App
 from scope_play.recording.clip import frame_hash, read_clip
 from tests.helpers.fake_world import FakeWorld
 
 
+class Clock:
+    """Time that goes on by a millisecond whenever it is looked at, but no further ahead of `world` than it takes to
+    play a chunk: however slow the machine is, so long a game holds so many chunks."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        self.world, self.passed, self.skipped = world, 0.0, 0.0
+
+    def __call__(self) -> float:
+        self.passed = min(self.passed + 0.001, 0.5 + 0.2 * self.world.steps_made)
+        return self.passed + self.skipped
+
+
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
-    """The command with a fake world behind it and settings of its own."""
+def clock() -> Clock:
+    return Clock(FakeWorld())
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Clock) -> Callable[..., int]:
+    """The command with a fake world behind it, settings and time of its own."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr("scope_play.play.settings.settings_path", lambda: tmp_path / "config" / "settings.toml")
-    monkeypatch.setattr("scope_play.play.engine.local.open_here", lambda request: FakeWorld())
+    monkeypatch.setattr("scope_play.play.engine.local.open_here", lambda request: clock.world)
+    monkeypatch.setattr("scope_play.play.app.App", partial(App, clock=clock))
     return lambda *arguments: main([str(argument) for argument in arguments])
 
 
@@ -84,14 +103,14 @@ def test_demo_ends_by_itself_and_leaves_a_clip(run: Callable[..., int], tmp_path
 
 
 def test_the_seconds_of_a_demo_are_those_of_the_game(
-    run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., int], tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slowly(*_: object, **load: object) -> FakeWorld:
-        time.sleep(0.8)
-        return FakeWorld()
+        clock.skipped = 600.0
+        return clock.world
 
     monkeypatch.setattr("scope_play.play.engine.local.open_here", slowly)
-    assert run("play", "--demo", "--seconds", 0.5, "--record", tmp_path / "clips") == 0
+    assert run("play", "--demo", "--seconds", 1.5, "--record", tmp_path / "clips") == 0
     (clip,) = (tmp_path / "clips").iterdir()
     assert len(read_clip(clip).rows) > 4
 

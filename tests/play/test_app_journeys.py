@@ -17,9 +17,9 @@ from PIL import Image
 
 from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.errors import ScopeError
-from scope_play.play.app_state import Screen
 from scope_play.play.engine.protocol import Phase
 from scope_play.play.menus.menu import Chosen, Nav
+from scope_play.play.menus.screen import Screen
 from scope_play.play.settings import Settings, load, save
 from scope_play.recording.clip import read_clip
 from tests.helpers.fake_world import FakeWorld, fake_spec
@@ -40,6 +40,9 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
     yield make
     for driver in drivers:
         driver.app.close()
+
+
+PAD = "The pad of the evening"
 
 
 def tap(driver: Driver, pad: VirtualPad, button: str) -> None:
@@ -64,7 +67,7 @@ def rows(driver: Driver) -> np.ndarray:
 def test_a_whole_evening_with_only_the_pad(start: Callable[..., Driver], tmp_path: Path) -> None:
     driver = start(record=tmp_path / "clips")
     app = driver.app
-    with VirtualPad() as pad:
+    with VirtualPad(PAD) as pad:
         driver.until(lambda: app.engine.status.phase is Phase.READY and app.state.own_picture is not None)
         pad_choose(driver, pad, "play")
         driver.until(lambda: driver.screen is Screen.PLAY and app.playback.chunk >= 2)
@@ -110,7 +113,7 @@ def test_a_whole_evening_with_only_the_pad(start: Callable[..., Driver], tmp_pat
     clip = read_clip(clips[0])
     assert len(clip.metadata.branches) == 1
     assert clip.metadata.branches[0].source_chunk == target
-    assert clip.metadata.header.input.pad_name == "keyboard and mouse" or "Pad" in clip.metadata.header.input.pad_name
+    assert clip.metadata.header.input.pad_name == PAD
 
 
 def test_unplugging_pauses_and_releases_and_replugging_goes_on(start: Callable[..., Driver]) -> None:
@@ -525,8 +528,7 @@ def test_settings_are_kept_and_typos_named(tmp_path: Path) -> None:
 
 
 def test_a_setting_changed_on_screen_is_saved(start: Callable[..., Driver], tmp_path: Path) -> None:
-    driver = start()
-    driver.app._settings_path = tmp_path / "settings.toml"
+    driver = start(settings_path=tmp_path / "settings.toml")
     driver.until(lambda: driver.app.state.own_picture is not None)
     driver.choose("settings")
     driver.choose("mode")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from scope_play.play.app_state import Screen
 from scope_play.play.engine.protocol import Phase
+from scope_play.play.menus.screen import Screen
 from tests.helpers.play_driver import Driver
 
 

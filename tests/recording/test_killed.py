@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,49 +27,75 @@ from tests.helpers.recordings import header_of, random_rows, record
 ROOT = Path(__file__).parents[2]
 SECOND = 20
 
-CHILD = """
-import os, sys, time
+NURSERY = """
+import os, sys
 from pathlib import Path
-import numpy as np
-from scope_play.recording.recorder import Recorder
-from tests.helpers.fake_world import FakeWorld
-from tests.helpers.recordings import header_of, random_rows
+from tests.helpers.recordings import record_clips
 
-root, chunks, pause, dies = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "dies"
-world = FakeWorld()
-while True:
-    session = world.start(None, "a yard", 3)
-    rng = np.random.default_rng(5)
-    recorder = Recorder(root, header_of(world), session.first_frame)
-    for number in range(chunks):
-        rows = random_rows(rng)
-        recorder.add_chunk(session.step(rows).frames, rows, 0.0, 0.0, 0)
-        print(recorder.path.name, recorder.status.frames, flush=True)
-        time.sleep(pause)
-    if dies:
-        time.sleep(0.5)
-        os._exit(9)
-    recorder.close("quit")
+for line in sys.stdin:
+    order, *words = line.rstrip("\\n").split("\\t")
+    if order == "start":
+        root, said, chunks, pause, end = words
+        child = os.fork()
+        if child == 0:
+            record_clips(Path(root), Path(said), int(chunks), float(pause), end)
+        print(child, flush=True)
+    else:
+        os.waitpid(int(words[0]), 0)
+        print("gone", flush=True)
 """
 
 
-def start(root: Path, chunks: int, pause: float, end: str) -> subprocess.Popen[str]:
-    """A process that makes clips of `chunks` chunks one after another, and says what it has handed to the recorder."""
-    arguments = [sys.executable, "-c", CHILD, str(root), str(chunks), str(pause), end]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+class Recording:
+    """A process that makes clips one after another, and says what it has handed to the recorder."""
+
+    def __init__(self, nursery: Nursery, process: int, said: Path) -> None:
+        self.nursery, self.process = nursery, process
+        self.words = said.open()
+
+    def wait(self) -> None:
+        """Until the process has ended and is nobody's any more."""
+        self.nursery.order("wait", str(self.process))
+        self.words.close()
+
+    def kill(self, delay: float) -> tuple[str, int]:
+        """Kills the process `delay` seconds after its first chunk; the folder and the frames that it last named."""
+        said = self.words.readline()
+        time.sleep(delay)
+        os.kill(self.process, signal.SIGKILL)
+        said += self.words.read()
+        self.wait()
+        name, frames = said[: said.rindex("\n")].splitlines()[-1].split()
+        return name, int(frames)
 
 
-def kill(process: subprocess.Popen[str], delay: float) -> tuple[str, int]:
-    """Kills the process `delay` seconds after its first chunk; the folder and the number of frames it last named."""
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    said += process.stdout.read()
-    process.wait()
-    process.stdout.close()
-    name, frames = said[: said.rindex("\n")].splitlines()[-1].split()
-    return name, int(frames)
+class Nursery:
+    """A process that has everything imported and forks the recording ones: a start costs no second import."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([sys.executable, "-c", NURSERY], cwd=ROOT, **pipes)  # type: ignore[call-overload]
+
+    def order(self, *words: str) -> str:
+        self.process.stdin.write("\t".join(words) + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def start(self, root: Path, chunks: int, pause: float, end: str) -> Recording:
+        self.count += 1
+        said = self.folder / f"said-{self.count}"
+        os.mkfifo(said)
+        process = int(self.order("start", str(root), str(said), str(chunks), str(pause), end))
+        return Recording(self, process, said)
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    made = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield made
+    made.process.communicate()
+    assert made.process.returncode == 0
 
 
 def check_what_is_left(root: Path, name: str, accepted: int) -> None:
@@ -90,35 +118,34 @@ def check_what_is_left(root: Path, name: str, accepted: int) -> None:
             assert frames == 49 or clip.path.name > name  # an earlier clip was closed; a later one had just begun
 
 
-def kill_and_check(tmp_path: Path, kills: int, seed: int) -> None:
+def kill_and_check(nursery: Nursery, tmp_path: Path, kills: int, seed: int) -> None:
     moments = random.Random(seed)
     for first in range(0, kills, 3):
         roots = [tmp_path / str(number) for number in range(first, min(first + 3, kills))]
-        processes = [start(root, 12, 0.04, "goes on") for root in roots]
-        last_words = [kill(process, moments.uniform(0, 0.6)) for process in processes]
+        processes = [nursery.start(root, 12, 0.04, "goes on") for root in roots]
+        last_words = [process.kill(moments.uniform(0, 0.6)) for process in processes]
         for root, (name, accepted) in zip(roots, last_words, strict=True):
             check_what_is_left(root, name, accepted)
             shutil.rmtree(root)
 
 
-def test_every_recording_survives_a_kill(tmp_path: Path) -> None:
-    kill_and_check(tmp_path, kills=15, seed=0)
+def test_every_recording_survives_a_kill(nursery: Nursery, tmp_path: Path) -> None:
+    kill_and_check(nursery, tmp_path, kills=15, seed=0)
 
 
 @pytest.mark.slow
-def test_every_recording_survives_fifty_kills(tmp_path: Path) -> None:
-    kill_and_check(tmp_path, kills=50, seed=1)
+def test_every_recording_survives_fifty_kills(nursery: Nursery, tmp_path: Path) -> None:
+    kill_and_check(nursery, tmp_path, kills=50, seed=1)
 
 
-def interrupted(root: Path, chunks: int) -> Path:
+def interrupted(nursery: Nursery, root: Path, chunks: int) -> Path:
     """A `.partial` folder as a process that died leaves it."""
-    process = start(root, chunks, 0.0, "dies")
-    process.communicate(timeout=60)
+    nursery.start(root, chunks, 0.0, "dies").wait()
     return next(root.glob("*.partial"))
 
 
-def test_recover_is_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    partial = interrupted(tmp_path, 10)
+def test_recover_is_a_command(nursery: Nursery, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    partial = interrupted(nursery, tmp_path, 10)
     assert cli.main(["recover", str(partial)]) == 0
     clip = partial.with_name(partial.name.removesuffix(".partial"))
     assert str(clip) in capsys.readouterr().out
@@ -129,8 +156,8 @@ def test_recover_is_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "is not an interrupted recording" in capsys.readouterr().err
 
 
-def test_any_cut_of_journal_and_video_recovers(tmp_path: Path) -> None:
-    partial = interrupted(tmp_path / "original", 10)
+def test_any_cut_of_journal_and_video_recovers(nursery: Nursery, tmp_path: Path) -> None:
+    partial = interrupted(nursery, tmp_path / "original", 10)
     journal, video = (partial / JOURNAL).read_bytes(), (partial / "video.mp4").read_bytes()
     head = journal.index(b"\n") + 1
     cuts = random.Random(3)
@@ -145,15 +172,16 @@ def test_any_cut_of_journal_and_video_recovers(tmp_path: Path) -> None:
         shutil.rmtree(finished.path)
 
 
-def test_an_interrupted_recovery_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    partial = interrupted(tmp_path, 8)
+def test_an_interrupted_recovery_goes_on(nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = interrupted(nursery, tmp_path, 8)
 
     def fail(*_: object) -> None:
         raise ScopeError("killed here")
 
-    for step in ("write_columns", "write_metadata", "_rename"):
+    recovery = "scope_play.recording.recover"
+    for step in (f"{recovery}.write_columns", f"{recovery}.write_metadata", "pathlib.Path.rename"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"scope_play.recording.recover.{step}", fail)
+            patch.setattr(step, fail)
             with pytest.raises(ScopeError, match="killed here"):
                 recover(partial)
     (partial / ".video-0123abcd.mp4").write_bytes(b"left behind")
@@ -172,7 +200,7 @@ def test_a_recording_in_progress_is_left_alone(tmp_path: Path) -> None:
     assert recorder.close("quit") is not None
 
 
-def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_recording_is_refused(nursery: Nursery, tmp_path: Path) -> None:
     empty = tmp_path / "x.partial"
     empty.mkdir()
     with pytest.raises(ScopeError, match=r"actions\.journal cannot be read"):
@@ -180,7 +208,7 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     (empty / JOURNAL).write_bytes(b'{"schema": 99}\n')
     with pytest.raises(ScopeError, match="nothing in it to recover"):
         recover(empty)
-    taken = interrupted(tmp_path / "taken", 6)
+    taken = interrupted(nursery, tmp_path / "taken", 6)
     shutil.copytree(record(tmp_path / "other", 1), taken.with_name(taken.name.removesuffix(".partial")))
     with pytest.raises(ScopeError, match="already exists"):
         recover(taken)

@@ -197,7 +197,14 @@ def test_bad_requests_leave_nothing_behind(
     for arguments, sentence in cases.items():
         assert cli.main(["export", *arguments]) == 2
         assert sentence in capsys.readouterr().err
-    monkeypatch.setattr(lerobot, "_write_tasks", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    write = pq.write_table
+
+    def full(table: object, path: Path, *rest: object, **named: object) -> None:
+        if Path(path).name == "tasks.parquet":
+            raise OSError(28, "No space left")
+        write(table, path, *rest, **named)
+
+    monkeypatch.setattr(pq, "write_table", full)
     assert cli.main(["export", str(clip), "--out", out]) == 2
     assert "No space left" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before

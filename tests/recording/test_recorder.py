@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,7 +20,8 @@ from scope_play.recording.clip import ACTIONS, frame_hash, read_clip
 from scope_play.recording.metadata import Branch, Ending, Prompt
 from scope_play.recording.recorder import Recorder
 from scope_play.recording.recover import recover
-from scope_play.recording.video import FileSink, count_frames, read_frames
+from scope_play.recording.video import count_frames, read_frames
+from tests.helpers.bad_disk import Stall, full_after
 from tests.helpers.fake_world import FakeWorld, fake_spec
 from tests.helpers.recordings import header_of, random_rows, record
 
@@ -114,17 +115,10 @@ def test_misuse_is_an_error_at_once(tmp_path: Path) -> None:
 
 
 def test_a_slow_disk_costs_the_video_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, reached = threading.Event(), threading.Event()
-    write = FileSink.write
-
-    def stalling(sink: FileSink, data: bytes) -> int:
-        if b"moof" in data[:16]:
-            sink._writing_since = 0.0  # as if it had been writing since long ago
-            reached.set()
-            assert gate.wait(30)
-        return write(sink, data)
-
-    monkeypatch.setattr(FileSink, "write", stalling)
+    stall = Stall(tmp_path, b"moof", monkeypatch)
+    # For the video's file an hour goes by while it stands still.
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + 3600.0 * stall.reached.is_set())
+    monkeypatch.setattr("scope_play.recording.video.time", clock)
     world = FakeWorld()
     session = world.start(None, "a yard", 3)
     recorder = Recorder(tmp_path, header_of(world), session.first_frame)
@@ -136,10 +130,10 @@ def test_a_slow_disk_costs_the_video_and_nothing_else(tmp_path: Path, monkeypatc
         hashes += map(frame_hash, chunk.frames)
         recorder.add_chunk(chunk.frames, rows[-1], 0.0, 0.0, 0)
         if number == 1:
-            assert reached.wait(30)
+            assert stall.reached.wait(30)
     assert recorder.status.state == "degraded"
     assert recorder.status.text == "disk too slow, keeping actions only"
-    gate.set()
+    stall.go.set()
     path = recorder.close("quit")
     assert path is not None
     clip = read_clip(path)
@@ -150,70 +144,76 @@ def test_a_slow_disk_costs_the_video_and_nothing_else(tmp_path: Path, monkeypatc
     assert clip.metadata.ending.video_problem == "disk too slow, keeping actions only"
 
 
-RECORD_UNTIL_FULL = """
+def record_until_full(root: Path, patch: pytest.MonkeyPatch) -> Recorder:
+    """Records for as long as it goes, and closes."""
+    patch.setattr("scope_play.recording.recorder.QUEUE_SECONDS", float("inf"))  # video may wait as long as it likes
+    world = FakeWorld()
+    session = world.start(None, "a yard", 3)
+    recorder = Recorder(root, header_of(world), session.first_frame)
+    rng = np.random.default_rng(0)
+    for _ in range(CHUNKS_ENOUGH):
+        if recorder.status.state != "recording":
+            break
+        rows = random_rows(rng)
+        recorder.add_chunk(session.step(rows).frames, rows, 0.0, 0.0, 0)
+    return recorder
+
+
+CHUNKS_ENOUGH = 120
+"""Far more than the disks below hold."""
+
+RECORD = """
 import resource, sys
-sys.path.insert(0, {root_folder!r})
 from pathlib import Path
-import numpy as np
-from tests.helpers.fake_world import FakeWorld
-from tests.helpers.recordings import header_of, random_rows
-from scope_play.recording.recorder import Recorder
-world = FakeWorld()
-session = world.start(None, "a yard", 3)
-if {limit}:
-    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-recorder = Recorder(Path({root!r}), header_of(world), session.first_frame)
-rng = np.random.default_rng(0)
-for number in range(3000):
-    rows = random_rows(rng)
-    recorder.add_chunk(session.step(rows).frames, rows, 0.0, 0.0, 0)
-    while recorder._video_frames_queued - recorder._video_frames_encoded > 8 and recorder.status.state == "recording":
-        pass
-    if recorder.status.state != "recording":
-        break
-print(recorder.close("quit"), recorder.status.state, recorder.status.text, sep="|")
+import pytest
+from tests.helpers.bad_disk import full_after
+from tests.recording.test_recorder import record_until_full
+root, limit, of = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+with pytest.MonkeyPatch.context() as patch:
+    full_after(limit, root, patch) if of == "disk" else resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    recorder = record_until_full(root, patch)
+    print(recorder.close("quit"), recorder.status.state, recorder.status.text, sep="|")
 """
 
 
-def record_until_full(root: Path, limit: int = 0) -> list[str]:
-    script = RECORD_UNTIL_FULL.format(root_folder=ROOT, root=str(root), limit=limit)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    return done.stdout.strip().split("|")
+def recorded_elsewhere(root: Path, limit: int, of: str) -> list[str]:
+    """What a process of its own says that records until a file, or the disk, holds `limit` bytes."""
+    script = [sys.executable, "-c", RECORD, str(root), str(limit), of]
+    return subprocess.run(script, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip().split("|")
+
+
+def whole_chunks(video: Path) -> int:
+    """Frames of the chunks that a video holds wholly, the first picture included."""
+    return (count_frames(video) - 1) // 4 * 4 + 1
 
 
 def test_a_file_that_cannot_grow_stops_the_recording_and_keeps_what_was_written(tmp_path: Path) -> None:
-    path, state, text = record_until_full(tmp_path, limit=400_000)
+    path, state, text = recorded_elsewhere(tmp_path, 100_000, "file")
     assert state == "stopped"
     assert text.startswith("disk full: File too large")
     clip = read_clip(path) if path != "None" else read_clip(recover(next(tmp_path.glob("*.partial"))).path)
-    assert clip.metadata.frames > 100
+    assert clip.metadata.frames > 40
     assert clip.metadata.video_frames == clip.metadata.frames
 
 
-@pytest.mark.skipif(
-    getattr(os, "geteuid", lambda: 1)() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root"
-)
-def test_a_full_disk_stops_the_recording_and_it_can_be_recovered_elsewhere(tmp_path: Path) -> None:
+def test_a_full_disk_stops_the_recording_and_it_can_be_recovered_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk, elsewhere = tmp_path / "disk", tmp_path / "elsewhere"
     disk.mkdir()
     elsewhere.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], check=False)
-    if mounted.returncode:
-        pytest.skip("this container may not mount")
-    try:
-        path, state, text = record_until_full(disk)
-        assert (path, state) == ("None", "stopped")
-        assert "disk full: No space left on device" in text
-        assert "scope-play recover" in text
-        partial = next(disk.glob("*.partial"))
-        kept = {file.name: file.stat().st_size for file in partial.iterdir()}
-        with pytest.raises(ScopeError, match="free some space"):
-            recover(partial)
-        finished = recover(partial, into=elsewhere)
-        assert {file.name: file.stat().st_size for file in partial.iterdir()} == kept
-        assert read_clip(finished.path).metadata.frames > 100
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    path, state, text = recorded_elsewhere(disk, 150_000, "disk")
+    assert (path, state) == ("None", "stopped")
+    assert text.startswith("disk full: No space left on device")
+    assert "scope-play recover" in text
+    full_after(150_000, disk, monkeypatch)
+    partial = next(disk.glob("*.partial"))
+    kept = {file.name: file.stat().st_size for file in partial.iterdir()}
+    with pytest.raises(ScopeError, match="free some space"):
+        recover(partial)
+    finished = recover(partial, into=elsewhere)
+    assert {file.name: file.stat().st_size for file in partial.iterdir()} == kept
+    assert read_clip(finished.path).metadata.frames == whole_chunks(partial / "video.mp4") > 40
 
 
 def test_a_folder_that_cannot_be_written_is_refused_with_one_sentence(tmp_path: Path) -> None:

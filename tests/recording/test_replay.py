@@ -272,6 +272,7 @@ def test_metadata_with_a_fault_is_refused_by_key(tmp_path: Path) -> None:
         read_clip(clip)
 
 
+@pytest.mark.usefixtures("quick_look")
 def test_a_real_world_replays_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from scope_play.recording.metadata import ClipHeader
     from scope_play.recording.recorder import Recorder

@@ -36,8 +36,8 @@ def prompt(network: DiT, batch: int) -> list | None:
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     chunk=st.integers(1, 3),
-    window=st.integers(1, 14),
-    batch=st.sampled_from([1, 3]),
+    window=st.integers(1, 8),
+    batch=st.sampled_from([1, 2]),
     heads=st.sampled_from([1, 2, 3]),
     from_previous=st.booleans(),
     with_text=st.booleans(),
@@ -48,7 +48,7 @@ def test_equals_the_plain_step(
 ) -> None:
     changes = FROM_PREVIOUS if from_previous else {}
     network = lively(DiT(tiny_config(heads=heads, text_dim=10 if with_text else None, **changes)))
-    clip, config = Clip(batch, 1 + 12 // chunk * chunk), CacheConfig(window, chunk)
+    clip, config = Clip(batch, 1 + 6 // chunk * chunk), CacheConfig(window, chunk)
     keep = torch.arange(batch) % 2 if with_keep else None
     with torch.no_grad():
         text = prompt(network, batch)

@@ -31,8 +31,8 @@ TWINS = torch_kernels("a test")
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     chunk=st.integers(1, 3),
-    window=st.integers(1, 8),
-    batch=st.sampled_from([1, 3]),
+    window=st.integers(1, 6),
+    batch=st.sampled_from([1, 2]),
     heads=st.sampled_from([1, 2, 3]),
     from_previous=st.booleans(),
     with_text=st.booleans(),
@@ -50,7 +50,7 @@ def test_equals_a_commit_of_its_own(
     window = max(window, chunk)
     changes = FROM_PREVIOUS if from_previous else {}
     network = lively(DiT(tiny_config(heads=heads, text_dim=10 if with_text else None, **changes)))
-    clip = Clip(batch, 1 + 12 // chunk * chunk)
+    clip = Clip(batch, 1 + 6 // chunk * chunk)
     keep = torch.arange(batch) % 2 if with_keep else None
     with torch.no_grad():
         text = network.text_keys(torch.randn(batch, 7, 10)) if with_text else None

@@ -35,14 +35,14 @@ def relative(got: Tensor, want: Tensor) -> float:
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     chunk=st.integers(1, 3),
-    window=st.integers(1, 14),
-    batch=st.sampled_from([1, 3]),
+    window=st.integers(1, 8),
+    batch=st.sampled_from([1, 2]),
     heads=st.sampled_from([1, 2, 3]),
 )
 def test_close_to_the_cache_in_full(chunk: int, window: int, batch: int, heads: int) -> None:
     network = lively(DiT(tiny_config(heads=heads)))
     own = PlainDiT(network)
-    clip, config = Clip(batch, 1 + 12 // chunk * chunk), CacheConfig(window, chunk)
+    clip, config = Clip(batch, 1 + 6 // chunk * chunk), CacheConfig(window, chunk)
     with torch.no_grad():
         full = stream(own, clip, config)
         plain = stream(own, clip, replace(config, kv_dtype="fp8"))

@@ -16,6 +16,7 @@ from scope_play.model.nano_codec.light_field import CameraConfig
 from scope_play.train import checkpoint
 from scope_play.train.build import Options, load_nano_codec
 from scope_play.train.export import export_native
+from scope_play.train.importance import picture_change
 from tests.helpers.clip_folder import make_clip
 from tests.helpers.small_codec import small_codec
 
@@ -39,11 +40,26 @@ SCOPE_LIKE = DiTConfig(
 SMALL_WAN = {"dim": 8, "dec_dim": 8, "z_dim": 4, "latent_mean": [0.0] * 4, "latent_std": [1.0] * 4}
 
 
-@pytest.fixture
-def sizes(tmp_path: Path) -> Path:
-    path = tmp_path / "sizes.json"
+@pytest.fixture(autouse=True)
+def few_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each feature changes in the picture is measured on fewer moments than a training wants."""
+    monkeypatch.setattr("scope_play.train.build.picture_change", lambda codec, all: picture_change(codec, all[:4]))
+
+
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sizes") / "sizes.json"
     path.write_text(json.dumps({"world": asdict(TINY_WORLD), "codec": TINY_CODEC}))
     return path
+
+
+@pytest.fixture(scope="module")
+def autoencoder(sizes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of an autoencoder that has learned nothing yet but the features' mean and spread."""
+    run = tmp_path_factory.mktemp("autoencoder") / "run"
+    words = ["train", "autoencoder", "--model", sizes, "--size", 32, 64, "--steps", 0, "--no-sheets"]
+    assert scope_play(*words, "--recipe", '{"pool": 8, "fresh": 2, "fit": 20}', "--out", run) == 0
+    return run
 
 
 def scope_play(*words: object) -> int:
@@ -98,16 +114,13 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
     assert checkpoint.load(out / "world")[0] == before
 
 
-def test_a_cooled_training_ends_at_a_rate_of_nothing(tmp_path: Path, sizes: Path) -> None:
+def test_a_cooled_training_ends_at_a_rate_of_nothing(tmp_path: Path, sizes: Path, autoencoder: Path) -> None:
     recipe = json.dumps({"clips": 2, "micro_batch": 1, "optimiser": {"warmup": 1}})
     words = ["--model", sizes, "--size", 32, 64, "--no-sheets"]
-    codec = '{"pool": 8, "fresh": 2, "fit": 20}'
-    ae = tmp_path / "ae"
-    assert scope_play("train", "autoencoder", "--out", ae, "--steps", 0, *words, "--recipe", codec) == 0
 
     def trained(*more: object) -> torch.Tensor:
         out = tmp_path / "-".join(map(str, more))
-        world = ["train", "world", "--out", out, "--codec", ae, *words, "--recipe", recipe]
+        world = ["train", "world", "--out", out, "--codec", autoencoder, *words, "--recipe", recipe]
         assert scope_play(*world, *more) == 0
         return checkpoint.load(out)[1]["model/patch_embedding.weight"]
 
@@ -116,17 +129,12 @@ def test_a_cooled_training_ends_at_a_rate_of_nothing(tmp_path: Path, sizes: Path
     torch.testing.assert_close(cooled - four, (five - four) / 2, atol=1e-7, rtol=1e-3)
 
 
-def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, sizes: Path) -> None:
-    run = tmp_path / "ae"
-    words = ["train", "autoencoder", "--model", sizes, "--size", 32, 64, "--steps", 0, "--no-sheets"]
-    words += ["--recipe", '{"pool": 8, "fresh": 2, "fit": 20}']
-    assert scope_play(*words, "--out", run) == 0
-    options = Options(codec=run, size=(32, 64))
-    codec = load_nano_codec(options)
+def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, autoencoder: Path) -> None:
+    codec = load_nano_codec(Options(codec=autoencoder, size=(32, 64)))
     from scope_play.errors import ScopeError
 
     with pytest.raises(ScopeError, match="not of a world"):
-        export_native(run, codec, tmp_path / "weights")
+        export_native(autoencoder, codec, tmp_path / "weights")
 
 
 @pytest.mark.parametrize(
@@ -157,15 +165,13 @@ def test_nanos_autoencoder_needs_the_simulator(tmp_path: Path, capsys: pytest.Ca
     assert "leave out --clips" in capsys.readouterr().err
 
 
-def test_a_model_folder_starts_a_training_just_where_it_is(tmp_path: Path, sizes: Path) -> None:
+def test_a_model_folder_starts_a_training_just_where_it_is(tmp_path: Path, sizes: Path, autoencoder: Path) -> None:
     run, again, folder = tmp_path / "run", tmp_path / "again", tmp_path / "weights"
     common = ["--model", sizes, "--size", 32, 64, "--no-sheets", "--recipe"]
-    codec = '{"pool": 8, "fresh": 2, "fit": 20}'
-    assert scope_play("train", "autoencoder", "--out", tmp_path / "ae", "--steps", 0, *common, codec) == 0
     world = '{"clips": 2, "micro_batch": 1}'
-    words = [*common, world, "--codec", tmp_path / "ae"]
+    words = [*common, world, "--codec", autoencoder]
     assert scope_play("train", "world", "--out", run, "--steps", 1, *words) == 0
-    export_native(run, load_nano_codec(Options(codec=tmp_path / "ae")), folder, size=(32, 64))
+    export_native(run, load_nano_codec(Options(codec=autoencoder)), folder, size=(32, 64))
     assert scope_play("train", "world", "--out", again, "--steps", 0, *words, "--start", folder) == 0
     nano = ["train", "nano", "--out", tmp_path / "nano", "--start", folder, "--codec", folder, *common[:-1]]
     still = json.dumps({kind: json.loads(world) | {"optimiser": {"lr": 0.0}} for kind in ("world", "student")})
@@ -177,6 +183,6 @@ def test_a_model_folder_starts_a_training_just_where_it_is(tmp_path: Path, sizes
     for name, value in ours.items():
         if name.startswith("model/"):
             torch.testing.assert_close(value, theirs[name.replace("model/", "average/", 1)], atol=0.02, rtol=0.1)
-    kept, found = load_nano_codec(Options(codec=tmp_path / "ae")), load_nano_codec(Options(codec=folder))
+    kept, found = load_nano_codec(Options(codec=autoencoder)), load_nano_codec(Options(codec=folder))
     for name, value in found.state_dict().items():
         torch.testing.assert_close(value, kept.state_dict()[name], atol=1e-3, rtol=1e-2)

@@ -90,7 +90,7 @@ def test_importance_is_the_squared_columns_of_the_decoders_jacobian() -> None:
     torch.manual_seed(0)
     codec = NanoCodec(SMALL).eval().requires_grad_(False)
     codec.feature_std.uniform_(0.5, 2)
-    latents = Games(codec, seed=4).moments(24)
+    latents = Games(codec, seed=4).moments(10)
 
     def draw(latent: torch.Tensor) -> torch.Tensor:
         return (codec.decode_chunk(latent[None, :, None, None]).flatten() + 1) / 2

@@ -68,9 +68,12 @@ def test_small_windows_read_the_same(source: Source, monkeypatch: pytest.MonkeyP
     }
 
 
-def test_large_tensors_come_first() -> None:
-    header = {name: StoredTensor((size,), torch.float32) for name, size in {"a": 10, "b": 2**25, "c": 2**26}.items()}
-    assert list(sources._windows(header)) == [["c"], ["b"], ["a"]]
+def test_large_tensors_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "WINDOW_BYTES", 64)
+    state = {name: torch.ones(size) for name, size in {"a": 10, "b": 20, "c": 30, "d": 4}.items()}
+    save_file(state, tmp_path / "x.safetensors")
+    for source in (SafetensorsSource(tmp_path, [tmp_path / "x.safetensors"]), pickled(tmp_path / "x.pth", state)):
+        assert [name for name, _ in source.read()] == ["c", "b", "a", "d"]
 
 
 def test_one_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:

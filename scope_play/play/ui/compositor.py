@@ -9,11 +9,12 @@ import numpy as np
 
 from scope_play.loading.request import display_name
 from scope_play.play import pacing
-from scope_play.play.app_state import AppState, Screen
+from scope_play.play.app_state import AppState
 from scope_play.play.engine.protocol import Phase
 from scope_play.play.input.bindings_text import caps, legend
 from scope_play.play.menus.items import setting_note
 from scope_play.play.menus.scenes import preview
+from scope_play.play.menus.screen import Screen
 from scope_play.play.ui import backdrop, frame_view, hud, panels, rewind_screen, start_screen, textbox_view
 from scope_play.play.ui import theme as look
 from scope_play.play.ui.keycaps import Holding

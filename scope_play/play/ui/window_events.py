@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pygame
 
-from scope_play.play.app_state import AppState, Screen
+from scope_play.play.app_state import AppState
 from scope_play.play.menus import textbox
 from scope_play.play.menus.menu import Nav
+from scope_play.play.menus.screen import Screen
 from scope_play.play.settings import turned
 from scope_play.play.ui import menu_view, panels, start_screen, textbox_view
 from scope_play.play.ui.theme import Theme

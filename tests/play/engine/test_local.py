@@ -152,28 +152,30 @@ def test_a_paused_engine_makes_nothing_and_sleeps(make_engine: Callable[..., Loc
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("kind", "text", "words"),
     [
-        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore"), "Out of memory while playing"),
-        (MemoryError(), "Out of memory while playing"),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied\nstack"), "mat1 and mat2 shapes cannot be multiplied"),
+        (RuntimeError, "CUDA out of memory. Tried to allocate 2.00 GiB\nmore", "Out of memory while playing"),
+        (MemoryError, "", "Out of memory while playing"),
+        (RuntimeError, "mat1 and mat2 shapes cannot be multiplied\nrest", "mat1 and mat2 shapes cannot be multiplied"),
     ],
 )
 def test_failing_while_playing_frees_the_world_and_the_next_load_works(
-    make_engine: Callable[..., LocalEngine], error: Exception, words: str
+    make_engine: Callable[..., LocalEngine], kind: type[Exception], text: str, words: str
 ) -> None:
-    engine, world = make_engine(), FakeWorld(errors={3: error})
-    opened(engine, world)
-    make_chunk(engine)
+    engine = make_engine()
+    # Nobody but the engine holds the world, and nobody the error, whose traceback would hold it too.
+    world = FakeWorld(errors={3: kind(text)})
     held = weakref.ref(world)
+    opened(engine, world)
     del world
+    make_chunk(engine)
+    assert held() is not None
     engine.play(0.0)
     failed = next_event(engine)
     assert isinstance(failed, Failed)
     assert failed.world_lost
     assert words in failed.text
     assert "\n" not in failed.text
-    error.__traceback__ = None  # this test's own hold on what was running
     assert held() is None
     opened(engine, FakeWorld())
     assert make_chunk(engine).index == 1

@@ -77,11 +77,10 @@ def fake(tmp_path, names):
     return FakePad(tmp_path)
 
 
-def collect(pads, until, seconds=10.0):
-    """Read until the events so far satisfy `until`; the limit only stops a broken backend from hanging the test."""
-    events, end = [], time.monotonic() + seconds
+def collect(pads, until):
+    """Read until the events so far satisfy `until`; what never comes is ended by the test's own time limit."""
+    events = []
     while not until(events):
-        assert time.monotonic() < end, events
         events += pads.read((), 0.0)
         time.sleep(0.001)
     return events
@@ -138,15 +137,12 @@ def test_it_plays_through_the_hub_and_its_loss_pauses(fake):
     devices, seen = Devices(pads, ControllerMap()), []
     fake.send((KEY, BTN_SOUTH, 1))
     fake.send((ABS, ABS_X, 32767))
-    end = time.monotonic() + 10.0
     while not (devices.state.south and devices.state.left[0] > 0.0):
-        assert time.monotonic() < end
         seen += devices.read((), 0.0)
     assert devices.state.left == (1.0, 0.0)
     assert devices.resume(0.0)[0].x == 1.0
     fake.unplug()
     while not any(getattr(item, "pause", False) for item in seen):
-        assert time.monotonic() < end
         seen += devices.read((), 0.0)
     assert devices.active.backend == "keyboard"
     devices.close()

@@ -1,0 +1,18 @@
+"""What holds for all tests, and what several rooms of them share."""
+
+from __future__ import annotations
+
+import os
+
+# Networks of this size gain nothing from a second thread, and threads that wait for each other on a busy machine cost
+# minutes. Read when torch is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+
+@pytest.fixture
+def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start images are taken for what nano's finder says of them: looking more closely (`fit_pose`) takes longer than
+    a training step or some chunks of play."""
+    monkeypatch.setattr("scope_play.model.nano_codec.codec.fit_pose", lambda codec, frames: codec.found(frames))
