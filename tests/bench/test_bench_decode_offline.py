@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from scope_play.bench.decode import count_flops, make_codec, parse_size
+from scope_play.bench.decode import count_flops, make_codec
 from scope_play.bench.offline import SMALL, velocity_of
 from scope_play.bench.offline import count_flops as count_flops_of_step
 from scope_play.bench.roofline import Workload, pass_costs
 from scope_play.cli import main
-from scope_play.errors import ScopeError
 
 
 def test_decode_reports_time_and_operations(tmp_path: Path) -> None:
@@ -36,10 +35,13 @@ def test_released_decoder_costs_as_published() -> None:
     assert make_codec("wan-small").config.latent_channels == 48
 
 
-@pytest.mark.parametrize("size", ["480", "480x", "100x160", "0x16", "ax16"])
-def test_bad_sizes_are_refused(size: str) -> None:
-    with pytest.raises(ScopeError, match="multiples of 16"):
-        parse_size(size)
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [("480", "is not HEIGHTxWIDTH"), ("0x16", "is not HEIGHTxWIDTH"), ("100x160", "give multiples of 16")],
+)
+def test_bad_sizes_are_refused(size: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "decode", "tiny", "--size", size, "--device", "cpu"]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_unknown_decoder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ def test_the_command_runs_parts_and_writes_their_figures(tmp_path: Path, capsys:
     found = json.loads((tmp_path / "gpu.json").read_text())["parts"]
     assert [(part["name"], part["code"]) for part in found] == [("stream fp8 cache", 0)]
     figures = json.loads((tmp_path / "stream-fp8-cache" / "stream.json").read_text())
-    assert figures["spec"]["cache"] == "fp8"
+    assert figures["spec"]["stream"]["cache"] == "fp8"
     assert figures["spec"]["name"] == "small-random"
 
 

@@ -13,7 +13,7 @@ def test_stream_reports_parts_ratios_and_flatness(tmp_path: Path) -> None:
     options = ["--model", "tiny", "--chunks", "20", "--window", "3", "--repeats", "2", "--json", str(tmp_path)]
     assert main(["bench", "stream", *options]) == 0
     found = json.loads((tmp_path / "stream.json").read_text())
-    assert found["spec"]["window"] == 3
+    assert found["spec"]["stream"]["window"] == 3
     assert [mark["chunks"] for mark in found["session"]["marks"]] == list(range(2, 21, 2))
     assert all(mark["resident_mb"] > 1 and mark["chunk_ms"] > 0 for mark in found["session"]["marks"])
     for part in ("pass_ms", "commit_ms", "decode_ms", "chunk_ms"):
@@ -22,10 +22,10 @@ def test_stream_reports_parts_ratios_and_flatness(tmp_path: Path) -> None:
 
 
 def test_ratios_are_of_what_is_played() -> None:
-    times = {"beside_ms": 5.0, "alone_ms": 8.0, "plain_ms": 10.0, "uncached_ms": 20.0}
-    assert Compared(**times, plays_beside=True).cached_to_uncached == 0.25
-    assert Compared(**times, plays_beside=False).cached_to_uncached == 0.4
-    assert Compared(**times, plays_beside=False).fused_to_plain == 0.8
+    times = {"joint_ms": 5.0, "alone_ms": 8.0, "plain_ms": 10.0, "uncached_ms": 20.0}
+    assert Compared(**times, plays_jointly=True).cached_to_uncached == 0.25
+    assert Compared(**times, plays_jointly=False).cached_to_uncached == 0.4
+    assert Compared(**times, plays_jointly=False).fused_to_plain == 0.8
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.config import NANO, SCOPE_5B, DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
+from scope_play.runtime.plain_dit import PlainDiT
 
 SCOPE_WORK = Workload(tokens=390)
 
@@ -78,6 +79,7 @@ def count_on_meta(config: DiTConfig, work: Workload, latent_size: tuple[int, int
         if config.text_dim is not None:
             keys = torch.empty(1, config.heads, work.text_keys, config.head_dim, dtype=torch.bfloat16)
             text = [TextKV(keys, keys) for _ in range(config.layers)]
+        streamed = PlainDiT(network)
         parameters = {p.untyped_storage()._cdata: p for p in network.parameters()}
 
         def counted(run: Any) -> tuple[float, float, Any]:
@@ -86,9 +88,9 @@ def count_on_meta(config: DiTConfig, work: Workload, latent_size: tuple[int, int
             return flops.get_total_flops(), sum(reads.read.values()), result
 
         timesteps = torch.empty(1, 1, dtype=torch.bfloat16)
-        time_flops, time_bytes, time = counted(lambda: network.embed_time(timesteps, work.chunk))
-        plan_flops, plan_bytes, plan = counted(lambda: network.plan_chunk(latents, cache, windows))
-        flops, weights, _ = counted(lambda: network.step(latents, time, cache, plan, text_cache=text))
+        time_flops, time_bytes, time = counted(lambda: streamed.embed_time(timesteps, work.chunk))
+        plan_flops, plan_bytes, plan = counted(lambda: streamed.plan_chunk(latents, cache, windows))
+        flops, weights, _ = counted(lambda: streamed.step(latents, time, cache, plan, text_cache=text))
     return flops, weights, time_flops + plan_flops, time_bytes + plan_bytes
 
 

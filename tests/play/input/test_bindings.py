@@ -128,7 +128,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bindings.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ScopeError, match="No space left"):
         write_map(ControllerMap(pad=PadProfile(swap_sticks=True)), path)
     assert path.read_bytes() == before
