@@ -35,3 +35,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         ) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def require_free(*paths: Path, mend: str) -> None:
+    """The one answer to what may be replaced: raises ScopeError naming the first of `paths` that is there already."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise ScopeError(f"{path} exists already; {mend}.")

@@ -76,14 +76,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import json
-    import signal
 
     import torch
 
     from scope_play.errors import ScopeError
     from scope_play.loading.device import pick_device
     from scope_play.train.build import Options, build
-    from scope_play.train.loop import Budget, Run
+    from scope_play.train.loop import Budget, Run, require_no_run
     from scope_play.train.optim.precision import fast_bf16
 
     device = pick_device(args.device)
@@ -109,12 +108,13 @@ def run(args: argparse.Namespace) -> int:
     )
     budget = Budget(minutes=args.minutes, steps=args.steps)
     sheet_every = None if args.no_sheets else SHEET_SECONDS
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if args.kind == "nano":
         from scope_play.train.nano import train_nano
 
         train_nano(args.out, options, budget, resume=args.resume, sheet_every=sheet_every)
         return 0
+    if args.resume is None or args.resume.resolve() != args.out.resolve():
+        require_no_run(args.out)
     loop = Run(args.out, build(args.kind, options), sheet_every=sheet_every)
     if args.resume is not None:
         loop.resume(args.resume)

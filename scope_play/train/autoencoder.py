@@ -168,8 +168,9 @@ class AutoencoderTrainer:
         parts = batch.split(self.recipe.micro_batch)
         draws = [generator(self._seed, f"noise/{number}", step, self._device) for number in range(len(parts))]
         gradients, metrics = self._gradients(self._loss, list(zip(parts, draws, strict=True)))
-        metrics["gradient_norm"] = self._optimiser.update(gradients, step)
-        self._average.update(self._parameters, step)
+        norm = metrics["gradient_norm"] = self._optimiser.update(gradients, step)
+        if math.isfinite(norm):
+            self._average.update(self._parameters, step)
         return metrics
 
     def _loss(self, job: tuple[Batch, torch.Generator]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -254,6 +255,7 @@ class AutoencoderTrainer:
             "model": asdict(self.model.config),
             "recipe": asdict(self.recipe),
             "seed": self._seed,
+            "cooling": self._optimiser.config.decay,
         }
 
 

@@ -1,8 +1,8 @@
 """Training state on disk: safetensors files of bounded size, complete or absent, never half written.
 
 A checkpoint is a folder `checkpoint-<step>` with `state.json` (the index and plain values) beside
-`state-<n>.safetensors`. It is written as `checkpoint-<step>.partial` and renamed when whole; only then is the one
-before it removed. Tensors above the limit are cut along their first axis.
+`state-<n>.safetensors`. It is written as `checkpoint-<step>.partial`, flushed to the disk and renamed when whole; only
+then are those before the last `KEPT` removed. Tensors above the limit are cut along their first axis.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor
 from scope_play.errors import ScopeError
 
 FILE_LIMIT = 15 * 10**6
+KEPT = 3
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
@@ -31,6 +32,8 @@ def save(
 ) -> Path:
     """Writes `tensors` and the JSON-able `values` as the checkpoint of `step`, in files of at most `limit` bytes."""
     final = folder / f"checkpoint-{step:08d}"
+    if final.exists():
+        return final  # a step has one state, whoever saves it
     partial = folder / f"{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -39,33 +42,44 @@ def save(
         save_file(group, partial / f"state-{number:03d}.safetensors")
     index = {"step": step, "files": len(groups), "values": dict(values)}
     (partial / "state.json").write_text(json.dumps(index))
-    earlier = _all(folder)
-    if final.exists():
-        shutil.rmtree(final)
+    for file in partial.iterdir():
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())
     os.replace(partial, final)
-    for old in earlier:
-        if old != final:
-            shutil.rmtree(old, ignore_errors=True)
+    for old in checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def load(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
-    """Step, tensors and values of the newest checkpoint in a run folder, or of the checkpoint folder itself."""
-    found = [path] if _NAME.search(path.name) else _all(path)
+def load(path: Path, report: Callable[[str], None] = print) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+    """Step, tensors and values of the newest readable checkpoint in a run folder, or of the checkpoint folder itself.
+
+    `report` is told of one that is damaged. Raises ScopeError when there is none, or all are damaged.
+    """
+    found = [path] if _NAME.search(path.name) else checkpoints(path)
     if not found:
         raise ScopeError(f"{path} holds no checkpoint; give the --out folder of an earlier run")
-    newest = found[-1]
-    try:
-        index = json.loads((newest / "state.json").read_text())
-        pieces: dict[str, Tensor] = {}
-        for number in range(index["files"]):
-            pieces |= load_file(newest / f"state-{number:03d}.safetensors")
-    except (OSError, json.JSONDecodeError, KeyError, SafetensorError) as error:
-        raise ScopeError(f"{newest} is damaged ({error}); remove that folder to use the one before it") from error
+    while True:
+        folder = found.pop()
+        try:
+            return _read(folder)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            damage = f"{folder} is damaged ({error})"
+            if not found:
+                raise ScopeError(f"{damage}; begin the training anew, in another folder") from error
+            report(f"{damage}; going on from the one before it")
+
+
+def _read(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+    index = json.loads((folder / "state.json").read_text())
+    pieces: dict[str, Tensor] = {}
+    for number in range(index["files"]):
+        pieces |= load_file(folder / f"state-{number:03d}.safetensors")
     return int(index["step"]), _join(pieces), index["values"]
 
 
-def _all(folder: Path) -> list[Path]:
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints of a run folder, oldest first."""
     if not folder.is_dir():
         return []
     return sorted(child for child in folder.iterdir() if _NAME.search(child.name))

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,6 +27,9 @@ from scope_play.errors import ScopeError
 from scope_play.train import checkpoint
 
 B = TypeVar("B")
+
+PATIENCE = 100
+"""Steps in a row that may be skipped."""
 
 
 def seed_of(seed: int, purpose: str, step: int) -> int:
@@ -71,7 +78,11 @@ class Average:
 
 
 class Trainer(Protocol[B]):
-    """One kind of training. `batch` runs ahead in a background thread; `update` changes the weights."""
+    """One kind of training. `batch` runs ahead in a background thread; `update` changes the weights.
+
+    A step whose gradients are not finite changes nothing, and says so by a metric that is not finite. `values` are what
+    a run is made with, and "cooling": the first and last step of the falling rate, or None.
+    """
 
     def batch(self, step: int) -> B: ...
     def update(self, batch: B, step: int) -> dict[str, float]: ...
@@ -102,44 +113,77 @@ class Run(Generic[B]):
         self.folder = folder
         self.trainer = trainer
         self.step = 0
+        self.cooling: tuple[int, int] | None = None
         self._save_every, self._sheet_every, self._log_every = save_every, sheet_every, log_every
         self._report = report
         (folder / "sheets").mkdir(parents=True, exist_ok=True)
 
     def resume(self, path: Path) -> None:
-        self.step, tensors, _ = checkpoint.load(path)
+        """Go on from the newest checkpoint of `path`. Raises ScopeError where this run is made with other values."""
+        step, tensors, values = checkpoint.load(path, self._report)
+        ours = json.loads(json.dumps(self.trainer.values()))
+        for key in ("kind", "model", "recipe", "seed"):
+            if key in values and values[key] != ours.get(key):
+                raise ScopeError(
+                    f"{path} was trained with another {key} ({values[key]}); give the same --{key} again, or begin a "
+                    f"new run from its weights with --start"
+                )
         try:
             self.trainer.load_state(tensors)
         except (KeyError, RuntimeError) as error:
             raise ScopeError(
                 f"{path} was written by another kind or size of model ({error}); give its own --model"
             ) from error
+        self.step = step
+        if values.get("cooling"):
+            self.cool(*values["cooling"])
+
+    def cool(self, first: int, last: int) -> None:
+        """Let the learning rate fall to zero from the first to the last of these steps."""
+        self.cooling = first, last
+        self.trainer.cool(first, last)
 
     def fit(self, budget: Budget) -> None:
-        """Trains until the budget is spent, then saves. Interrupting it (Ctrl-C) saves too."""
+        """Trains until the budget is spent, then saves.
+
+        Ctrl-C and SIGTERM end the step that is being made, save, and raise KeyboardInterrupt; a second one does not
+        wait. Raises ScopeError after `PATIENCE` steps in a row without a finite gradient.
+        """
         begun = saved = shown = time.monotonic()
         recent: list[dict[str, float]] = []
-        with ThreadPoolExecutor(1) as ahead:
+        in_a_row = 0
+        with ThreadPoolExecutor(1) as ahead, asked_to_stop() as stop:
             pending: Future[B] = ahead.submit(self.trainer.batch, self.step)
-            try:
-                while not budget.spent(self.step, time.monotonic() - begun):
-                    batch = pending.result()
-                    pending = ahead.submit(self.trainer.batch, self.step + 1)
-                    recent.append(self.trainer.update(batch, self.step))
-                    self.step += 1
-                    now = time.monotonic()
-                    if self.step % self._log_every == 0:
-                        self._log(recent, now - begun)
-                        recent.clear()
-                    if now - saved > self._save_every:
-                        self.save()
-                        saved = now
-                    if self._sheet_every is not None and now - shown > self._sheet_every:
-                        self.show()
-                        shown = now
-            finally:
-                pending.cancel()
-                self.save()
+            while not (budget.spent(self.step, time.monotonic() - begun) or stop.is_set()):
+                batch = pending.result()
+                pending = ahead.submit(self.trainer.batch, self.step + 1)
+                metrics = self.trainer.update(batch, self.step)
+                self.step += 1
+                if all(math.isfinite(value) for value in metrics.values()):
+                    recent.append(metrics)
+                    in_a_row = 0
+                else:
+                    in_a_row += 1
+                    self._write({"step": self.step, "skipped": in_a_row})
+                    if in_a_row == PATIENCE:
+                        raise ScopeError(
+                            f"{self.folder}: {PATIENCE} steps in a row had no finite gradient; go on from its last "
+                            f"checkpoint with --resume and a smaller rate"
+                        )
+                now = time.monotonic()
+                if self.step % self._log_every == 0 and recent:
+                    self._log(recent, now - begun)
+                    recent.clear()
+                if now - saved > self._save_every:
+                    self.save()
+                    saved = now
+                if self._sheet_every is not None and now - shown > self._sheet_every:
+                    self.show()
+                    shown = now
+            pending.cancel()
+            self.save()
+            if stop.is_set():
+                raise KeyboardInterrupt
         if self._sheet_every is not None:
             self.show()
 
@@ -163,6 +207,36 @@ class Run(Generic[B]):
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(line + "\n")
         self._report(line)
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """Set by the first SIGINT or SIGTERM; the second is let through. In another thread than the main one, never."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def require_no_run(folder: Path) -> None:
+    """Raises ScopeError where `folder` holds a training, which a new one must not replace."""
+    found = checkpoint.checkpoints(folder)
+    if found:
+        raise ScopeError(
+            f"{folder} holds a training, {found[-1].name}; go on with --resume {folder}, or choose another --out"
+        )
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from scope_play.train.build import Options, build, load_nano_codec
 from scope_play.train.export import export_native
-from scope_play.train.loop import Budget, Run
+from scope_play.train.loop import Budget, Run, require_no_run
 
 SHARES = {"autoencoder": 0.35, "world": 0.45, "student": 0.20}
 FALL = 0.4
@@ -44,6 +44,9 @@ def train_nano(
     reached = [stage for stage in stages if resume is not None and any((resume / stage).glob("checkpoint-*"))]
     if resume is not None:
         home |= {stage: resume / stage for stage in reached[:-1]}
+    for stage in stages:
+        if stage not in reached:
+            require_no_run(home[stage])
     for position, stage in enumerate(stages):
         if stage in reached[:-1]:
             continue
@@ -71,6 +74,9 @@ def _part_of(budget: Budget, of_time_left: float, minutes_gone: float, of_steps:
 def fit_and_cool(loop: Run[Any], budget: Budget) -> None:
     """Spends the budget, the last part of it while the rate falls. What is left of its minutes is turned into steps by
     the pace so far."""
+    if loop.cooling is not None:  # resumed where it was falling
+        loop.fit(Budget(budget.minutes, loop.cooling[1]))
+        return
     begun, first = time.monotonic(), loop.step
     minutes, steps = (None if whole is None else whole * (1 - FALL) for whole in (budget.minutes, budget.steps))
     loop.fit(Budget(minutes, None if steps is None else round(steps)))
@@ -81,5 +87,5 @@ def fit_and_cool(loop: Run[Any], budget: Budget) -> None:
         rest = max(0.0, budget.minutes - spent)
         last = loop.step + round((loop.step - first) * rest / max(spent, 1e-6))
     if last > loop.step:
-        loop.trainer.cool(loop.step, last)
+        loop.cool(loop.step, last)
         loop.fit(Budget(rest, last))

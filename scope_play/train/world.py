@@ -7,6 +7,7 @@ will be sampled in one or two steps. Once it can predict, part of the context is
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -125,8 +126,9 @@ class WorldTrainer:
         parts = batch.split(self.recipe.micro_batch)
         jobs = [(clips, step, number) for number, clips in enumerate(parts)]
         gradients, metrics = self._gradients(self._loss, jobs)
-        metrics["gradient_norm"] = self._optimiser.update(gradients, step)
-        self._average.update(self._parameters, step)
+        norm = metrics["gradient_norm"] = self._optimiser.update(gradients, step)
+        if math.isfinite(norm):
+            self._average.update(self._parameters, step)
         return metrics
 
     def example(self, clips: LatentClips, step: int, draw: torch.Generator) -> Example:
@@ -234,6 +236,7 @@ class WorldTrainer:
             "model": to_json(self.model.config),
             "recipe": asdict(self.recipe),
             "seed": self._seed,
+            "cooling": self._optimiser.config.decay,
         }
 
 

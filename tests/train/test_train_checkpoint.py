@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -29,11 +33,44 @@ def test_round_trip_in_bounded_files(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
 
 
-def test_newest_wins_and_older_goes(tmp_path: Path) -> None:
-    for step in (2, 10):
+def test_newest_wins_and_the_last_three_stay(tmp_path: Path) -> None:
+    for step in (2, 10, 11, 30):
         checkpoint.save(tmp_path, step, {"x": torch.tensor(step)}, {})
-    assert [child.name for child in tmp_path.iterdir()] == ["checkpoint-00000010"]
-    assert checkpoint.load(tmp_path)[1]["x"] == 10
+    kept = [f"checkpoint-{step:08d}" for step in (10, 11, 30)]
+    assert sorted(child.name for child in tmp_path.iterdir()) == kept
+    assert checkpoint.load(tmp_path)[1]["x"] == 30
+
+
+def test_a_damaged_newest_gives_the_one_before_and_says_so(tmp_path: Path) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"x": torch.tensor(step)}, {})
+    for name, content in (("state-000.safetensors", b"short"), ("state.json", b"[]"), ("state.json", b"\xff{")):
+        said: list[str] = []
+        (tmp_path / "checkpoint-00000002" / name).write_bytes(content)
+        assert checkpoint.load(tmp_path, said.append)[0] == 1
+        assert "checkpoint-00000002 is damaged" in said[0]
+
+
+def test_thirty_kills_while_saving(tmp_path: Path) -> None:
+    """Whenever the process dies, the newest checkpoint or the one before loads, and holds its own step."""
+    draw = random.Random(0)
+    step = 0
+    for _ in range(30):
+        child = os.fork()
+        if child == 0:  # saves until it is killed
+            while True:
+                step += 1
+                checkpoint.save(tmp_path, step, {"x": torch.full((200, 50), float(step))}, {"step": step}, 20_000)
+        while len(checkpoint.checkpoints(tmp_path)) == 0:
+            os.sched_yield()
+        threading.Event().wait(draw.uniform(0.0, 0.03))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        found, tensors, values = checkpoint.load(tmp_path, pytest.fail)
+        assert (tensors["x"] == found).all()
+        assert values == {"step": found}
+        assert found >= step
+        step = found
 
 
 def test_interrupted_write_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

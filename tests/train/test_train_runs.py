@@ -245,7 +245,7 @@ def test_only_what_is_asked_for_learns(waves: Any) -> None:
 def test_resuming_another_kind_is_refused(waves: Any, tmp_path: Path) -> None:
     train(make("world", waves), tmp_path, 1)
     run = Run(tmp_path / "other", make("autoencoder", waves), report=lambda _: None)
-    with pytest.raises(ScopeError, match="another kind or size"):
+    with pytest.raises(ScopeError, match="trained with another kind"):
         run.resume(tmp_path)
 
 

@@ -91,9 +91,11 @@ class MuonAdamW:
 
     @torch.no_grad()
     def update(self, gradients: Mapping[str, Tensor], step: int) -> float:
-        """One step. `step` counts from 0. Returns the norm of the gradient."""
+        """One step. `step` counts from 0. Returns the norm of the gradient; if that is not finite nothing changes."""
         config = self.config
         norm = torch.stack(torch._foreach_norm(list(gradients.values()))).norm()
+        if not torch.isfinite(norm):
+            return float(norm)
         clip = (config.max_norm / (norm + 1e-6)).clamp(max=1.0)
         clipped = dict(zip(gradients, torch._foreach_mul(list(gradients.values()), clip), strict=True))
         rate = config.rate(step)
@@ -130,6 +132,10 @@ class MuonAdamW:
         torch._foreach_addcmul_(second, given, given, 1 - beta2)
         corrected = torch._foreach_sqrt(torch._foreach_div(second, 1 - beta2 ** (step + 1)))
         torch._foreach_add_(corrected, 1e-8)
+        # As usual, of matrices alone: norms and biases do not shrink.
+        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+        if matrices:
+            torch._foreach_mul_(matrices, 1 - rate * self.config.weight_decay)
         torch._foreach_addcdiv_(parameters, first, corrected, -rate / (1 - beta1 ** (step + 1)))
 
     def _of(self, names: list[str], what: str) -> list[Tensor]:
