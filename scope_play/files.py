@@ -1,4 +1,4 @@
-"""Writing so that a failure never costs what was there: write beside, then rename."""
+"""Paths made plain once, writing that never costs what was there, and what may be replaced."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from scope_play.errors import ScopeError
 
@@ -42,3 +43,40 @@ def require_free(*paths: Path, mend: str) -> None:
     for path in paths:
         if os.path.lexists(path):
             raise ScopeError(f"{path} exists already; {mend}.")
+
+
+def place(path: str | os.PathLike[str]) -> Path:
+    """`path` as every library takes it: absolute, with `~` and `~user` filled in.
+
+    A relative `session-08:15/video.mp4` is a protocol to FFmpeg and a URI to Arrow. Raises ScopeError for a user that
+    is not there.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ScopeError(f"{os.fspath(path)!r} is no path here ({error}); write it out from the root.") from error
+
+
+def for_people(path: Path) -> str:
+    """A path in a message: `~` for the home folder, and nothing that cannot be printed or drawn."""
+    home = os.path.expanduser("~")
+    text = os.fspath(path)
+    if os.path.isabs(home) and path.is_relative_to(home):
+        text = os.path.join("~", os.path.relpath(text, home))
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def user_folder(kind: Literal["config", "data", "cache", "videos", "pictures"]) -> Path:
+    """Where this system keeps a user's files of that kind; a user without a home has the temporary folder."""
+    import platformdirs
+
+    name = () if kind in ("videos", "pictures") else ("scope-play",)
+    try:
+        found = Path(getattr(platformdirs, f"user_{kind}_path")(*name))
+    except (RuntimeError, KeyError, OSError):
+        found = Path()
+    if not found.is_absolute():
+        import tempfile
+
+        found = Path(tempfile.gettempdir()) / f"scope-play-{kind}"
+    return found if name else found / "scope-play"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scope_play.errors import ScopeError
-from scope_play.files import replacing
+from scope_play.files import replacing, user_folder
 from scope_play.weights.catalog import CATALOG, Checkpoint
 from scope_play.weights.hashing import HashCache, sha256_of_file
 from scope_play.weights.jsons import read_json_object
@@ -73,9 +73,7 @@ class Manifest:
 
 def checkpoint_folder(name: str) -> Path:
     """Where a checkpoint is downloaded to unless told otherwise."""
-    from platformdirs import user_data_path
-
-    return user_data_path("scope-play") / "weights" / name
+    return user_folder("data") / "weights" / name
 
 
 def resolve_model(model: str | Path) -> str | Path:

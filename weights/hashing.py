@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scope_play.errors import ScopeError
-from scope_play.files import replacing
+from scope_play.files import replacing, user_folder
 
 BLOCK_BYTES = 4 * 2**20
 
@@ -42,9 +42,7 @@ class HashCache:
 
     def __init__(self, path: Path | None = None) -> None:
         if path is None:
-            from platformdirs import user_cache_path
-
-            path = user_cache_path("scope-play") / "hashes.json"
+            path = user_folder("cache") / "hashes.json"
         self._path = path
 
     def sha256(self, file: Path) -> str:

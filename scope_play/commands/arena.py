@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from scope_play.commands.arguments import as_path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--seed", type=int, default=0, help="chooses where you start")
     add("--size", default="480x832", metavar="HxW", help="of the picture; nano sees 96x160 (default 480x832)")
-    add("--record", type=Path, metavar="DIR", help="record into a folder below DIR from the first frame on")
+    add("--record", type=as_path, metavar="DIR", help="record into a folder below DIR from the first frame on")
     add("--gamepad", choices=("sdl", "inputs", "keyboard"), help="where the actions come from")
     add("--fullscreen", action="store_true", default=None)
     add("--window-size", metavar="WxH", help="for example 1280x720")

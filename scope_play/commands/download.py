@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scope_play.commands.arguments import as_path
+
 if TYPE_CHECKING:
     from scope_play.weights.download import Manifest
     from scope_play.weights.hashing import HashCache
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="scope", help="which checkpoint (default: scope)")
-    parser.add_argument("--dir", type=Path, metavar="DIR", help="where to (default: the user's data folder)")
+    parser.add_argument("--dir", type=as_path, metavar="DIR", help="where to (default: the user's data folder)")
     parser.add_argument("--offline", action="store_true", help="only check what is there, without the network")
     parser.add_argument("--list", action="store_true", help="list the known checkpoints")
 

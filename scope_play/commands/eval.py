@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from scope_play.commands.arguments import as_path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", default="nano", help="nano, a folder of weights, or arena: the simulator itself, which scores best")
     add(
-        "--out", type=Path, default=Path("eval"), metavar="DIR", help="for table, JSON, sheets, videos (default ./eval)"
+        "--out",
+        type=as_path,
+        default="eval",
+        metavar="DIR",
+        help="for table, JSON, sheets, videos (default ./eval)",
     )
-    add("--actions", type=Path, metavar="PARQUET", help="play these rows from every seed, instead of mixed behaviours")
+    add(
+        "--actions",
+        type=as_path,
+        metavar="PARQUET",
+        help="play these rows from every seed, instead of mixed behaviours",
+    )
     add(
         "--seeds",
         type=int,
@@ -24,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="a quarter of the starts and 15 s of long play: for a look while training")
     add("--device", help="cpu or cuda (default: the best there is)")
     add("--steps", type=int, help="denoising passes a chunk (default: as the weights say)")
-    add("--probe", type=Path, metavar="DIR", help="use the probe in this folder instead of the shipped one")
+    add("--probe", type=as_path, metavar="DIR", help="use the probe in this folder instead of the shipped one")
     add("--teach-probe", type=float, metavar="MINUTES", help="first teach a new probe, on the CPU, into --probe")
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from scope_play.commands.arguments import as_path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("clips", nargs="+", type=Path, metavar="CLIP", help="clip folders, or folders of clip folders")
+    add("clips", nargs="+", type=as_path, metavar="CLIP", help="clip folders, or folders of clip folders")
     add("--format", choices=("lerobot",), default="lerobot", help="LeRobot dataset, format version 3.0")
-    add("--out", type=Path, required=True, metavar="DIR", help="the dataset's folder, which must not exist yet")
+    add(
+        "--out",
+        type=as_path,
+        required=True,
+        metavar="DIR",
+        help="the dataset's folder, which must not exist yet",
+    )
     add("--task", default="play", help="the task of clips without a prompt")
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scope_play.commands.arguments import as_path
 from scope_play.commands.play import add_memory_options
 from scope_play.errors import ScopeError
 from scope_play.images import parse_size
@@ -20,18 +21,23 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", "--model_dir", default="nano", help="nano, or a folder of weights (default: nano)")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--image", "--input_image", type=Path, metavar="FILE", help="start image, cropped to fit")
+    start.add_argument("--image", "--input_image", type=as_path, metavar="FILE", help="start image, cropped to fit")
     start.add_argument(
         "--image-dir",
         "--input_image_dir",
-        type=Path,
+        type=as_path,
         metavar="DIR",
         help="one clip for each image; foo.png goes with foo.parquet and foo.txt beside it, or with the common ones",
     )
-    parser.add_argument("--actions", "--action_path", type=Path, metavar="FILE", help="recorded actions (parquet)")
+    parser.add_argument("--actions", "--action_path", type=as_path, metavar="FILE", help="recorded actions (parquet)")
     parser.add_argument("--prompt", help="what the world looks like; nano takes none")
     parser.add_argument(
-        "--out", "--output_dir", type=Path, default=Path(), metavar="PATH", help="an .mp4 file, or a folder for clips"
+        "--out",
+        "--output_dir",
+        type=as_path,
+        default=Path(),
+        metavar="PATH",
+        help="an .mp4 file, or a folder for clips",
     )
     parser.add_argument("--force", action="store_true", help="replace clips that exist already")
     clip = parser.add_argument_group("the clip (defaults are the model's own)")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scope_play.commands.arguments import as_path
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", help="nano (the default) or a folder of weights")
-    add("--image", type=Path, help="a picture to start from")
+    add("--image", type=as_path, help="a picture to start from")
     add("--prompt", help="for models that take text")
     add("--seed", type=int, help="of the noise; the same seed and actions give the same frames")
-    add("--record", type=Path, metavar="DIR", help="record into a folder below DIR from the first frame on")
+    add("--record", type=as_path, metavar="DIR", help="record into a folder below DIR from the first frame on")
     add("--gamepad", choices=("sdl", "inputs", "keyboard"), help="where the actions come from")
     add(
         "--mode", choices=("exact", "responsive"), help="rows as the pad moved, or the newest state for the whole chunk"
@@ -35,8 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, help="leave after so long; with --demo counted from the first moment of the game")
     add("--controls", action="store_true", help="print what every control does and the file that changes it, and leave")
     add("--headless", action="store_true", help="no window: play --actions into --out")
-    add("--actions", type=Path, metavar="PARQUET", help="with --headless: what to do")
-    add("--out", type=Path, metavar="DIR", help="with --headless: the clip folder's parent")
+    add("--actions", type=as_path, metavar="PARQUET", help="with --headless: what to do")
+    add("--out", type=as_path, metavar="DIR", help="with --headless: the clip folder's parent")
 
 
 def add_memory_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

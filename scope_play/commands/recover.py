@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from scope_play.commands.arguments import as_path
 from scope_play.errors import ScopeError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("partials", nargs="+", type=Path, metavar="PARTIAL", help="a recording whose name ends in .partial")
-    add("--out", type=Path, metavar="DIR", help="make the clip here, for instance because the disk is full")
+    add("partials", nargs="+", type=as_path, metavar="PARTIAL", help="a recording whose name ends in .partial")
+    add("--out", type=as_path, metavar="DIR", help="make the clip here, for instance because the disk is full")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scope_play.commands.arguments import as_path
 from scope_play.commands.play import add_memory_options
 from scope_play.errors import ScopeError
 
@@ -22,12 +22,17 @@ DIFFERENT = 1
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("recording", type=Path, metavar="CLIP", help="a clip folder, or a SCOPE or CrossFPS action file (parquet)")
-    add("--out", type=Path, metavar="MP4", help="write the video anew, at full quality of the model's frames")
+    add(
+        "recording",
+        type=as_path,
+        metavar="CLIP",
+        help="a clip folder, or a SCOPE or CrossFPS action file (parquet)",
+    )
+    add("--out", type=as_path, metavar="MP4", help="write the video anew, at full quality of the model's frames")
     add("--check", action="store_true", help="compare every frame with the recording (the default for a clip)")
     add("--show", action="store_true", help="play it in a window")
     add("--model", help="nano or a folder of weights; without it what the recording was made with")
-    add("--image", type=Path, help="for an action file: the picture to start from")
+    add("--image", type=as_path, help="for an action file: the picture to start from")
     add("--seed", type=int, help="of the noise, instead of the recording's")
     add("--prompt", help="for an action file and a model that takes text")
     add("--device", help="cpu, cuda or cuda:N; without it as recorded, if there is such a device")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from scope_play.commands.arguments import as_path
 
 if TYPE_CHECKING:
     import torch
@@ -22,28 +23,34 @@ SHEET_SECONDS = 420.0
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=KINDS, help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()))
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="run folder: metrics, checkpoints, sheets"
+        "--out", type=as_path, required=True, metavar="DIR", help="run folder: metrics, checkpoints, sheets"
     )
     parser.add_argument("--minutes", type=float, help="stop after this long; a checkpoint is always left")
     parser.add_argument("--steps", type=int, help="stop at this step, counted over all resumed parts")
-    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on from this run folder's newest checkpoint")
+    parser.add_argument("--resume", type=as_path, metavar="DIR", help="go on from this run folder's newest checkpoint")
     parser.add_argument(
         "--start",
-        type=Path,
+        type=as_path,
         metavar="DIR",
         help="begin with the weights of another run (world -> student) or of a model folder",
     )
     parser.add_argument(
-        "--codec", type=Path, metavar="DIR", help="a run of `train autoencoder`, or a folder with codec.safetensors"
+        "--codec",
+        type=as_path,
+        metavar="DIR",
+        help="a run of `train autoencoder`, or a folder with codec.safetensors",
     )
     parser.add_argument(
-        "--model", type=Path, metavar="JSON", help="sizes: an object with `world` and `codec` (or `wan_codec`)"
+        "--model",
+        type=as_path,
+        metavar="JSON",
+        help="sizes: an object with `world` and `codec` (or `wan_codec`)",
     )
     parser.add_argument(
         "--recipe", metavar="JSON", help='changes to the recipe, such as {"clips": 4}; for nano, one object a stage'
     )
     parser.add_argument(
-        "--clips", type=Path, metavar="DIR", help="learn from recorded clip folders instead of the arena"
+        "--clips", type=as_path, metavar="DIR", help="learn from recorded clip folders instead of the arena"
     )
     parser.add_argument(
         "--size", type=int, nargs=2, default=(96, 160), metavar=("H", "W"), help="frame size (default 96 160)"

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scope_play.commands.arguments import as_path
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="golden vectors (default: this checkout's)")
+    parser.add_argument(
+        "folder", nargs="?", type=as_path, metavar="DIR", help="golden vectors (default: this checkout's)"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the networks run")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="only the cases in this precision (default: all)")
     parser.add_argument("--failures", action="store_true", help="list only the checks that fail")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.files import replacing
+from scope_play.files import replacing, user_folder
 from scope_play.loading.free_memory import FreeMemory, gib
 from scope_play.loading.memory import text_bytes
 from scope_play.model.umt5.tokenizer import TOKENS, clean_prompt
@@ -36,9 +36,7 @@ class EmbeddingCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         if folder is None:
-            from platformdirs import user_cache_path
-
-            folder = user_cache_path("scope-play") / "prompts"
+            folder = user_folder("cache") / "prompts"
         self.folder = folder
 
     def get(self, key: str) -> Tensor | None:

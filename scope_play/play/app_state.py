@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scope_play.errors import ScopeError
+from scope_play.files import place, user_folder
 from scope_play.loading.request import display_name
-from scope_play.play import capture
 from scope_play.play.capture import Capture
 from scope_play.play.engine.protocol import (
     Begin,
@@ -335,7 +335,7 @@ class AppState:
             self.message = Message()
         self.settings = replace(self.settings, model=form.model, seed=form.seed)
         scene = form.scenes[form.scene].path
-        image = Path(form.picture).expanduser() if form.picture else scene
+        image = place(form.picture) if form.picture else scene
         self._open(Begin(image, prompt or None, form.seed))
 
     def _open(self, begin: Begin) -> None:
@@ -344,4 +344,4 @@ class AppState:
 
     def _start_recording(self, now: float) -> None:
         chosen = self.record_dir or self.settings.record_dir
-        self.capture.start(Path(chosen) if chosen else capture.default_folder(), now)
+        self.capture.start(place(chosen) if chosen else user_folder("videos"), now)

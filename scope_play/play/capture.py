@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scope_play.errors import ScopeError
+from scope_play.files import for_people, user_folder
 
 if TYPE_CHECKING:
     from scope_play.play.playback import Playback
@@ -18,23 +19,8 @@ if TYPE_CHECKING:
     from scope_play.recording.recorder import Recorder
 
 
-def default_folder() -> Path:
-    """Where recordings go unless the player says otherwise."""
-    from platformdirs import user_videos_path
-
-    return user_videos_path() / "scope-play"
-
-
-def homely(path: Path) -> str:
-    """A path in a message: short, with `~` for the player's home."""
-    home = Path.home()
-    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
-
-
 def screenshot_path(now: datetime) -> Path:
-    from platformdirs import user_pictures_path
-
-    return user_pictures_path() / "scope-play" / f"{now:%Y-%m-%d_%H-%M-%S}_{now.microsecond // 1000:03d}.png"
+    return user_folder("pictures") / f"{now:%Y-%m-%d_%H-%M-%S}_{now.microsecond // 1000:03d}.png"
 
 
 def save_screenshot(path: Path, frame: np.ndarray) -> None:
@@ -91,7 +77,7 @@ class Capture:
             self._complain(str(error), now)
             return
         self._since, self._trouble = now, ""
-        self._say(f"Recording to {homely(folder)}", now)
+        self._say(f"Recording to {for_people(folder)}", now)
 
     def stop(self, now: float) -> None:
         self._playback.stop_recording("stopped by the player")
@@ -105,7 +91,7 @@ class Capture:
         except ScopeError as error:
             self._complain(str(error), now)
         else:
-            self._say(f"Saved {path.name} in {homely(path.parent)}", now)
+            self._say(f"Saved {path.name} in {for_people(path.parent)}", now)
 
     def watch(self, now: float) -> None:
         """Tell once what goes wrong, and let go of a recording that ended by itself."""

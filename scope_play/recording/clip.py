@@ -25,7 +25,7 @@ import numpy as np
 
 from scope_play.actions import ROW_WIDTH, read_actions, write_actions
 from scope_play.errors import ScopeError
-from scope_play.files import replacing
+from scope_play.files import place, replacing
 from scope_play.images import read_image
 from scope_play.recording.metadata import METADATA, Metadata, read_metadata
 
@@ -128,7 +128,7 @@ def find_clips(paths: Sequence[Path]) -> list[Path]:
         ScopeError: one of the paths neither is nor holds a clip folder.
     """
     found: list[Path] = []
-    for path in paths:
+    for path in map(place, paths):
         if is_clip(path) or path.name.endswith(PARTIAL):
             found.append(path)
             continue
@@ -146,7 +146,7 @@ def read_clip(path: str | Path, *, check_video: bool = True) -> Clip:
         ScopeError: a file is missing or damaged, a field of metadata.json is missing or wrong, or the numbers of
             frames, rows and chunks disagree.
     """
-    path = Path(path)
+    path = place(path)
     if not path.is_dir():
         raise ScopeError(f"There is no clip folder {path}; give the path of a recording.")
     if path.name.endswith(PARTIAL):

@@ -25,6 +25,7 @@ import numpy as np
 
 from scope_play.actions import ROW_WIDTH, write_actions
 from scope_play.errors import ScopeError
+from scope_play.files import place
 from scope_play.recording.clip import BEFORE, FIRST, PARTIAL, START, VIDEO, frame_hash
 from scope_play.recording.journal import (
     JOURNAL,
@@ -114,7 +115,7 @@ class Recorder:
         self._reason: str | None = None
         self._result: Path | None = None
         self._queue: SimpleQueue[bytes | _QueuedChunk | None] = SimpleQueue()
-        self.path = _create_folder(root, header, first_frame, before)
+        self.path = _create_folder(place(root), header, first_frame, before)
         self._journal = (self.path / JOURNAL).open("ab", buffering=0)
         self._video = Mp4Writer(self.path / VIDEO, header.height, header.width, header.fps, encoding)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)

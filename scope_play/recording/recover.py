@@ -11,7 +11,7 @@ import numpy as np
 
 from scope_play.actions import ROW_WIDTH, fit_rows
 from scope_play.errors import ScopeError
-from scope_play.files import replacing
+from scope_play.files import place, replacing
 from scope_play.images import read_image
 from scope_play.recording.clip import (
     ACTIONS,
@@ -55,6 +55,7 @@ def recover(partial: Path, into: Path | None = None) -> Finished:
     Raises:
         ScopeError: `partial` is no interrupted recording, is still being written, or the clip cannot be written.
     """
+    partial, into = place(partial), into and place(into)
     if not partial.is_dir() or not partial.name.endswith(PARTIAL):
         raise ScopeError(f"{partial} is not an interrupted recording; give a folder whose name ends in {PARTIAL}.")
     if not (partial / JOURNAL).exists() and (partial / METADATA).exists():

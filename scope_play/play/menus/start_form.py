@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from scope_play.errors import ScopeError
+from scope_play.files import place
 from scope_play.play.menus.items import Form
 from scope_play.play.menus.menu import Chosen
 from scope_play.play.menus.scenes import preview
@@ -45,7 +45,7 @@ def line_for(form: Form, key: str) -> TextBox | None:
 
 def with_picture(form: Form, path: str) -> Form:
     """Starting from the player's own picture, or, for an empty path, from the scene again."""
-    if path and preview(Path(path).expanduser()) is None:
+    if path and preview(place(path)) is None:
         raise ScopeError(f"{path} is not a picture that can be read; choose a PNG or JPEG file.")
     return replace(form, picture=path)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scope_play.files import place
 from scope_play.loading.request import display_name
 from scope_play.play import pacing
 from scope_play.play.app_state import AppState
@@ -134,5 +134,5 @@ class Compositor:
 
     def _scene_picture(self) -> np.ndarray | None:
         form = self._state.form
-        path = Path(form.picture).expanduser() if form.picture else form.scenes[form.scene].path
+        path = place(form.picture) if form.picture else form.scenes[form.scene].path
         return self._state.own_picture if path is None else preview(path)
