@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
 from scope_play.recording.metadata import SCHEMA, Before, Branch, ClipHeader, Prompt
+from scope_play.recording.ownership import Writer
 from scope_play.records import read_record, to_json
 
 JOURNAL = "actions.journal"
@@ -41,32 +41,22 @@ class Journal:
     header: ClipHeader
     first_hash: str
     before: Before | None
-    writer: tuple[int, float]
+    writer: Writer
     chunks: list[ChunkLine] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     branches: list[Branch] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     video_stopped: tuple[int, str] | None = None
 
-    def writer_is_alive(self) -> bool:
-        """Whether the process that began this recording still runs."""
-        pid, started = self.writer
-        try:
-            process = psutil.Process(pid)
-            return process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
 
 def head_line(header: ClipHeader, first_hash: str, before: Before | None) -> bytes:
-    process = psutil.Process()
     return _line(
         {
             "schema": SCHEMA,
             "header": to_json(header),
             "first_hash": first_hash,
             "before": None if before is None else to_json(before),
-            "writer": [process.pid, process.create_time()],
+            "writer": to_json(Writer.here()),
         }
     )
 
@@ -114,12 +104,18 @@ def read_journal(path: Path) -> Journal:
         header=read_record(ClipHeader, head.get("header"), source, "header", strict=False),
         first_hash=str(head.get("first_hash")),
         before=read_record(Before, head["before"], source, "before", strict=False) if head.get("before") else None,
-        writer=tuple(head.get("writer", (-1, 0.0))),
+        writer=_writer(head.get("writer"), source),
     )
     journal.prompts.append(Prompt(journal.header.prompt_id, 0, journal.header.prompt))
     for line in lines:
         _add(journal, line, source)
     return journal
+
+
+def _writer(value: Any, source: str) -> Writer:
+    if isinstance(value, list):  # version 0.1: number and start
+        value = dict(zip(("pid", "started"), value, strict=False))
+    return read_record(Writer, value or {}, source, "writer", strict=False)
 
 
 def _add(journal: Journal, line: dict[str, Any], source: str) -> None:

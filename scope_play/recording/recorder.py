@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock
 
 from scope_play.actions import ROW_WIDTH, write_actions
 from scope_play.errors import ScopeError
@@ -38,6 +39,7 @@ from scope_play.recording.journal import (
     video_stopped_line,
 )
 from scope_play.recording.metadata import Before, Branch, ClipHeader, Ending, Prompt
+from scope_play.recording.ownership import claim, release
 from scope_play.recording.recover import finish
 from scope_play.recording.video import Encoding, Mp4Writer
 
@@ -115,7 +117,7 @@ class Recorder:
         self._reason: str | None = None
         self._result: Path | None = None
         self._queue: SimpleQueue[bytes | _QueuedChunk | None] = SimpleQueue()
-        self.path = _create_folder(place(root), header, first_frame, before)
+        self.path, self._lock = _create_folder(place(root), header, first_frame, before)
         self._journal = (self.path / JOURNAL).open("ab", buffering=0)
         self._video = Mp4Writer(self.path / VIDEO, header.height, header.width, header.fps, encoding)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -232,6 +234,7 @@ class Recorder:
             self._write_queue()
             self._finish()
         finally:
+            release(self._lock)
             if self._result is None and self._stopped is None:  # an error nobody foresaw is about to end this thread
                 self._stopped = f"the recording failed; run `scope-play recover {self.path}` to keep it"
 
@@ -282,8 +285,10 @@ class Recorder:
             )
 
 
-def _create_folder(root: Path, header: ClipHeader, first_frame: np.ndarray, before: PlayedBefore | None) -> Path:
-    """Makes the `.partial` folder, with all in it that a recovery cannot do without."""
+def _create_folder(
+    root: Path, header: ClipHeader, first_frame: np.ndarray, before: PlayedBefore | None
+) -> tuple[Path, FileLock]:
+    """Makes the `.partial` folder, with all in it that a recovery cannot do without, and its lock, held before."""
     name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}_{secrets.token_hex(3)}"
     making, folder = root / f".{name}", root / f"{name}{PARTIAL}"
     try:
@@ -294,7 +299,8 @@ def _create_folder(root: Path, header: ClipHeader, first_frame: np.ndarray, befo
             write_actions(making / BEFORE, before.rows)
         head = head_line(header, frame_hash(first_frame), _summary(header, before))
         (making / JOURNAL).write_bytes(head)
-        return making.rename(folder)
+        lock = claim(folder)
+        return making.rename(folder), lock
     except (OSError, ScopeError) as error:
         shutil.rmtree(making, ignore_errors=True)
         why = error.strerror if isinstance(error, OSError) else error

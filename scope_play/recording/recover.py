@@ -26,6 +26,7 @@ from scope_play.recording.clip import (
 )
 from scope_play.recording.journal import JOURNAL, Journal, read_journal
 from scope_play.recording.metadata import METADATA, SCHEMA, Ending, Metadata, read_metadata, write_metadata
+from scope_play.recording.ownership import Writer, owning
 from scope_play.recording.video import Mp4Writer, copy_frames, count_frames
 
 
@@ -58,14 +59,14 @@ def recover(partial: Path, into: Path | None = None) -> Finished:
     partial, into = place(partial), into and place(into)
     if not partial.is_dir() or not partial.name.endswith(PARTIAL):
         raise ScopeError(f"{partial} is not an interrupted recording; give a folder whose name ends in {PARTIAL}.")
-    if not (partial / JOURNAL).exists() and (partial / METADATA).exists():
+    only_named_so = not (partial / JOURNAL).exists() and (partial / METADATA).exists()
+    writer = Writer() if only_named_so else read_journal(partial / JOURNAL).writer
+    with owning(partial, writer, in_place=into is None):
+        if not only_named_so:
+            return finish(partial, Ending("interrupted", clean=False), into)
         metadata = read_metadata(partial / METADATA)  # only the last step, the renaming, was missed
         _remove_leftovers(partial)
         return Finished(_rename(partial), metadata.frames, 0)
-    journal = read_journal(partial / JOURNAL)
-    if journal.writer_is_alive():
-        raise ScopeError(f"{partial} is still being recorded by process {journal.writer[0]}; stop the recording first.")
-    return finish(partial, Ending("interrupted", clean=False), into)
 
 
 def finish(partial: Path, ending: Ending, into: Path | None = None) -> Finished:
