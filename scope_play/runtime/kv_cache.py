@@ -238,17 +238,22 @@ class StreamCache:
         """Keep the chunk in flight, as last written, for the chunks to come."""
         if self.in_flight is None:
             raise ScopeError("there is no chunk in flight to commit; run a pass over the cache first")
-        latents, self.in_flight = self.in_flight, None
-        count = latents.shape[2]
-        self.last = latents[:, :, -1:].clone()
+        count = self.in_flight.shape[2]
+        last = self.in_flight[:, :, -1:].clone()
         # A chunk longer than the window would write a ring slot twice; only its newest latents can stay.
         kept = range(max(0, count - self.config.window), count)
         source = [self.config.tail - count + offset for offset in kept]
         target = [self.config.tail + (self.position + offset) % self.config.window for offset in kept]
-        self.position += count
-        filled = min(self.position, self.config.window)
+        filled = min(self.position + count, self.config.window)
         for memory in self.memories():
             memory.commit(source, target, filled)
+        self.position, self.last, self.in_flight = self.position + count, last, None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for memory in self.memories():
+            memory.filled = 0
+        self.position, self.last, self.in_flight = 0, None, None
 
     def snapshot(self) -> CacheSnapshot:
         tensors = tuple(tensor.clone() for memory in self.memories() for tensor in memory.tensors())

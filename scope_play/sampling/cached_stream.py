@@ -98,6 +98,16 @@ class CachedStream:
 
     @torch.inference_mode()
     def denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
+        """See `Stream`. If it raises, nothing of it stays: not the start image either, which goes with its windows."""
+        try:
+            return self._denoise(noise, windows)
+        except BaseException:
+            if self.opening is not None:
+                self.cache.clear()
+                self.waiting = None
+            raise
+
+    def _denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
         lead = None
         if self.opening is not None and self.network.config.causal:
             self._remember(CleanChunk(self.opening, opening_windows(windows)))
@@ -121,7 +131,11 @@ class CachedStream:
     def commit(self) -> None:
         if self.in_flight is None:
             raise ScopeError("there is no chunk in flight to commit; denoise one first")
-        self._remember(self.in_flight)
+        try:
+            self._remember(self.in_flight)
+        except BaseException:
+            self.waiting = None  # it is in flight still
+            raise
         self.in_flight = None
 
     def snapshot(self) -> CachedState:
@@ -179,7 +193,8 @@ class CachedStream:
         """Commit what waits in a pass of its own."""
         if self.waiting is None:
             return
-        chunk, self.waiting = self.waiting, None
+        chunk = self.waiting
         plan = self._plan(chunk.latents, chunk.windows) if chunk.plan is None else chunk.plan
         self._guided_step(chunk.latents, self._time(0.0), plan)
         self.cache.commit()
+        self.waiting = None

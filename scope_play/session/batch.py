@@ -23,6 +23,15 @@ from scope_play.session.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True)
+class ReadText:
+    """A prompt as the network sees it, for every session of the batch."""
+
+    prompt: str | None
+    text: list[TextKV] | None
+    negative: list[TextKV] | None
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Everything a session is at one chunk. `nbytes` of memory on the model's device."""
 
@@ -31,7 +40,7 @@ class Snapshot:
     decoder: CodecStream
     rows: np.ndarray
     prompt: str | None
-    pending_prompt: str | None
+    next_text: ReadText | None
 
     @property
     def nbytes(self) -> int:
@@ -67,12 +76,13 @@ class SessionBatch:
         self.index = 0
         self.prompt = prompt
         self.first_frames = np.stack([model.fit_image(image) for image in images])
-        self._pending_prompt: str | None = None
+        self._next_text: ReadText | None = None
         self._rows = np.zeros((len(seeds), 0, ROW_WIDTH), np.float32)
         self._uncommitted: dict[str, float] | None = None
         """The timings of a chunk whose latents are not in the caches yet."""
         self._drawn: tuple[int, Tensor] | None = None
         """A chunk's number and the noise it starts from."""
+        self._half_decoded = False
         self._transfer = make_transfer(model.device)
         self._closed = False
         self._decoder, self._stream = self._open()
@@ -81,40 +91,43 @@ class SessionBatch:
         """Take rows (B, frames_per_chunk, 10), give frames (B, frames_per_chunk, H, W, 3).
 
         With `defer_commit` the frames come before the caches are written, and the caller calls `flush_commit` at
-        leisure; the numbers are the same.
+        leisure; the numbers are the same. A step that raises has changed nothing and can be asked for again, unless a
+        decoder with memory had begun its work: then a `restore` must come first.
         """
         self.check_open()
+        if self._half_decoded:
+            raise ScopeError("the chunk before was decoded halfway; restore a snapshot, or start a new session")
         spec = self.model.spec
         rows = check_rows(actions, (len(self.seeds), spec.frames_per_chunk, ROW_WIDTH))
         self.flush_commit()
-        if self._pending_prompt is not None:
-            self._set_text(self._pending_prompt)
-            self.prompt, self._pending_prompt = self._pending_prompt, None
+        if self._next_text is not None:
+            self._take_text(self._next_text)
+            self._next_text = None
         self._transfer.begin()
         drawn = self._drawn
-        noise = drawn[1] if drawn is not None and drawn[0] == self.index else self._draw()
-        windows = self._windows(rows)
-        latents = self._stream.denoise(noise, windows)
+        noise = drawn[1] if drawn is not None and drawn[0] == self.index else self._draw(self.index)
+        joined = self._with_history(rows)
+        latents = self._stream.denoise(noise, self._windows(joined))
+        self._half_decoded = self._decoder.nbytes > 0
         with torch.inference_mode():
             self._transfer.decode(latents.to(self.model.dtype), lambda x: self._decoder.push(x).float())
         timings: dict[str, float] = {}
-        self._uncommitted = timings
-        self.index += 1
         if not defer_commit:
-            self.flush_commit()
+            drawn = self._commit(timings, self.index + 1)
         frames, seconds = self._transfer.take()
         timings.update(seconds)
         if not defer_commit:
             self._transfer.finish()
+        self._uncommitted, self._drawn, self._half_decoded = timings if defer_commit else None, drawn, False
+        self._rows, self.index = joined[:, -WINDOW_ROWS:], self.index + 1
         return Chunk(frames, self.index - 1, timings)
 
     def flush_commit(self) -> None:
         """Begin a deferred commit, and draw the next chunk's noise beside it; without one, do nothing."""
         if self._uncommitted is None:
             return
-        self._transfer.commit(self._stream.commit, self._uncommitted)
+        self._drawn = self._commit(self._uncommitted, self.index)
         self._uncommitted = None
-        self._drawn = self.index, self._draw()
 
     def stream(self, rows: Iterable[np.ndarray]) -> Iterator[Chunk]:
         """Step through an iterable of single rows (B, 10); rows that do not fill a last chunk are left unused."""
@@ -126,28 +139,29 @@ class SessionBatch:
                 waiting = []
 
     def set_prompt(self, prompt: str) -> None:
-        """Change the prompt from the next chunk on; the world goes on without a break."""
+        """Change the prompt from the next chunk on; the world goes on without a break.
+
+        It is read here and now: a prompt that cannot be read raises, and the one before stays.
+        """
         self.check_open()
-        if not self.model.spec.has_text:
-            self.model.text_keys(prompt)
-        self._pending_prompt = prompt
+        self._next_text = self._read(prompt)
 
     def snapshot(self) -> Snapshot:
         """A copy of this moment, to `restore` later in this session or in another one of the same start."""
         self.check_open()
         self.flush_commit()
         return Snapshot(
-            self.index, self._stream.snapshot(), self._decoder.clone(), self._rows, self.prompt, self._pending_prompt
+            self.index, self._stream.snapshot(), self._decoder.clone(), self._rows, self.prompt, self._next_text
         )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: the same actions from there give the same frames."""
         self.check_open()
-        self._uncommitted = None
+        decoder = snapshot.decoder.clone()
         self._stream.restore(snapshot.stream)
-        self._decoder = snapshot.decoder.clone()
+        self._uncommitted, self._half_decoded, self._decoder = None, False, decoder
         self._rows, self.index = snapshot.rows, snapshot.index
-        self.prompt, self._pending_prompt = snapshot.prompt, snapshot.pending_prompt
+        self.prompt, self._next_text = snapshot.prompt, snapshot.next_text
 
     def close(self) -> None:
         """Free the session's memory; afterwards it can only be closed again."""
@@ -162,40 +176,50 @@ class SessionBatch:
             decoder = self.model.codec.decoder()
             decoder.push(first)
         self._stream = self.model.open_stream(first)
-        self._set_text(self.prompt)
+        self._take_text(self._read(self.prompt))
         return decoder, self._stream
 
-    def _set_text(self, prompt: str | None) -> None:
+    def _read(self, prompt: str | None) -> ReadText:
         text = self.model.text_keys(prompt)
         negative = None
         if text is not None and self.model.stream.guidance != 1:
             negative = self.model.text_keys(self.model.negative_prompt)
-        self._stream.set_text(self._for_all(text), self._for_all(negative))
+        return ReadText(prompt, self._for_all(text), self._for_all(negative))
+
+    def _take_text(self, read: ReadText) -> None:
+        self._stream.set_text(read.text, read.negative)
+        self.prompt = read.prompt
 
     def _for_all(self, text: list[TextKV] | None) -> list[TextKV] | None:
         if text is None:
             return None
         return [kv.expand(len(self.seeds)) for kv in text]
 
-    def _draw(self) -> Tensor:
-        """The noise of the next chunk, a function of the seeds and its number alone."""
+    def _commit(self, timings: dict[str, float], following: int) -> tuple[int, Tensor]:
+        """Commit the chunk in flight, and draw the noise of the one that follows, by its number, beside it."""
+        self._transfer.commit(self._stream.commit, timings)
+        return following, self._draw(following)
+
+    def _draw(self, chunk: int) -> Tensor:
+        """The noise of a chunk, a function of the seeds and its number alone."""
         spec, codec = self.model.spec, self.model.codec.config
         shape = (codec.latent_channels, 1, *codec.latent_size(spec.height, spec.width))
-        first = 1 + self.index * spec.stream.chunk
+        first = 1 + chunk * spec.stream.chunk
         latents = range(first, first + spec.stream.chunk)
         noise = torch.stack([torch.cat([latent_noise(seed, i, shape) for i in latents], 1) for seed in self.seeds])
         return to_device(noise * self.model.network.config.noise_scale, self.model.device, self.model.dtype)
 
-    def _windows(self, rows: np.ndarray) -> ActionWindows:
-        """Windows of the chunk's latents; the rows they reach back to are remembered. See ActionConfig for those before
-        the first."""
+    def _with_history(self, rows: np.ndarray) -> np.ndarray:
+        """The rows with those before them that windows reach back to. See ActionConfig for those before the first."""
         history = self._rows
         if self.index == 0:
             action = self.model.network.config.action
             before = np.zeros_like(rows[:, :1]) if action is not None and action.from_rest else rows[:, :1]
             history = np.repeat(before, WINDOW_ROWS, axis=1)
-        joined = np.concatenate([history, rows], axis=1)
-        self._rows = joined[:, -WINDOW_ROWS:]
+        return np.concatenate([history, rows], axis=1)
+
+    def _windows(self, joined: np.ndarray) -> ActionWindows:
+        """Windows of the chunk's latents."""
         ends = FRAMES_PER_LATENT * (1 + np.arange(self.model.spec.stream.chunk))
         cut = joined[:, ends[:, None] + np.arange(WINDOW_ROWS)]
         values = to_device(torch.from_numpy(cut), self.model.device, self.model.dtype)

@@ -18,16 +18,18 @@ from scope_play.sampling.stream_config import StreamConfig
 class WorldSpec:
     """What a world takes and gives.
 
-    height, width: of a frame, in pixels. frames_per_chunk: frames of a chunk, and action rows that it takes; a latent
-    is four of them, and the simulator answers every row. stream: how it is denoised; of the simulator the plainest.
-    causal, trained: of the weights. precision: "fp32", "bf16", "fp16", or how the blocks' weights are stored, "fp8" or
-    "int8". decoder: "full", the one that belongs to the model, or "tiny", its preview.
+    height, width: of a frame, in pixels. frames_per_chunk: frames of a chunk, and action rows that it takes; a
+    latent is four of them, and the simulator answers every row. stream: how it is denoised; of the simulator the
+    plainest. has_scene: it can start without a picture. causal, trained: of the weights. precision: "fp32", "bf16",
+    "fp16", or how the blocks' weights are stored, "fp8" or "int8". decoder: "full", the one that belongs to the
+    model, or "tiny", its preview.
     """
 
     name: str
     height: int
     width: int
     has_text: bool = False
+    has_scene: bool = True
     causal: bool = True
     trained: bool = True
     precision: str = "fp32"

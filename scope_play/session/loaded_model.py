@@ -68,6 +68,7 @@ class LoadedModel:
             height=self.size[0],
             width=self.size[1],
             has_text=self.network.config.text_dim is not None,
+            has_scene=self.first_scene is not None,
             causal=causal,
             trained=self.trained,
             precision=self.precision or PRECISION_NAMES[self.dtype],

@@ -18,19 +18,27 @@ from tests.helpers.small_codec import small_codec
 SIZE = (32, 64)
 
 
-def small_config(action: ActionConfig | None = None, **stream: int) -> NativeConfig:
+def small_config(action: ActionConfig | None = None, text_dim: int | None = None, **stream: float) -> NativeConfig:
     config = untrained_nano_config()
-    network = replace(config.world, dim=48, layers=2, heads=2, ffn_dim=64, in_channels=32, out_channels=32)
+    network = replace(
+        config.world, dim=48, layers=2, heads=2, ffn_dim=64, in_channels=32, out_channels=32, text_dim=text_dim
+    )
     network = network if action is None else replace(network, action=action)
     codec = small_codec(frame=SIZE)
     return replace(
-        config, world=network, codec=codec, size=SIZE, sampling=StreamConfig(**({"window": 4, "steps": 2} | stream))
+        config,
+        world=network,
+        codec=codec,
+        size=SIZE,
+        sampling=StreamConfig(**({"window": 4, "steps": 2} | stream)),  # type: ignore[arg-type]
     )
 
 
-def small_world(rounded: bool = False, action: ActionConfig | None = None, **stream: int) -> World:
+def small_world(
+    rounded: bool = False, action: ActionConfig | None = None, text_dim: int | None = None, **stream: float
+) -> World:
     """`rounded` weights are those of a bfloat16 file, which play compiled."""
-    config = small_config(action, **stream)
+    config = small_config(action, text_dim, **stream)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network, codec = DiT(config.world), NanoCodec(config.codec)

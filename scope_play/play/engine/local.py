@@ -113,8 +113,8 @@ class LocalEngine:
     def pause(self) -> None:
         with self._changed:
             self._begin_at = None
-        if self._status.phase is Phase.PLAYING:
-            self._say(Phase.PAUSED, "Paused.", self._status.spec)
+            if self._status.phase is Phase.PLAYING:
+                self._say(Phase.PAUSED, "Paused.", self._status.spec)
 
     def take(self) -> Event | None:
         """The oldest event not yet taken."""
@@ -159,7 +159,7 @@ class LocalEngine:
         with self._changed:
             while not self._closing:
                 if self._mailbox:
-                    return self._mailbox.popleft()
+                    return _oldest_that_counts(self._mailbox)
                 wait = None
                 if self._begin_at is not None and self._running and not any(isinstance(e, Made) for e in self._outbox):
                     wait = self._begin_at - self._clock()
@@ -182,7 +182,7 @@ class LocalEngine:
             text, lost = str(error), self._world is None
         except (MemoryError, RuntimeError, OSError, ImportError) as error:
             text, lost = _sentence(error, self._status.phase), True
-        if text and isinstance(command, SetPrompt) and not lost:
+        if text and isinstance(command, SetPrompt):
             self._put(Refused(text))
         elif text:
             # Out here the traceback is gone, and with it its hold on tensors.
@@ -213,13 +213,13 @@ class LocalEngine:
         self._say(Phase.LOADING, f"Loading {name}")
         world = self._open_world(request)
         self._world = world
-        self._say(Phase.WARMING, f"Warming up {name}", world.spec)
-        spec, picture = world.spec, _own_picture(world)
-        scene = np.full((spec.height, spec.width, 3), 127, np.uint8) if picture is None else picture
-        with world.start(scene) as session:
+        spec = world.spec
+        self._say(Phase.WARMING, f"Warming up {name}", spec)
+        with world.start(None if spec.has_scene else np.full((spec.height, spec.width, 3), 127, np.uint8)) as session:
             session.step(np.zeros((spec.frames_per_chunk, ROW_WIDTH), np.float32))
-        self._say(Phase.READY, f"{name} is ready.", world.spec)
-        self._put(Loaded(world.spec, picture))
+            picture = session.first_frame if spec.has_scene else None
+        self._say(Phase.READY, f"{name} is ready.", spec)
+        self._put(Loaded(spec, picture))
 
     def _begin(self, command: Begin) -> None:
         self._leave()
@@ -299,13 +299,12 @@ class LocalEngine:
             self._changed.notify_all()
 
 
-def _own_picture(world: WorldLike) -> np.ndarray | None:
-    """The first frame of the world's own scene; None if it has none and always needs a picture."""
-    try:
-        with world.start() as session:
-            return session.first_frame
-    except ScopeError:
-        return None
+def _oldest_that_counts(mailbox: deque[Command]) -> Command:
+    """Takes the next command; before a load nothing counts, as it frees whatever that would have made."""
+    loads = [place for place, command in enumerate(mailbox) if isinstance(command, Load)]
+    for _ in range(loads[-1] if loads else 0):
+        mailbox.popleft()
+    return mailbox.popleft()
 
 
 def _sentence(error: BaseException, phase: Phase) -> str:

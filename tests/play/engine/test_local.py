@@ -218,7 +218,7 @@ def test_a_world_without_a_scene_of_its_own_asks_for_a_picture(make_engine: Call
             return super().start(image, *args, **kwargs)
 
     engine = make_engine()
-    load(engine, "bare", Bare)
+    load(engine, "bare", lambda: Bare(fake_spec(has_scene=False)))
     loaded = next_event(engine)
     assert isinstance(loaded, Loaded)
     assert loaded.picture is None
@@ -244,6 +244,53 @@ def test_a_refused_prompt_does_not_end_the_game(make_engine: Callable[..., Local
     engine.post(SetPrompt("a red room"))
     assert next_event(engine) == Refused("this world takes no prompt; leave it empty")
     assert make_chunk(engine).prompt is None
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory"), OSError("the encoder is gone")])
+def test_a_prompt_that_breaks_the_encoder_does_not_end_the_game(
+    make_engine: Callable[..., LocalEngine], error: Exception
+) -> None:
+    class Breaking(FakeWorld):
+        def start(self, *args: Any, **kwargs: Any) -> Any:
+            session = super().start(*args, **kwargs)
+
+            def fail(prompt: str) -> None:
+                raise error
+
+            session.set_prompt = fail  # type: ignore[method-assign]
+            return session
+
+    engine = make_engine()
+    opened(engine, Breaking(), prompt="first")
+    engine.post(SetPrompt("second"))
+    assert isinstance(next_event(engine), Refused)
+    assert make_chunk(engine).prompt == "first"
+
+
+def test_of_loads_not_yet_begun_the_newest_counts(make_engine: Callable[..., LocalEngine]) -> None:
+    began, goes_on, loaded = threading.Event(), threading.Event(), []
+
+    def slow(name: str) -> Callable[[], FakeWorld]:
+        def make() -> FakeWorld:
+            loaded.append(name)
+            began.set()
+            assert goes_on.wait(LIMIT)
+            return FakeWorld(fake_spec(name=name))
+
+        return make
+
+    engine = make_engine()
+    load(engine, "first", slow("first"))
+    assert began.wait(LIMIT)
+    for name in ("second", "third", "fourth"):
+        load(engine, name, slow(name))
+        engine.post(Begin())
+    goes_on.set()
+    events = [next_event(engine) for _ in range(3)]
+    assert [type(event) for event in events] == [Loaded, Loaded, Opened]
+    assert loaded == ["first", "fourth"]
+    assert engine.status.spec is not None
+    assert engine.status.spec.name == "fourth"
 
 
 def test_a_prompt_holds_from_the_next_chunk_on(make_engine: Callable[..., LocalEngine]) -> None:
