@@ -159,7 +159,7 @@ def fetch(api: HfApi, manifest: Manifest, file: RemoteFile, folder: Path) -> Non
             that was published (it is removed).
     """
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
+    from huggingface_hub.file_download import http_get  # hf_hub_download 2.x keeps no part of a file for the next run
     from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
     part, target = part_path(folder, file), folder / file.path
