@@ -19,7 +19,7 @@ from scope_play.actions import FRAMES_PER_LATENT, ROW_WIDTH, as_model_actions, c
 from scope_play.errors import ScopeError
 from scope_play.images import crop_and_resize, frames_at_most, read_image
 from scope_play.loading.memory import FreeMemory, clip_activations, clip_need, require_placement
-from scope_play.loading.nano import EIGHT_BIT, is_native, pick_device, resolve_dtype
+from scope_play.loading.nano import EIGHT_BIT, is_nano, is_native, pick_device, resolve_dtype
 from scope_play.loading.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
 from scope_play.model.wan_vae.tiling import Tiling
 from scope_play.runtime.offload import stream_blocks
@@ -251,7 +251,7 @@ def sampling_of(options: ClipOptions) -> Sampling:
 
 def streams(model: str | Path) -> bool:
     """Whether `model` was trained to stream: nano, or a folder in this project's own format."""
-    return str(model) == "nano" or is_native(Path(model))
+    return is_nano(model) or is_native(Path(model))
 
 
 def open_model(

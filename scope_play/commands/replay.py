@@ -139,14 +139,18 @@ def open_like(clip: Clip, model: str | None, device: str | None, **numbers: str 
     import torch
 
     from scope_play.actions import FRAMES_PER_LATENT
+    from scope_play.weights.catalog import NANO_MODELS
     from scope_play.world import World
 
     if header.build.threads is not None:
         torch.set_num_threads(header.build.threads)  # sums are split among threads, which changes their rounding
     recorded = header.model.device
     available = recorded == "cpu" or torch.cuda.is_available()
+    name = model or header.model.name
+    if name == NANO_MODELS[0] and (header.height, header.width) == (96, 160):
+        name = NANO_MODELS[1]  # so it was called before there was a larger picture
     return World.load(
-        model or header.model.name,
+        name,
         device=device or (recorded if available else None),
         precision=numbers.get("precision") or header.model.precision,
         cache=numbers.get("cache") or header.model.cache,

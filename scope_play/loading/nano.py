@@ -18,6 +18,7 @@ from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
 from scope_play.runtime.quantize import fp8_obstacle, quantise_blocks
 from scope_play.sampling.stream import StreamConfig
 from scope_play.session.first_scene import draw_first_scene
+from scope_play.weights.catalog import NANO_MODELS
 from scope_play.weights.download import resolve_model
 from scope_play.weights.jsons import read_json_object
 from scope_play.weights.native import open_native_folder
@@ -124,8 +125,8 @@ def load_world(
     if decoder not in DECODERS:
         raise ScopeError(f"decoder {decoder!r} is not known; use one of {', '.join(DECODERS)}")
     where = pick_device(device)
-    nano = str(model) == "nano"
-    folder = nano_folder() if nano else Path(resolve_model(model))
+    nano = is_nano(model)
+    folder = (nano_folder().parent / str(model)) if nano else Path(resolve_model(model))
     if not nano and not folder.is_dir():
         raise ScopeError(f"there is no model {str(model)!r}; give 'nano' or a folder of weights")
     if not nano and not is_native(folder):
@@ -136,7 +137,7 @@ def load_world(
     numbers = resolve_precision(precision, "fp32", where)
     if not is_native(folder):
         return untrained_nano(where, *numbers, overrides)
-    return load_native(folder, "nano" if nano else folder.resolve().name, where, *numbers, overrides)
+    return load_native(folder, str(model) if nano else folder.resolve().name, where, *numbers, overrides)
 
 
 def is_native(folder: Path) -> bool:
@@ -145,10 +146,14 @@ def is_native(folder: Path) -> bool:
     return config.is_file() and "world" in read_json_object(config)
 
 
+def is_nano(model: str | Path) -> bool:
+    return str(model) in NANO_MODELS
+
+
 def nano_folder() -> Path:
     import scope_play.weights
 
-    return Path(scope_play.weights.__path__[0]) / "nano"
+    return Path(scope_play.weights.__path__[0]) / NANO_MODELS[0]
 
 
 def untrained_nano(
@@ -166,11 +171,12 @@ def untrained_nano(
 def load_native(
     folder: Path, name: str, device: torch.device, dtype: torch.dtype, linears: str | None, overrides: Mapping[str, Any]
 ) -> World:
-    opened = open_native_folder(folder)
+    shipped = folder in [nano_folder().parent / known for known in NANO_MODELS]
+    opened = open_native_folder(folder, nano_folder() if shipped else None)
     config = parse_native_config(opened.config, str(folder / "config.json"))
     network = opened.world(lambda: DiT(config.world), dtype, device)
     codec = opened.codec(lambda: NanoCodec(config.codec), dtype, device)
-    identity = {"model": name if folder == nano_folder() else str(folder.resolve()), "sha256": opened.sha256()}
+    identity = {"model": name if shipped else str(folder.resolve()), "sha256": opened.sha256()}
     picture = folder / FIRST_SCENE
     scene = picture if picture.is_file() else None
     return build_world(network, codec, config, name, identity, device, dtype, overrides, scene, linears)

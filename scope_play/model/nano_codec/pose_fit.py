@@ -47,13 +47,16 @@ class PoseFit:
     damping: float = 0.05
 
 
-def fit_pose(codec: NanoCodec, frames: Tensor, fit: PoseFit | None = None) -> Tensor:
-    """Frames (N, 3, H, W) in [-1, 1] -> their features (N, F), as they are. One by one: company must not matter."""
+def fit_pose(codec: NanoCodec, frames: Tensor, fit: PoseFit | None = None) -> tuple[Tensor, Tensor]:
+    """Frames (N, 3, H, W) in [-1, 1] -> their features (N, F), as they are, and by how much what is drawn of them
+    misses the frames (N,): the mean squared error of colours in [0, 1], over the cells compared. One by one: company
+    must not matter."""
     fit = fit or PoseFit()
-    return torch.cat([_look(codec, frame[None], fit) for frame in frames])
+    found = [_look(codec, frame[None], fit) for frame in frames]
+    return torch.cat([features for features, _ in found]), torch.cat([missed for _, missed in found])
 
 
-def _look(codec: NanoCodec, frame: Tensor, fit: PoseFit) -> Tensor:
+def _look(codec: NanoCodec, frame: Tensor, fit: PoseFit) -> tuple[Tensor, Tensor]:
     found = codec.found(frame).float()
     camera, device = codec.config.camera, frame.device
     draw = torch.Generator().manual_seed(0)  # the same picture is always seen alike
@@ -95,7 +98,8 @@ def _look(codec: NanoCodec, frame: Tensor, fit: PoseFit) -> Tensor:
         return torch.cat([missed(refined(moves), looked), fit.trust * moves[:, MOVES:] * free], -1)
 
     still = torch.zeros(1, MOVES + found.shape[1], device=device)
-    return refined(descend(from_all, still, fit.feature_steps, fit))
+    features = refined(descend(from_all, still, fit.feature_steps, fit))
+    return features, missed(features, looked).square().mean(-1)
 
 
 def move(features: Tensor, by: Tensor, camera: CameraConfig) -> Tensor:
