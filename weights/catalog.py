@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 from scope_play.errors import ScopeError
 
-
 NANO_MODELS = ("nano", "nano-96x160")
 """Nano by name, and the same world with a decoder for slower machines, which draws a quarter of the pixels."""
 

@@ -87,7 +87,8 @@ class Batch:
     known: Tensor
 
     def split(self, size: int) -> list[Batch]:
-        count = -(-max(len(self.seen_from), len(self.held), len(self.drawn_from), len(self.known)) // size)
+        lengths = [len(some) for some in (self.seen_from, self.held, self.drawn_from, self.known) if len(some) > 0]
+        count = min(-(-max(lengths) // size), *lengths)  # every part has some of everything
         tensors = [getattr(self, name) for name in self.__dataclass_fields__]
         return [Batch(*some) for some in zip(*(tensor.tensor_split(count) for tensor in tensors), strict=True)]
 
@@ -114,9 +115,7 @@ class AutoencoderTrainer:
         torch.manual_seed(seed)
         self.model = NanoCodec(config).to(device)
         self.recipe, self._source, self._seed, self._device = recipe, source, seed, torch.device(device)
-        rows, columns = (
-            min(wanted, side // CELL) for wanted, side in zip(recipe.window, config.frame, strict=True)
-        )
+        rows, columns = (min(wanted, side // CELL) for wanted, side in zip(recipe.window, config.frame, strict=True))
         self._window = rows, columns
         self._bf16 = bf16
         if start is None:

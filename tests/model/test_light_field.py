@@ -14,14 +14,14 @@ from scope_play.arena.scene import CAM_EYE, CAM_FOCAL, CAM_FX, CAM_FY, CAM_HORIZ
 from scope_play.loading.nano import nano_folder
 from scope_play.model.nano_codec.light_field import (
     CELL,
-    ray_numbers,
-    screen_numbers,
     CameraConfig,
     FieldConfig,
     LightField,
     cell_centres,
+    ray_numbers,
     rays,
     screen,
+    screen_numbers,
     sight_line,
     to_cells,
     to_pictures,
@@ -175,7 +175,9 @@ def test_the_finish_adds_nothing_at_first_and_then_what_neighbours_tell(light_fi
     try:
         other = cells.clone()
         other[:, 0] += 1  # the upper left cell reaches three rows and columns of neighbours, and no further
-        changed = (light_field.finish(other, 8) - light_field.finish(cells, 8)).abs().amax((0, 2)).unflatten(0, (8, 12)) > 0
+        changed = (light_field.finish(other, 8) - light_field.finish(cells, 8)).abs().amax((0, 2)).unflatten(
+            0, (8, 12)
+        ) > 0
         assert changed[:4, :4].float().mean() > 0.9
         assert not changed[4:].any()
         assert not changed[:, 4:].any()

@@ -206,7 +206,7 @@ def test_minutes_are_turned_into_steps_by_the_pace_so_far(
     waves: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    for module in ("common", "nano"):
+    for module in ("loop", "nano"):
         monkeypatch.setattr(f"scope_play.train.{module}.time", clock)
     trainer = make("world", waves)
     loop = Run(tmp_path / "run", trainer, sheet_every=None, report=lambda _: None)

@@ -208,7 +208,9 @@ class NanoCodec(nn.Module):
             raise ValueError(f"frames must be (B, 3, *{self.config.frame}), got {tuple(frames.shape)}")
         features, missed = fit_pose(self, frames)
         if self.config.events is not None:
-            resting = [begun(some, self.config.events, off > FOREIGN) for some, off in zip(features, missed, strict=True)]
+            resting = [
+                begun(some, self.config.events, off > FOREIGN) for some, off in zip(features, missed, strict=True)
+            ]
             features = torch.stack(resting)
         features = features.repeat(1, 4)
         return self.project(self.from_features(features)[:, :, None, None, None])[:, :, 0].to(frames.dtype)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.nano_codec.light_field import CELL
 
-
 FINE = (12, 16, 24, 32)
 """Short waves for a larger picture; they mean nothing until something is learned of them."""
 
