@@ -1,8 +1,8 @@
 """`scope-play bench decode`: the latent decoders, one latent frame (four video frames, 200 ms of play) at a time.
 
 `wan` is the released Wan2.2 decoder's size, `wan-small` the same network at a quarter of the width, `taew2_2` the
-public tiny decoder for Wan2.2's latents, `nano` that of nano at 192x320 and `tiny` at 96x160. The weights are random: they cost the same. Operations are
-counted on the same modules without numbers (meta device).
+public tiny decoder for Wan2.2's latents, `nano` that of nano at 192x320 and `tiny` at 96x160. The weights are random:
+they cost the same. Operations are counted on the same modules without numbers (meta device).
 """
 
 from __future__ import annotations

@@ -36,10 +36,10 @@ class AutoencoderRecipe:
     """Every step draws `fresh` moments into a pool of `pool`, and learns from `cells` cells of each of `moments` of
     them, from `pictures` whole ones for the finder, and for the finish from `finished` windows of `window` cells (rows
     and columns). Cells are taken in proportion to their contrast, `plain` of it being added to all. `elsewhere` is how
-    often a cell without the hand is taken for its layer, beside one with it. `squared` weighs squared errors beside absolute ones. The
-    finder sees noise of up to `picture_noise`, and where and which way count `place` times what else it finds. `fit`
-    games give the features' mean, spread and bounds, and the ground. Only parameters whose names begin as one of
-    `trained` learn.
+    often a cell without the hand is taken for its layer, beside one with it. `squared` weighs squared errors beside
+    absolute ones. The finder sees noise of up to `picture_noise`, and where and which way count `place` times what else
+    it finds. `fit` games give the features' mean, spread and bounds, and the ground. Only parameters whose names begin
+    as one of `trained` learn.
     """
 
     pool: int = 6000

@@ -46,11 +46,12 @@ class NanoCodecConfig:
     """Sizes of `NanoCodec`.
 
     frame: height and width in pixels of what is drawn. seen: to what size frames are brought for the finder; that of
-    `frame` unless given, and never larger. latent_channels: features of the four frames, side by side. ground: nodes to a
-    side of the walkable table (`nano_codec.walkable`). court, hand, finish_channels: the decoder's two fields and its
+    `frame` unless given, and never larger. latent_channels: features of the four frames, side by side. ground: nodes to
+    a side of the walkable table (`nano_codec.walkable`). court, hand, finish_channels: the decoder's two fields and its
     finish. fine: multiples of a unit of which both fields are also given waves, for what is smaller than a cell of
-    96x160 pixels. half: whether a CPU draws with bfloat16 products, where it has instructions for them. events: which features tell
-    of what passes, if drawing and beginning are to decide whether it goes on. finder_channels, finder_width: the finder's convolutions and what follows them.
+    96x160 pixels. half: whether a CPU draws with bfloat16 products, where it has instructions for them. events: which
+    features tell of what passes, if drawing and beginning are to decide whether it goes on. finder_channels,
+    finder_width: the finder's convolutions and what follows them.
     """
 
     frame: tuple[int, int] = (96, 160)
@@ -114,7 +115,8 @@ class ResidualBlock(nn.Module):
 
 
 class Finder(nn.Module):
-    """Frames (N, 3, H, W) in [-1, 1], brought to the size it looks at -> what is known of each, at unit spread (N, F)."""
+    """Frames (N, 3, H, W) in [-1, 1] -> what is known of each, at unit spread (N, F). Larger ones are brought to its
+    size."""
 
     def __init__(self, config: NanoCodecConfig) -> None:
         super().__init__()

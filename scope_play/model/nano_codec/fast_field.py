@@ -29,7 +29,7 @@ class FastField:
     """Made from a light field in float32 on a CPU, whose weights must not change any more."""
 
     def __init__(self, field: LightField, dtype: torch.dtype = torch.bfloat16) -> None:
-        """`dtype` is that of the products. Even where a ray goes is told well enough in bfloat16, by its short waves."""
+        """`dtype` is that of the products. Even where a ray goes, its short waves tell well enough in bfloat16."""
         self._field, self._dtype = field, dtype
         self._rows = field.frame[0] // CELL
         self._centres = cell_centres(field.frame, torch.device("cpu"))

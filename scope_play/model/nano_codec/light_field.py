@@ -218,7 +218,8 @@ REACH = 3
 
 
 class Finish(nn.Module):
-    """Colours of cells (N, P, 3 CELL CELL), row by row -> what to add, so that neighbours agree about the edges between them.
+    """Colours of cells (N, P, 3 CELL CELL), row by row -> what to add, so that neighbours agree about the edges between
+    them.
 
     It begins by adding nothing.
     """

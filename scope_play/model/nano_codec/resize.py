@@ -1,7 +1,7 @@
 """The same codec for frames of another size, to train on from there.
 
-A field knows rays and places, not pixels: it can be asked for the cells of a larger picture as they are, each of which is
-then as many pixels of a smaller piece of what it was taught. Only its last layer has to say them closer together.
+A field knows rays and places, not pixels: it can be asked for the cells of a larger picture as it is. Each of them is
+as many pixels of a smaller piece of what it was taught; only its last layer has to say them closer together.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def resize_codec(codec: NanoCodec, frame: tuple[int, int], fine: tuple[int, ...]
 
 
 def _respace(write: nn.Linear, channels: int, scale: float) -> None:
-    """Make a layer whose outputs are the pixels of a cell give those of a cell `scale` times as large about its middle."""
+    """Make a layer whose outputs are a cell's pixels give those of a cell `scale` times as large about its middle."""
     between = spacing(scale).to(write.weight)
     both = rearrange(einsum(between, between, "p i, q j -> p q i j"), "p q i j -> (p q) (i j)")
     weight = rearrange(write.weight, "(pixel c) inner -> pixel c inner", c=channels)
@@ -53,7 +53,7 @@ def _respace(write: nn.Linear, channels: int, scale: float) -> None:
 
 
 def spacing(scale: float) -> Tensor:
-    """(CELL, CELL): by how much each old pixel counts in each new one along one side, linearly between the nearest two."""
+    """(CELL, CELL): by how much each old pixel counts in each new one along one side, linearly between the two nearest."""
     middle = (CELL - 1) / 2
     places = middle + (torch.arange(CELL) - middle) * scale
     return (1 - (places[:, None] - torch.arange(CELL)).abs()).clamp_min(0)
