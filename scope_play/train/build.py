@@ -15,7 +15,7 @@ from scope_play.errors import ScopeError
 from scope_play.model.dit.config import NANO, DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
-from scope_play.model.nano_codec.resize import resize_codec
+from scope_play.model.nano_codec.resize import resize_codec, resize_config
 from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.model.wan_vae.vae import WanVAE
@@ -23,7 +23,7 @@ from scope_play.train import checkpoint
 from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
 from scope_play.train.data.games import Games
 from scope_play.train.data.sources import ArenaSource, ClipSource, FolderSource, clip_folders
-from scope_play.train.data.states import event_config
+from scope_play.train.data.states import FEATURES, event_config
 from scope_play.train.importance import picture_change
 from scope_play.train.loop import Trainer, part
 from scope_play.train.student import StudentRecipe, StudentTrainer
@@ -72,7 +72,11 @@ def build(kind: str, options: Options) -> Trainer[Any]:
         config, start = _tiny_config(model), None
         if options.start is not None:
             begun = resize_codec(load_tiny(replace(options, codec=options.start)), options.size)
-            config, start = replace(begun.config, events=event_config()), begun.state_dict()
+            config, start = begun.config, begun.state_dict()
+        elif "codec" not in model and options.size != config.frame:
+            config = resize_config(config, options.size)
+        if config.features == FEATURES:
+            config = replace(config, events=event_config())
         if not isinstance(source, ArenaSource):
             raise ScopeError(
                 "nano's autoencoder learns from what the simulator knows, which clips lack; leave out --clips"

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from scope_play import cli
+from scope_play.errors import ScopeError
 from scope_play.model.dit.config import ActionConfig, DiTConfig
 from scope_play.model.nano_codec.light_field import CameraConfig
 from scope_play.train import checkpoint
@@ -96,6 +97,31 @@ def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
     before = checkpoint.load(out / "world")[0]
     assert scope_play(*words, "--out", out, "--resume", out, "--recipe", recipe) == 0
     assert checkpoint.load(out / "world")[0] == before
+
+
+def test_a_larger_picture_for_the_same_world(tmp_path: Path, sizes: Path) -> None:
+    codec = {"pool": 8, "fresh": 2, "moments": 2, "cells": 8, "pictures": 2, "micro_batch": 2, "fit": 20}
+    small = {"clips": 2, "micro_batch": 1}
+    recipe = json.dumps({"autoencoder": codec, "world": small, "student": {**small, "latents": 6, "longest": 6}})
+    words = ["--model", sizes, "--size", 32, 64, "--no-sheets", "--steps", 4]
+    assert scope_play("train", "nano", *words, "--out", tmp_path / "nano", "--recipe", recipe) == 0
+    weights, larger = tmp_path / "nano" / "weights", tmp_path / "larger"
+    words = ["--start", weights, "--size", 64, 128, "--no-sheets", "--steps", 2, "--recipe", json.dumps(codec)]
+    assert scope_play("train", "autoencoder", *words, "--out", larger) == 0
+    from scope_play.train.export import export_codec
+    from scope_play.weights.native import open_native_folder
+    from scope_play.world import World
+
+    export_codec(larger, weights, tmp_path / "both")
+    before, after = (open_native_folder(folder).hashes() for folder in (weights, tmp_path / "both"))
+    assert before["world.safetensors"] == after["world.safetensors"]
+    assert before["codec.safetensors"] != after["codec.safetensors"]
+    world = World.load(tmp_path / "both")
+    assert (world.spec.height, world.spec.width) == (64, 128)
+    with world.start(seed=1) as session:
+        assert session.step(np.zeros((4, 10), np.float32)).frames.shape == (4, 64, 128, 3)
+    with pytest.raises(ScopeError, match="training of student; give a run of train autoencoder"):
+        export_codec(tmp_path / "nano" / "student", weights, tmp_path / "neither")
 
 
 def test_a_cooled_training_ends_at_a_rate_of_nothing(tmp_path: Path, sizes: Path) -> None:

@@ -35,7 +35,7 @@ BLOCK = 8
 """The finder looks at blocks of BLOCK x BLOCK pixels, and then at pairs of those."""
 Drawer = Callable[[Tensor, Tensor], Tensor]
 """Features (N, F) and the same at unit spread -> pictures (N, 3, H, W) in [-1, 1], not clamped."""
-FOREIGN = 0.02
+FOREIGN = 0.045
 """Mean squared error, colours being in [0, 1], above which what was drawn is not the place that a picture shows."""
 BOUNDLESS = 1e4
 """Bounds of features before any are known."""

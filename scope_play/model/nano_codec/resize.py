@@ -13,11 +13,18 @@ import torch.nn.functional as F
 from einops import einsum, rearrange
 from torch import Tensor, nn
 
-from scope_play.model.nano_codec.codec import NanoCodec
+from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
 from scope_play.model.nano_codec.light_field import CELL
 
 FINE = (12, 16, 24, 32)
 """Short waves for a larger picture; they mean nothing until something is learned of them."""
+
+
+def resize_config(config: NanoCodecConfig, frame: tuple[int, int], fine: tuple[int, ...] = FINE) -> NanoCodecConfig:
+    """Sizes of a codec that draws `frame` (height, width) and finds in it what that of `config` finds."""
+    if config.fine:
+        raise ValueError(f"a codec with short waves {config.fine} has been resized before; begin with another")
+    return replace(config, frame=frame, seen=config.finder_frame, fine=fine, half=True)
 
 
 def resize_codec(codec: NanoCodec, frame: tuple[int, int], fine: tuple[int, ...] = FINE) -> NanoCodec:
@@ -28,9 +35,7 @@ def resize_codec(codec: NanoCodec, frame: tuple[int, int], fine: tuple[int, ...]
     """
     if frame == codec.config.frame:
         return codec
-    if codec.config.fine:
-        raise ValueError(f"a codec with short waves {codec.config.fine} has been resized before; begin with another")
-    resized = NanoCodec(replace(codec.config, frame=frame, seen=codec.config.finder_frame, fine=fine, half=True))
+    resized = NanoCodec(resize_config(codec.config, frame, fine))
     weights = codec.state_dict()
     for name in ("field.court.read.weight", "field.hand.read.weight"):
         weights[name] = F.pad(weights[name], (0, resized.get_parameter(name).shape[1] - weights[name].shape[1]))
@@ -53,7 +58,7 @@ def _respace(write: nn.Linear, channels: int, scale: float) -> None:
 
 
 def spacing(scale: float) -> Tensor:
-    """(CELL, CELL): by how much each old pixel counts in each new one along one side, linearly between the two nearest."""
+    """(CELL, CELL): how much each old pixel counts in each new one along one side, linearly between the nearest."""
     middle = (CELL - 1) / 2
     places = middle + (torch.arange(CELL) - middle) * scale
     return (1 - (places[:, None] - torch.arange(CELL)).abs()).clamp_min(0)
