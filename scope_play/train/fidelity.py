@@ -1,15 +1,17 @@
 """How true a decoder's pictures are, with no world in between: from the simulator's features, beside the arena's.
 
-    python -m scope_play.train.fidelity weights/nano weights/nano-96x160 --out sheets
+    python -m scope_play.train.fidelity weights/nano weights/nano-96x160 --world weights/nano --out sheets
 
 Every decoder is compared at 192x320, a smaller picture being enlarged bicubically, and brought down to 96x160. Beside
 all pictures there are those that something used to be wrong with: the scope's ring while it comes up, the surroundings
-of a target while one turns, the edges of near walls. Starts are of seeds that nothing was trained on.
+of a target while one turns, the edges of near walls, what the world leaves half fallen, weapons after a picture from
+elsewhere. Starts are of seeds that nothing was trained on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,16 @@ from scope_play.arena.config import ArenaConfig
 from scope_play.arena.render import Renderer
 from scope_play.arena.simulate import ArenaState
 from scope_play.evaluate.trials import FIRST_SEED
+from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
+from scope_play.model.nano_codec.events import LIKELY, decided
 from scope_play.train.build import Options, load_tiny
-from scope_play.train.data.states import state_features
+from scope_play.train.data.games import Games
+from scope_play.train.data.states import event_config, state_features
+from scope_play.train.rollout import rollout
 from scope_play.train.sheet import contact_sheet
+from scope_play.weights.native import open_native_folder
 
 LARGE, SMALL = (192, 320), (96, 160)
 GAME = 80
@@ -37,6 +45,8 @@ REACH = 6
 """Pixels beside a target that count as its surroundings."""
 NEAR = 1.2
 """Cells to the court's wall that are near."""
+STUCK, HALF = 8, 0.3
+"""Frames for which a target that is between 0.2 and 0.8 of fallen is stuck: a fall takes seven."""
 RING = 0.1
 """Where the ring changes the picture by more, it can be seen."""
 
@@ -160,17 +170,71 @@ def near_walls(codec: NanoCodec, states: ArenaState) -> tuple[float, Tensor, Ten
     return psnr((drawn - truth.large)[edge]), drawn, truth.large
 
 
+def half_fallen(world: DiT, codec: NanoCodec, games: int = 96, latents: int = 50) -> tuple[int, int]:
+    """Of games that the world plays: how many targets fall, and how many are drawn half fallen for STUCK frames."""
+    events = event_config()
+    clips, rows = Games(codec, seed=FIRST_SEED).clips(games, latents + 1, "half fallen", 0)
+    buttons, sticks = rows[..., :6], rows[..., 6:]
+    draw = torch.Generator().manual_seed(0)
+    made = rollout(
+        world, clips[:, :, 0], buttons, sticks, latents + 1,
+        window=12, sigmas=(1.0,), draw=draw, project=codec.project,
+    )  # fmt: skip
+    features = codec.to_features(made[..., 0, 0].transpose(1, 2)).unflatten(-1, (4, -1)).flatten(1, 2)
+    falls = sum(int(_begun(features[..., first + 1] > LIKELY).sum()) for first in events.targets)
+    drawn = features if codec.config.events is None else decided(features, codec.config.events)
+    stuck = 0
+    for first in events.targets:
+        _, flag, fallen, _ = drawn[..., first : first + 4].unbind(-1)
+        between = ((flag - 0.5).abs() < HALF) | ((fallen - 0.5).abs() < HALF)
+        whole = F.avg_pool1d(between.float()[:, None], STUCK, 1)[:, 0] == 1
+        stuck += int(_begun(whole).sum())
+    return falls, stuck
+
+
+def elsewhere(count: int = 12) -> Tensor:
+    """Pictures (N, 3, H, W) in [0, 1] that show no arena: patches and clouds of colour, coarse and fine."""
+    draw = torch.Generator().manual_seed(0)
+    pictures = []
+    for number in range(count):
+        coarse = torch.rand(1, 3, 2 + number % 5, 3 + number % 4, generator=draw)
+        fine = torch.rand(1, 3, 24, 40, generator=draw)
+        large = F.interpolate(coarse, LARGE, mode="nearest" if number % 2 else "bicubic")
+        pictures.append(torch.lerp(large, F.interpolate(fine, LARGE), 0.2 * (number % 3)).clamp(0, 1))
+    return torch.cat(pictures)
+
+
+@torch.inference_mode()
+def half_drawn(codec: NanoCodec, states: ArenaState) -> tuple[float, Tensor, Tensor]:
+    """Share of pictures from elsewhere after which a game begins with something going on or a weapon between two."""
+    pictures, events = elsewhere(), event_config()
+    fitting = pictures if codec.config.frame == LARGE else F.interpolate(pictures, codec.config.frame, mode="area")
+    latents = codec.encode_image(fitting * 2 - 1)
+    features = codec.to_features(latents.flatten(1))[:, -codec.config.features :]
+    going_on = (features[:, list(events.passing)].abs() > 0.15).any(1)
+    between = ((features[:, list(events.choices)] - 0.5).abs() < 0.35).any(1)
+    drawn = torch.cat([codec.decoder().push(one[None, :, None])[:, :, 0] for one in latents])
+    return float((going_on | between).float().mean()), enlarged((drawn + 1) / 2), pictures
+
+
+def _begun(happens: Tensor) -> Tensor:
+    """Beginnings of what happens, bool (B, T) -> (B, T - 1)."""
+    return happens[:, 1:] & ~happens[:, :-1]
+
+
 Fault = Callable[[NanoCodec, ArenaState], tuple[float, Tensor, Tensor]]
 FAULTS: dict[str, tuple[str, Fault]] = {
     "ring": ("ring missing while the scope comes up, %", ring_missing),
     "fringes": ("around targets in turns, dB", fringes),
     "walls": ("edges of near walls, dB", near_walls),
+    "elsewhere": ("busy after a picture from elsewhere, %", half_drawn),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("codecs", nargs="+", type=Path, help="folders of models, or runs of `train autoencoder`")
+    parser.add_argument("--world", type=Path, metavar="DIR", help="a model whose world plays: are its targets whole?")
     parser.add_argument("--moments", type=int, default=256, help="(default %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for sheets: the truth, then each decoder")
     args = parser.parse_args()
@@ -191,6 +255,11 @@ def main() -> None:
         print(folder)
         for what, value in found.items():
             print(f"  {what:<45}{value:7.2f}")
+        if args.world is not None:
+            config = DiTConfig.from_json(json.loads((args.world / "config.json").read_text())["world"], str(args.world))
+            world = open_native_folder(args.world).world(lambda config=config: DiT(config), torch.float32).eval()
+            falls, stuck = half_fallen(world, codec)
+            print(f"  targets stuck half fallen, of {falls} that fell in play: {stuck}")
         for name, (ours, true) in shown.items():
             rows.setdefault(name, [true[:6]]).append(ours[:6])
     if args.out is not None:

@@ -80,6 +80,33 @@ def test_the_fast_form_draws_the_same_picture(codec: NanoCodec, dtype: torch.dty
     torch.testing.assert_close(drawn, plain, atol=tolerance * float(plain.std()), rtol=0)
 
 
+@pytest.mark.parametrize(("court", "hand"), [(True, True), (True, False), (False, True), (False, False)])
+def test_where_nothing_is_to_be_seen_only_every_fourth_cell_is_asked(
+    codec: NanoCodec, monkeypatch: pytest.MonkeyPatch, court: bool, hand: bool
+) -> None:
+    """Of a court that is one smooth slope, and where the hand is nowhere; and the picture stays what it is."""
+    large, features = resize_codec(codec, LARGE).requires_grad_(False), moments(2)
+    draw, every = large.field, LARGE[0] * LARGE[1] // CELL**2
+    if not court:
+        draw.court.write.weight *= 0.002
+    if not hand:
+        draw.hand.write.bias[3::4] = -30.0
+    asked: list[int] = []
+    through = fast_field._through
+
+    def counting(x: torch.Tensor, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        asked.append(len(x))
+        return through(x, layers)
+
+    monkeypatch.setattr(fast_field, "_through", counting)
+    state = large.state(features)
+    drawn = FastField(draw, torch.float32)(features, state)
+    torch.testing.assert_close(drawn, draw(features, state), atol=0.01, rtol=0)
+    border = 3 * (LARGE[0] + LARGE[1]) // (2 * CELL)  # of which nothing lies beyond
+    most = 2 * (sum(every if wanted else every // 4 for wanted in (court, hand)) + border)
+    assert sum(asked) <= most
+
+
 def test_a_frame_is_the_same_whoever_is_drawn_beside_it(codec: NanoCodec, monkeypatch: pytest.MonkeyPatch) -> None:
     large, features = resize_codec(codec, LARGE).requires_grad_(False), moments(4)
     draw, state = FastField(large.field), large.state(features)
