@@ -89,6 +89,7 @@ def test_where_nothing_is_to_be_seen_only_every_fourth_cell_is_asked(
     draw, every = large.field, LARGE[0] * LARGE[1] // CELL**2
     if not court:
         draw.court.write.weight *= 0.002
+        draw.court.write.bias.fill_(0.5)
     if not hand:
         draw.hand.write.bias[3::4] = -30.0
     asked: list[int] = []
