@@ -82,12 +82,12 @@ def horizons(probe: Probe, trial: Trial, made: np.ndarray) -> list[Row]:
             continue
         part = slice(end - 3, end + 1)
         true, first = trial.frames[:, part], np.repeat(trial.frames[:, :1], 4, 1)
-        shown = {"PSNR to truth, dB": (true, made[:, part], first)}
+        shown = {"PSNR to truth, dB": [true, made[:, part], first]}
         if true.shape[2:4] > SMALL:
-            small = tuple(brought_to(frames, SMALL) for frames in (true, made[:, part], first))
+            small = [brought_to(frames, SMALL) for frames in (true, made[:, part], first)]
             shown[f"PSNR to truth at {SMALL[0]}x{SMALL[1]}, dB"] = small
-        for group, (right, ours, kept) in shown.items():
-            values = [float(psnr(frames, right).mean()) for frames in (ours, kept)]
+        for group, (right, *others) in shown.items():
+            values = [float(psnr(frames, right).mean()) for frames in others]
             rows.append(Row(group, f"{seconds:g} s", values[0], None, values[1]))
         flat = [frames.reshape(-1, *frames.shape[2:]) for frames in (true, made[:, part], first)]
         features = [probe.picture_features(frames) for frames in flat]

@@ -11,7 +11,6 @@ elsewhere. Starts are of seeds that nothing was trained on.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,14 +255,19 @@ def main() -> None:
         for what, value in found.items():
             print(f"  {what:<45}{value:7.2f}")
         if args.world is not None:
-            config = DiTConfig.from_json(json.loads((args.world / "config.json").read_text())["world"], str(args.world))
-            world = open_native_folder(args.world).world(lambda config=config: DiT(config), torch.float32).eval()
+            world = load_network(args.world)
             falls, stuck = half_fallen(world, codec)
             print(f"  targets stuck half fallen, of {falls} that fell in play: {stuck}")
         for name, (ours, true) in shown.items():
             rows.setdefault(name, [true[:6]]).append(ours[:6])
     if args.out is not None:
         write_sheets(args.out, rows)
+
+
+def load_network(folder: Path) -> DiT:
+    opened = open_native_folder(folder)
+    config = DiTConfig.from_json(opened.config["world"], str(folder))
+    return opened.world(lambda: DiT(config), torch.float32).eval()
 
 
 def write_sheets(folder: Path, rows: dict[str, list[Tensor]]) -> None:
