@@ -29,6 +29,7 @@ from scope_play.model.nano_codec.light_field import (
 from scope_play.train.build import Options, load_tiny
 from scope_play.train.data.sources import ArenaSource
 from scope_play.train.data.states import FEATURES, state_features
+from scope_play.weights.catalog import NANO_MODELS
 
 FRAME = (32, 48)
 CAMERA = CameraConfig()
@@ -189,10 +190,11 @@ def test_the_finish_adds_nothing_at_first_and_then_what_neighbours_tell(light_fi
         write.weight.zero_()
 
 
-def test_every_part_of_the_shipped_decoder_makes_the_picture_truer() -> None:
+@pytest.mark.parametrize("name", NANO_MODELS)
+def test_every_part_of_the_shipped_decoder_makes_the_picture_truer(name: str) -> None:
     """Its layers and its finish, each beside the picture without it: a part that has died shows nowhere else."""
-    codec = load_tiny(Options(codec=nano_folder()))
-    drawn = ArenaSource(77).moments(48, "shipped", 0)
+    codec = load_tiny(Options(codec=nano_folder().parent / name))
+    drawn = ArenaSource(77, *codec.config.frame).moments(48, "shipped", 0)
     truth = torch.from_numpy(drawn.frames).permute(0, 3, 1, 2) / 255.0
     features = torch.from_numpy(drawn.features)
     with torch.no_grad():
@@ -206,9 +208,10 @@ def test_every_part_of_the_shipped_decoder_makes_the_picture_truer() -> None:
     assert decibels[2] > decibels[1] + 0.2
 
 
-def test_the_shipped_hand_covers_what_weapon_and_hud_cover() -> None:
-    codec = load_tiny(Options(codec=nano_folder()))
-    drawn = ArenaSource(78).moments(24, "shipped", 0)
+@pytest.mark.parametrize("name", NANO_MODELS)
+def test_the_shipped_hand_covers_what_weapon_and_hud_cover(name: str) -> None:
+    codec = load_tiny(Options(codec=nano_folder().parent / name))
+    drawn = ArenaSource(78, *codec.config.frame).moments(24, "shipped", 0)
     with torch.no_grad():
         covered = codec.field.covers(codec.state(torch.from_numpy(drawn.features)))
     differs = to_cells(torch.from_numpy(np.abs(drawn.frames.astype(int) - drawn.court) > 60)).any(-1)

@@ -15,6 +15,7 @@ from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.nano_codec.pose_fit import MOVES, PoseFit, fit_pose, move
 from scope_play.train.build import Options, load_tiny
 from scope_play.train.data.sources import pixels
+from scope_play.weights.catalog import NANO_MODELS
 from tests.helpers.small_codec import small_codec
 
 
@@ -91,13 +92,14 @@ def test_a_move_turns_the_heading_and_keeps_the_rest() -> None:
     assert moved[5:].tolist() == pytest.approx([0.05, 0.0, 0.7])
 
 
-def test_nano_tells_a_full_magazine_from_one_that_lacks_a_round() -> None:
-    codec = load_tiny(Options(codec=nano_folder()))
+@pytest.mark.parametrize("name", NANO_MODELS)
+def test_nano_tells_a_full_magazine_from_one_that_lacks_a_round(name: str) -> None:
+    codec = load_tiny(Options(codec=nano_folder().parent / name))
     states = sample_states(40, 1, 5)[0][0]
     states = states[(states["weapon"] == RIFLE)][:3].copy()
     for rounds in (29, 30):
         states["ammo"][:, RIFLE] = rounds
-        pictures = pixels(Renderer(ArenaConfig(), 96, 160).render(states)[0], "cpu")
+        pictures = pixels(Renderer(ArenaConfig(), *codec.config.frame).render(states)[0], "cpu")
         with torch.inference_mode():
             found = codec.to_features(codec.encode_image(pictures).flatten(1))[:, 24] * 30
         assert (found - rounds).abs().max() < 0.5

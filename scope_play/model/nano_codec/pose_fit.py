@@ -65,13 +65,19 @@ def _look(codec: NanoCodec, frame: Tensor, fit: PoseFit) -> tuple[Tensor, Tensor
     guesses[0] = 0
     spread = torch.tensor(fit.spread, device=device)
     shown = to_cells((frame.movedim(1, -1) + 1) / 2)[0].float()
+    # A step goes about as far as a pixel reaches: what the finder sees as one is compared as one.
+    pixel = min(CELL, codec.config.frame[0] // codec.config.finder_frame[0])
 
     def missed(tried: Tensor, cells: Tensor) -> Tensor:
         """Features (K, F) -> in what their pictures differ (K, numbers)."""
         tried = with_sight(tried, camera)
         some, state = cells.expand(len(tried), -1), codec.state(tried)
         drawn = codec.field.over(codec.field.behind(tried, state, some), state, some)
-        return (drawn.float() - shown[cells]).flatten(1)
+        away = rearrange(
+            drawn.float() - shown[cells], "k cell (h p w q rgb) -> k (cell h w rgb) p q",
+            h=CELL // pixel, w=CELL // pixel, p=pixel, q=pixel, rgb=3,
+        )  # fmt: skip
+        return away.mean((2, 3))
 
     def from_camera(moves: Tensor) -> Tensor:
         return missed(move(found.expand(len(moves), -1), moves * spread, camera), order[: fit.cells])
