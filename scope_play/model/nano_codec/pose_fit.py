@@ -86,10 +86,12 @@ def _look(codec: NanoCodec, frame: Tensor, fit: PoseFit) -> tuple[Tensor, Tensor
     moves = descend(from_camera, guesses[best], fit.steps, fit)
     winner = from_camera(moves).square().sum(-1).argmin()
     placed = move(found, moves[winner] * spread, camera)
-    # Some of the weapon and HUD must be among the cells, and of these their edges: a round more or less is a pixel.
+    # Some of the weapon and HUD must be among the cells: a round more or less is a pixel of them. A larger picture has
+    # too many to take them by chance: those with edges tell most.
     covered = codec.field.covers(codec.state(with_sight(placed, camera)))[0][order]
-    contrast = shown.amax(-1) - shown.amin(-1)
-    held = order[covered][contrast[order[covered]].argsort(descending=True, stable=True)]
+    held = order[covered]
+    if pixel > 1:
+        held = held[(shown.amax(-1) - shown.amin(-1))[held].argsort(descending=True, stable=True)]
     looked = torch.cat([held[: fit.feature_cells // 2], order[~covered]])[: fit.feature_cells]
 
     free = torch.ones(found.shape[1], device=device)
