@@ -36,7 +36,8 @@ class AutoencoderRecipe:
     """Every step draws `fresh` moments into a pool of `pool`, and learns from `cells` cells of each of `moments` of
     them, from `pictures` whole ones for the finder, and for the finish from `finished` windows of `window` cells (rows
     and columns). Cells are taken in proportion to their contrast, `plain` of it being added to all. `elsewhere` is how
-    often a cell without the hand is taken for its layer, beside one with it. `squared` weighs squared errors beside
+    often a cell without the hand is taken for its layer, beside one with it. `between` times oftener than others are
+    moments taken in which the scope is half way up, a matter of five frames. `squared` weighs squared errors beside
     absolute ones. The finder sees noise of up to `picture_noise`, and where and which way count `place` times what else
     it finds. `fit` games give the features' mean, spread and bounds, and the ground. Only parameters whose names begin
     as one of `trained` learn.
@@ -52,6 +53,7 @@ class AutoencoderRecipe:
     plain: float = 0.1
     micro_batch: int = 32
     elsewhere: float = 0.02
+    between: float = 4.0
     squared: float = 4.0
     picture_noise: float = 0.1
     place: float = 8.0
@@ -155,11 +157,13 @@ class AutoencoderTrainer:
         eye = [camera.height, camera.pitch, camera.aim]
         seen_from = self._chosen(1 + unusual(state[:, eye]), draw, self._count(recipe.moments, "field.court"))
         court_cells = self._cells(pool.court_contrast[seen_from], draw)
-        rare = self._chosen(unusual(state), draw, self._count(recipe.moments, "field.hand"))
+        aim = pool.features[:, camera.aim].clamp(0, 1)
+        busy = unusual(state) + recipe.between * 4 * aim * (1 - aim)
+        rare = self._chosen(busy, draw, self._count(recipe.moments, "field.hand"))
         behind, shown = pool.court[rare], pool.frames[rare]
         held = (behind != shown).any(-1).float() + recipe.elsewhere
         hand_cells = self._cells(pool.frames_contrast[rare], draw, held)
-        drawn = self._chosen(1 + unusual(state), draw, self._count(recipe.finished, "field.finish"))
+        drawn = self._chosen(1 + busy, draw, self._count(recipe.finished, "field.finish"))
         window_cells, window_counts = windows(self.model.config.frame, self._window, len(drawn), draw)
         count = self._count(recipe.pictures, "finder")
         looked = torch.randint(len(state), (count,), generator=draw, device=self._device)
