@@ -222,7 +222,8 @@ def test_loading_does_not_set_up_pytorchs_compiler() -> None:
 
 
 def test_nanos_own_scene_is_what_the_arena_draws() -> None:
-    assert np.array_equal(read_image(nano_folder() / FIRST_SCENE), draw_first_scene((96, 160)))
+    for name, size in (("nano", (192, 320)), ("nano-96x160", (96, 160))):
+        assert np.array_equal(read_image(nano_folder(name) / FIRST_SCENE), draw_first_scene(size))
 
 
 def test_native_config_round_trips_and_names_what_is_wrong() -> None:

@@ -12,6 +12,9 @@ from types import MappingProxyType
 
 from scope_play.errors import ScopeError
 
+NANO_MODELS = ("nano", "nano-96x160")
+"""Nano by name, and the same world with a decoder for slower machines, which draws a quarter of the pixels."""
+
 
 @dataclass(frozen=True)
 class CatalogFile:
@@ -123,6 +126,6 @@ def find_checkpoint(name: str) -> Checkpoint:
         raise ScopeError(f"there is no checkpoint {name!r}; known are {', '.join(CATALOG)}.") from None
 
 
-def nano_folder() -> Path:
-    """Where the weights that come with this package lie."""
-    return Path(__file__).parent / "nano"
+def nano_folder(name: str = NANO_MODELS[0]) -> Path:
+    """Where the weights that come with this package lie, `name` being one of NANO_MODELS."""
+    return Path(__file__).parent / name

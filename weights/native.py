@@ -28,9 +28,11 @@ M = TypeVar("M", bound=nn.Module)
 class NativeFolder:
     """An opened native folder: its `config` as read, and its networks, loaded when they are asked for."""
 
-    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any], world_folder: Path | None = None) -> None:
+        """`world_folder` holds the world's weights, if the folder's codec is another one for the same world."""
         self.path = path
         self.config = config
+        self._files = {CONFIG: path / CONFIG, WORLD: (world_folder or path) / WORLD, CODEC: path / CODEC}
 
     def world(
         self,
@@ -55,30 +57,34 @@ class NativeFolder:
     def hashes(self, cache: HashCache | None = None) -> dict[str, str]:
         """SHA-256 of the three files, by name."""
         cache = cache or HashCache()
-        return {name: cache.sha256(self.path / name) for name in (CONFIG, WORLD, CODEC)}
+        return {name: cache.sha256(path) for name, path in self._files.items()}
 
     def sha256(self, cache: HashCache | None = None) -> str:
         """One hash for the whole folder."""
         return sha256_of_all(self.hashes(cache))
 
     def _source(self, name: str) -> SafetensorsSource:
-        return SafetensorsSource(self.path / name, [self.path / name])
+        path = self._files[name]
+        return SafetensorsSource(path, [path])
 
 
-def open_native_folder(path: str | Path) -> NativeFolder:
+def open_native_folder(path: str | Path, world_folder: Path | None = None) -> NativeFolder:
     """Open a native folder and check that it is complete, without loading any weights.
+
+    The world's weights are read from `world_folder`, if it is given.
 
     Raises:
         ScopeError: names the file that is missing or damaged.
     """
     folder = Path(path)
-    missing = [name for name in (CONFIG, WORLD, CODEC) if not (folder / name).is_file()]
+    places = {CONFIG: folder, WORLD: world_folder or folder, CODEC: folder}
+    missing = [name for name, place in places.items() if not (place / name).is_file()]
     if missing:
-        raise ScopeError(f"{folder} lacks {', '.join(missing)}; export or download the model again.")
-    opened = NativeFolder(folder, read_json_object(folder / CONFIG))
+        raise ScopeError(f"{places[missing[0]]} lacks {', '.join(missing)}; export or download the model again.")
+    opened = NativeFolder(folder, read_json_object(folder / CONFIG), world_folder)
     for name in (WORLD, CODEC):
         if not opened._source(name).tensors:
-            raise ScopeError(f"{folder / name} holds no tensors; export or download the model again.")
+            raise ScopeError(f"{places[name] / name} holds no tensors; export or download the model again.")
     return opened
 
 

@@ -1,8 +1,8 @@
 """`scope-play bench decode`: the latent decoders, one latent frame (four video frames, 200 ms of play) at a time.
 
 `wan` is the released Wan2.2 decoder's size, `wan-small` the same network at a quarter of the width, `taew2_2` the
-public tiny decoder for Wan2.2's latents, `tiny` nano's. The weights are random: they cost the same. Operations are
-counted on the same modules without numbers (meta device).
+public tiny decoder for Wan2.2's latents, `nano` that of nano at 192x320 and `tiny` at 96x160. The weights are random:
+they cost the same. Operations are counted on the same modules without numbers (meta device).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scope_play.images import parse_size
 if TYPE_CHECKING:
     import torch
 
-DECODERS = ("wan", "wan-small", "taew2_2", "tiny")
+DECODERS = ("wan", "wan-small", "taew2_2", "nano", "tiny")
 BUDGET_SECONDS = 0.2
 """What a latent frame may take in all, at 20 frames a second."""
 
@@ -45,13 +45,14 @@ class Figures:
 def make_codec(name: str) -> Any:
     """A codec with random weights."""
     from scope_play.model.nano_codec.codec import NanoCodec
+    from scope_play.model.nano_codec.resize import resize_codec
     from scope_play.model.taehv import PreviewCodec, TaehvDecoder
     from scope_play.model.wan_vae.config import VAEConfig
     from scope_play.model.wan_vae.network import VAENetwork
     from scope_play.model.wan_vae.vae import WanVAE
 
-    if name == "tiny":
-        return NanoCodec()
+    if name in ("tiny", "nano"):
+        return resize_codec(NanoCodec(), (192, 320)) if name == "nano" else NanoCodec()
     if name == "wan":
         return WanVAE(VAENetwork(VAEConfig()))
     small = WanVAE(VAENetwork(VAEConfig(dim=40, dec_dim=64)))
@@ -120,6 +121,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("decoders", nargs="*", metavar="decoder", help=f"{', '.join(DECODERS)} (default: all)")
     parser.add_argument("--size", help="frame height x width (default: 480x832 on a GPU, 96x160 on a CPU)")
     parser.add_argument("--latents", type=int, default=10, help="latent frames to time (default %(default)s)")
+    parser.add_argument("--threads", type=int, help="of PyTorch; a larger nano draws on the cores that these leave")
     parser.add_argument("--device", help="cuda or cpu (default: the GPU if there is one)")
     parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], help="(default: bf16 on a GPU, fp32 on a CPU)")
     parser.add_argument("--json", type=Path, nargs="?", const=RESULTS, help="also write decode.json, to this folder")
@@ -138,6 +140,8 @@ def run(args: argparse.Namespace) -> int:
         raise ScopeError(f"decoder {unknown[0]!r} is not known; choose from {', '.join(DECODERS)}")
     if args.latents < 1:
         raise ScopeError(f"--latents is {args.latents}, but must be at least 1")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
     height, width = parse_size(args.size or ("480x832" if device.type == "cuda" else "96x160"), "HEIGHTxWIDTH")

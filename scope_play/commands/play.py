@@ -99,6 +99,7 @@ def _run_window(
 ) -> int:
     from scope_play.play.app import App, Options
     from scope_play.play.input.bindings import ControllerMap, load_map
+    from scope_play.weights.catalog import NANO_MODELS
 
     try:
         controls = load_map()
@@ -106,7 +107,7 @@ def _run_window(
         complaints.append(str(error))
         controls = ControllerMap()
     options = Options(
-        models=tuple(dict.fromkeys(("nano", settings.model))),
+        models=tuple(dict.fromkeys((*NANO_MODELS, settings.model))),
         model=settings.model,
         image=str(args.image or ""),
         prompt=args.prompt or "",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from scope_play.actions import AXES, BUTTONS, FPS
 from scope_play.arena.config import ArenaConfig
@@ -26,6 +28,8 @@ from scope_play.evaluate.scores import (
 from scope_play.evaluate.trials import Trial
 
 HORIZONS = (0.4, 1.0, 4.0, 9.0)
+SMALL = (96, 160)
+"""To this size larger pictures are also brought, so that they can be compared with those of a world that draws it."""
 DRIFT_AT = (4.0, 15.0, 30.0, 60.0)
 ENDS = 3  # frames averaged at both ends of a path: one reading of the place is noisy
 
@@ -78,13 +82,25 @@ def horizons(probe: Probe, trial: Trial, made: np.ndarray) -> list[Row]:
             continue
         part = slice(end - 3, end + 1)
         true, first = trial.frames[:, part], np.repeat(trial.frames[:, :1], 4, 1)
-        values = [float(psnr(frames, true).mean()) for frames in (made[:, part], first)]
-        rows.append(Row("PSNR to truth, dB", f"{seconds:g} s", values[0], None, values[1]))
+        shown = {"PSNR to truth, dB": [true, made[:, part], first]}
+        if true.shape[2:4] > SMALL:
+            small = [brought_to(frames, SMALL) for frames in (true, made[:, part], first)]
+            shown[f"PSNR to truth at {SMALL[0]}x{SMALL[1]}, dB"] = small
+        for group, (right, *others) in shown.items():
+            values = [float(psnr(frames, right).mean()) for frames in others]
+            rows.append(Row(group, f"{seconds:g} s", values[0], None, values[1]))
         flat = [frames.reshape(-1, *frames.shape[2:]) for frames in (true, made[:, part], first)]
         features = [probe.picture_features(frames) for frames in flat]
         values = [float(feature_distance(features[0], other).mean()) for other in features[1:]]
         rows.append(Row("feature distance to truth", f"{seconds:g} s", values[0], None, values[1]))
     return rows
+
+
+def brought_to(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (..., H, W, 3) -> uint8 (..., h, w, 3): each pixel the mean of those it covers."""
+    pixels = torch.from_numpy(frames.reshape(-1, *frames.shape[-3:])).permute(0, 3, 1, 2)
+    small = F.interpolate(pixels.float(), size, mode="area").round().to(torch.uint8)
+    return small.permute(0, 2, 3, 1).numpy().reshape(*frames.shape[:-3], *size, 3)
 
 
 def standing_still(made: np.ndarray) -> list[Row]:

@@ -19,10 +19,11 @@ from scope_play.model.dit.config import NANO, DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
 from scope_play.records import read_record
+from scope_play.runtime.fast_field import fast_drawer
 from scope_play.runtime.quantize import quantise_blocks
 from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.loaded_model import LoadedModel
-from scope_play.weights.catalog import nano_folder
+from scope_play.weights.catalog import NANO_MODELS, nano_folder
 from scope_play.weights.native import open_native_folder
 
 NANO_SIZE = (96, 160)
@@ -89,7 +90,8 @@ def load_native(model: ModelPlace, request: LoadRequest) -> LoadedModel:
     folder = model.folder
     device = pick_device(request.device)
     dtype, linears = resolve_precision(request.precision, "fp32", device)
-    opened = open_native_folder(folder)
+    shipped = model.name in NANO_MODELS and folder == nano_folder(model.name)
+    opened = open_native_folder(folder, nano_folder() if shipped else None)
     config = parse_native_config(opened.config, str(folder / "config.json"))
     network = opened.world(lambda: DiT(config.world), dtype, device)
     codec = opened.codec(lambda: NanoCodec(config.codec), dtype, device)
@@ -106,7 +108,7 @@ def load_native(model: ModelPlace, request: LoadRequest) -> LoadedModel:
         first_scene=picture if picture.is_file() else None,
     )
     loaded.identity = {
-        "model": model.name if folder == nano_folder() else str(folder.resolve()),
+        "model": model.name if shipped else str(folder.resolve()),
         "sha256": opened.sha256(),
     }
     return loaded
@@ -131,6 +133,7 @@ def native_model(
     device = device or torch.device("cpu")
     network = network.to(device, dtype).requires_grad_(False)
     quantise_blocks(network, linears or "bf16")
+    codec.drawer = fast_drawer
     changes = {} if request is None else request.stream_changes()
     return LoadedModel(
         network,

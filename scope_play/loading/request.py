@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scope_play.actions import FRAMES_PER_LATENT
+from scope_play.weights.catalog import NANO_MODELS
 
 if TYPE_CHECKING:
     from scope_play.recording.metadata import ClipHeader
@@ -48,11 +49,13 @@ def display_name(model: str) -> str:
 
 def request_like(header: ClipHeader) -> LoadRequest:
     """What a recording's world was loaded with."""
-    model = header.model
+    model, name = header.model, header.model.name
+    if name == NANO_MODELS[0] and (header.height, header.width) == (96, 160):
+        name = NANO_MODELS[1]  # so it was called before there was a larger picture
     if model.name == "arena":
         return LoadRequest(model.name, size=(header.height, header.width))
     return LoadRequest(
-        model.name,
+        name,
         device=model.device,
         precision=model.precision,
         decoder=model.decoder,

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from scope_play.errors import ScopeError
-from scope_play.weights.catalog import nano_folder
+from scope_play.weights.catalog import NANO_MODELS, nano_folder
 from scope_play.weights.download import resolve_model
 from scope_play.weights.jsons import read_json_object
 
@@ -43,8 +43,8 @@ def resolve(model: str | Path) -> ModelPlace:
     name = str(model)
     if name == "arena":
         return ModelPlace(Family.ARENA, name, Path())
-    if name == "nano":
-        folder = nano_folder()
+    if name in NANO_MODELS:
+        folder = nano_folder(name)
         return ModelPlace(Family.NATIVE if is_native(folder) else Family.UNTRAINED, name, folder)
     folder = Path(resolve_model(model))
     if not folder.is_dir():

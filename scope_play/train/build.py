@@ -15,6 +15,7 @@ from scope_play.errors import ScopeError
 from scope_play.model.dit.config import NANO, DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
+from scope_play.model.nano_codec.resize import resize_codec, resize_config
 from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.model.wan_vae.vae import WanVAE
@@ -23,11 +24,12 @@ from scope_play.train import checkpoint
 from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
 from scope_play.train.data.games import Games
 from scope_play.train.data.sources import ArenaSource, ClipSource, FolderSource, clip_folders
+from scope_play.train.data.states import FEATURES, event_config
 from scope_play.train.importance import picture_change
 from scope_play.train.loop import Trainer, part
 from scope_play.train.student import StudentRecipe, StudentTrainer
 from scope_play.train.world import WorldRecipe, WorldTrainer, initialise
-from scope_play.weights.native import open_native_folder
+from scope_play.weights.native import NativeFolder, open_native_folder
 
 GPU_WORLD = {"clips": 512, "micro_batch": 512}
 GPU_AUTOENCODER = {
@@ -68,10 +70,14 @@ def build(kind: str, options: Options) -> Trainer[Any]:
     }
     model = _read_json(options.model) if options.model else {}
     if kind == "autoencoder":
-        config = _codec_config(model, options.model)
-        start = None
+        config, start = _codec_config(model, options.model), None
         if options.start is not None:
-            start = load_nano_codec(replace(options, codec=options.start)).state_dict()
+            begun = resize_codec(load_nano_codec(replace(options, codec=options.start)), options.size)
+            config, start = begun.config, begun.state_dict()
+        elif "codec" not in model and options.size != config.frame:
+            config = resize_config(config, options.size)
+        if config.features == FEATURES:
+            config = replace(config, events=event_config())
         if not isinstance(source, ArenaSource):
             raise ScopeError(
                 "nano's autoencoder learns from what the simulator knows, which clips lack; leave out --clips"
@@ -120,8 +126,9 @@ def load_nano_codec(options: Options) -> NanoCodec:
     if options.codec is None:
         raise ScopeError("world training needs a codec; give --codec with the --out folder of train autoencoder")
     if (options.codec / "codec.safetensors").is_file():
-        config = _codec_config(_read_json(options.codec / "config.json"), options.codec / "config.json")
-        folder = open_native_folder(options.codec)
+        described = _read_json(options.codec / "config.json")
+        config = _codec_config(described, options.codec / "config.json")
+        folder = NativeFolder(options.codec, described)
         return folder.codec(lambda: NanoCodec(config), torch.float32, options.device).eval().requires_grad_(False)
     _, tensors, values = checkpoint.load(options.codec)
     tiny = NanoCodec(read_record(NanoCodecConfig, values["model"], str(options.codec), "model")).to(options.device)

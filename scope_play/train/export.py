@@ -47,6 +47,34 @@ def export_native(
     return described
 
 
+def export_codec(run_dir: Path, model_dir: Path, out_dir: Path) -> dict[str, Any]:
+    """Writes `model_dir`'s world beside the averaged codec of an autoencoder's run, in bfloat16, and their config.
+
+    Returns the config. Raises ScopeError when `run_dir` holds no autoencoder, or one whose latents the world does not
+    know.
+    """
+    from dataclasses import replace
+
+    from scope_play.loading.nano import parse_native_config, to_native_json
+    from scope_play.train.build import Options, load_nano_codec
+    from scope_play.weights.native import open_native_folder, write_native_folder
+
+    _, _, values = checkpoint.load(run_dir)
+    if values["kind"] != "autoencoder":
+        raise ScopeError(f"{run_dir} holds a training of {values['kind']}; give a run of train autoencoder")
+    opened, codec = open_native_folder(model_dir), load_nano_codec(Options(codec=run_dir))
+    config = parse_native_config(opened.config, str(model_dir / "config.json"))
+    if codec.config.latent_channels != config.codec.latent_channels:
+        raise ScopeError(
+            f"{run_dir} has latents of {codec.config.latent_channels} numbers, but the world in {model_dir} knows "
+            f"{config.codec.latent_channels}; give another model"
+        )
+    network = opened.world(lambda: DiT(config.world), torch.float32)
+    described = to_native_json(replace(config, codec=codec.config, size=codec.config.frame))
+    write_native_folder(out_dir, described, network, codec, torch.bfloat16)
+    return described
+
+
 def _shift(sigmas: Sequence[float]) -> float:
     """The schedule shift whose steps visit `sigmas`: two plain steps visit 1 and 1/2, shift k moves 1/2 to k/(k+1)."""
     return 1.0 if len(sigmas) == 1 else round(sigmas[1] / (1 - sigmas[1]), 6)

@@ -11,7 +11,7 @@ from torch import Tensor
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.session.codec import Codec
-from scope_play.train.autoencoder import psnr
+from scope_play.train.cells import psnr
 from scope_play.train.examples import Example, LatentClips
 from scope_play.train.loop import generator
 from scope_play.train.rollout import noise_like, rollout

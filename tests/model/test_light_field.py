@@ -13,14 +13,14 @@ from scope_play.arena.config import ArenaConfig
 from scope_play.arena.scene import CAM_EYE, CAM_FOCAL, CAM_FX, CAM_FY, CAM_HORIZON, CAM_X, CAM_Y, SceneBuilder
 from scope_play.model.nano_codec.light_field import (
     CELL,
-    RAY_NUMBERS,
-    SCREEN_NUMBERS,
     CameraConfig,
     FieldConfig,
     LightField,
     cell_centres,
+    ray_numbers,
     rays,
     screen,
+    screen_numbers,
     sight_line,
     to_cells,
     to_pictures,
@@ -28,7 +28,7 @@ from scope_play.model.nano_codec.light_field import (
 from scope_play.train.build import Options, load_nano_codec
 from scope_play.train.data.sources import ArenaSource
 from scope_play.train.data.states import FEATURES, state_features
-from scope_play.weights.catalog import nano_folder
+from scope_play.weights.catalog import NANO_MODELS, nano_folder
 
 FRAME = (32, 48)
 CAMERA = CameraConfig()
@@ -105,8 +105,8 @@ def test_rays_are_those_of_the_arenas_camera() -> None:
 def test_numbers_are_as_many_as_they_say() -> None:
     _, features = moments(2)
     centres = cell_centres(FRAME, torch.device("cpu"))
-    assert rays(features, centres, CAMERA).shape == (2, len(centres), RAY_NUMBERS)
-    assert screen(centres).shape == (len(centres), SCREEN_NUMBERS)
+    assert rays(features, centres, CAMERA).shape == (2, len(centres), ray_numbers(0))
+    assert screen(centres).shape == (len(centres), screen_numbers(0))
 
 
 def test_a_heading_drawn_too_long_is_the_same_heading() -> None:
@@ -131,7 +131,7 @@ def test_a_turn_shifts_the_rays_and_changes_nothing_else() -> None:
     features[0, 4] = 1.0
     features[1, 3], features[1, 4] = math.sin(angle), math.cos(angle)
     asked = rays(features, torch.tensor([[[right, 0.0]], [[0.0, 0.0]]]), CAMERA)[:, 0]
-    of_the_ray = [number for number in range(RAY_NUMBERS) if number not in (11, 12)]  # all but where in the picture
+    of_the_ray = [number for number in range(ray_numbers(0)) if number not in (11, 12)]  # all but where in the picture
     torch.testing.assert_close(asked[0, of_the_ray], asked[1, of_the_ray], atol=1e-4, rtol=1e-4)
 
 
@@ -169,44 +169,48 @@ def test_the_hand_covers_by_its_opacity(light_field: LightField) -> None:
 
 def test_the_finish_adds_nothing_at_first_and_then_what_neighbours_tell(light_field: LightField) -> None:
     cells = torch.rand(2, FRAME[0] * FRAME[1] // CELL**2, 3 * CELL**2)
-    assert (light_field.finish(cells) == 0).all()
+    assert (light_field.finish(cells, 8) == 0).all()
     write = light_field.finish.write
     torch.nn.init.normal_(write.weight, std=0.1)
     try:
         other = cells.clone()
         other[:, 0] += 1  # the upper left cell reaches three rows and columns of neighbours, and no further
-        changed = (light_field.finish(other) - light_field.finish(cells)).abs().amax((0, 2)).unflatten(0, (8, 12)) > 0
+        changed = (light_field.finish(other, 8) - light_field.finish(cells, 8)).abs().amax((0, 2)).unflatten(
+            0, (8, 12)
+        ) > 0
         assert changed[:4, :4].float().mean() > 0.9
         assert not changed[4:].any()
         assert not changed[:, 4:].any()
         _, features = moments(2)
         rough = light_field.over(light_field.behind(features, features), features)
-        finished = to_pictures(rough + light_field.finish(rough), FRAME) * 2 - 1
+        finished = to_pictures(rough + light_field.finish(rough, 8), FRAME) * 2 - 1
         torch.testing.assert_close(light_field(features, features), finished)
     finally:
         write.weight.zero_()
 
 
-def test_every_part_of_the_shipped_decoder_makes_the_picture_truer() -> None:
+@pytest.mark.parametrize("name", NANO_MODELS)
+def test_every_part_of_the_shipped_decoder_makes_the_picture_truer(name: str) -> None:
     """Its layers and its finish, each beside the picture without it: a part that has died shows nowhere else."""
-    codec = load_nano_codec(Options(codec=nano_folder()))
-    drawn = ArenaSource(77).moments(48, "shipped", 0)
+    codec = load_nano_codec(Options(codec=nano_folder(name)))
+    drawn = ArenaSource(77, *codec.config.frame).moments(48, "shipped", 0)
     truth = torch.from_numpy(drawn.frames).permute(0, 3, 1, 2) / 255.0
     features = torch.from_numpy(drawn.features)
     with torch.no_grad():
         state, draw = codec.state(features), codec.field
         court = draw.behind(features, state)
         rough = draw.over(court, state)
-        stages = [court, rough, rough + draw.finish(rough)]
+        stages = [court, rough, rough + draw.finish(rough, codec.config.frame[0] // CELL)]
         errors = [float((to_pictures(stage, codec.config.frame) - truth).square().mean()) for stage in stages]
     decibels = [-10 * math.log10(error) for error in errors]
     assert decibels[1] > decibels[0] + 3
     assert decibels[2] > decibels[1] + 0.2
 
 
-def test_the_shipped_hand_covers_what_weapon_and_hud_cover() -> None:
-    codec = load_nano_codec(Options(codec=nano_folder()))
-    drawn = ArenaSource(78).moments(24, "shipped", 0)
+@pytest.mark.parametrize("name", NANO_MODELS)
+def test_the_shipped_hand_covers_what_weapon_and_hud_cover(name: str) -> None:
+    codec = load_nano_codec(Options(codec=nano_folder(name)))
+    drawn = ArenaSource(78, *codec.config.frame).moments(24, "shipped", 0)
     with torch.no_grad():
         covered = codec.field.covers(codec.state(torch.from_numpy(drawn.features)))
     differs = to_cells(torch.from_numpy(np.abs(drawn.frames.astype(int) - drawn.court) > 60)).any(-1)

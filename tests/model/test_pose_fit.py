@@ -14,7 +14,7 @@ from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.nano_codec.pose_fit import MOVES, PoseFit, fit_pose, move
 from scope_play.train.build import Options, load_nano_codec
 from scope_play.train.data.sources import pixels
-from scope_play.weights.catalog import nano_folder
+from scope_play.weights.catalog import NANO_MODELS, nano_folder
 from tests.helpers.small_codec import small_codec
 
 
@@ -48,7 +48,7 @@ def codec() -> Nearly:
 def test_the_camera_is_found_again(codec: Nearly) -> None:
     pictures = codec.pictures
     wrong = codec.found(pictures)
-    right = fit_pose(codec, pictures, PoseFit(guesses=64, kept=6, steps=12, cells=128, feature_steps=0))
+    right = fit_pose(codec, pictures, PoseFit(guesses=64, kept=6, steps=12, cells=128, feature_steps=0))[0]
     errors = [(features[:, :6] - codec.truth[:, :6]).norm(dim=1) for features in (wrong, right)]
     assert (errors[1] < 0.3 * errors[0]).float().mean() >= 0.8
 
@@ -56,7 +56,7 @@ def test_the_camera_is_found_again(codec: Nearly) -> None:
 def test_a_picture_is_never_drawn_worse_where_it_is_compared(codec: Nearly) -> None:
     pictures = codec.pictures
     all_cells = PoseFit(guesses=4, kept=1, steps=3, cells=128, feature_steps=2, feature_cells=128)
-    wrong, right = codec.found(pictures), fit_pose(codec, pictures, all_cells)
+    wrong, right = codec.found(pictures), fit_pose(codec, pictures, all_cells)[0]
     missed = [(codec.field(some, codec.state(some)) - pictures).square().mean((1, 2, 3)) for some in (wrong, right)]
     assert (missed[1] <= missed[0] + 1e-6).all()
 
@@ -67,9 +67,9 @@ def test_what_the_finder_missed_besides_the_camera_settles(codec: Nearly) -> Non
     truth, codec.truth = codec.truth, codec.truth.clone()
     codec.truth[:, 7] += 0.3
     fit = PoseFit(guesses=2, kept=1, steps=0, feature_steps=4, feature_cells=128, trust=0.01)
-    left = fit_pose(codec, pictures, fit)[:, 7] - truth[:, 7]
+    left = fit_pose(codec, pictures, fit)[0][:, 7] - truth[:, 7]
     assert left.abs().median() < 0.05
-    trusting = fit_pose(
+    trusting, _ = fit_pose(
         codec, pictures, PoseFit(guesses=2, kept=1, steps=0, feature_steps=4, feature_cells=128, trust=1e4)
     )
     torch.testing.assert_close(trusting[:, 7], codec.truth[:, 7], atol=1e-3, rtol=0)
@@ -77,7 +77,8 @@ def test_what_the_finder_missed_besides_the_camera_settles(codec: Nearly) -> Non
 
 def test_the_same_picture_is_seen_alike_alone_and_in_company(codec: Nearly) -> None:
     pictures = codec.pictures
-    assert torch.equal(fit_pose(codec, pictures[2:3]), fit_pose(codec, pictures)[2:3])
+    for alone, among in zip(fit_pose(codec, pictures[2:3]), fit_pose(codec, pictures), strict=True):
+        assert torch.equal(alone, among[2:3])
 
 
 def test_a_move_turns_the_heading_and_keeps_the_rest() -> None:
@@ -90,13 +91,14 @@ def test_a_move_turns_the_heading_and_keeps_the_rest() -> None:
     assert moved[5:].tolist() == pytest.approx([0.05, 0.0, 0.7])
 
 
-def test_nano_tells_a_full_magazine_from_one_that_lacks_a_round() -> None:
-    codec = load_nano_codec(Options(codec=nano_folder()))
+@pytest.mark.parametrize("name", NANO_MODELS)
+def test_nano_tells_a_full_magazine_from_one_that_lacks_a_round(name: str) -> None:
+    codec = load_nano_codec(Options(codec=nano_folder(name)))
     states = sample_states(40, 1, 5)[0][0]
     states = states[(states["weapon"] == RIFLE)][:2].copy()
     for rounds in (29, 30):
         states["ammo"][:, RIFLE] = rounds
-        pictures = pixels(Renderer(ArenaConfig(), 96, 160).render(states)[0], "cpu")
+        pictures = pixels(Renderer(ArenaConfig(), *codec.config.frame).render(states)[0], "cpu")
         with torch.inference_mode():
             found = codec.to_features(codec.encode_image(pictures).flatten(1))[:, 24] * 30
         assert (found - rounds).abs().max() < 0.5

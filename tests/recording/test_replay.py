@@ -190,6 +190,17 @@ def test_the_command_checks_a_clip(tmp_path: Path, fake_load: dict, capsys: pyte
     assert "seed 8, recorded with 3" in out
 
 
+@pytest.mark.parametrize(("size", "name"), [((96, 160), "nano-96x160"), ((192, 320), "nano")])
+def test_clips_from_before_the_larger_picture_are_replayed_by_the_smaller_nano(
+    tmp_path: Path, fake_load: dict, size: tuple[int, int], name: str
+) -> None:
+    spec = fake_spec(name="nano", height=size[0], width=size[1])
+    world = FakeWorld(spec, identity={"model": "nano", "sha256": "0" * 64})
+    fake_load["world"] = world
+    assert cli.main(["replay", str(record(tmp_path, 2, world=world)), "--check"]) == 0
+    assert fake_load["model"] == name
+
+
 def test_the_command_writes_the_video_anew(tmp_path: Path, fake_load: dict, capsys: pytest.CaptureFixture[str]) -> None:
     clip = record(tmp_path / "clips", 5, rewinds={3: 1})
     out = tmp_path / "new.mp4"

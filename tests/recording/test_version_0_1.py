@@ -21,7 +21,7 @@ def test_a_clip_is_read_and_played_again() -> None:
     assert clip.rows[5, 0] == 1
     request = request_like(clip.metadata.header)
     assert request == LoadRequest(
-        "nano",
+        "nano-96x160",
         device="cpu",
         precision="fp32",
         decoder="full",

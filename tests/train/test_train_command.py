@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from scope_play import cli
+from scope_play.errors import ScopeError
 from scope_play.model.dit.config import ActionConfig, DiTConfig
 from scope_play.model.nano_codec.light_field import CameraConfig
 from scope_play.train import checkpoint
@@ -131,7 +132,6 @@ def test_a_cooled_training_ends_at_a_rate_of_nothing(tmp_path: Path, sizes: Path
 
 def test_an_autoencoder_run_is_not_a_world(tmp_path: Path, autoencoder: Path) -> None:
     codec = load_nano_codec(Options(codec=autoencoder, size=(32, 64)))
-    from scope_play.errors import ScopeError
 
     with pytest.raises(ScopeError, match="not of a world"):
         export_native(autoencoder, codec, tmp_path / "weights")

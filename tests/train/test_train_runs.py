@@ -15,8 +15,10 @@ from scope_play.errors import ScopeError
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
+from scope_play.model.nano_codec.light_field import Finish
 from scope_play.train import checkpoint
 from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
+from scope_play.train.cells import windows
 from scope_play.train.data.pool import Pool
 from scope_play.train.data.sources import Moments
 from scope_play.train.loop import Budget, Run, Trainer
@@ -240,6 +242,24 @@ def test_only_what_is_asked_for_learns(waves: Any) -> None:
         trainer.update(trainer.batch(step), step)
     changed = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if name.startswith("field.finish")}
+
+
+def test_windows_count_where_the_finish_sees_all_that_it_will_see() -> None:
+    frame, window = (80, 128), (10, 12)
+    torch.manual_seed(0)
+    finish = Finish(8)
+    torch.nn.init.normal_(finish.write.weight, std=0.1)
+    cells, counts = windows(frame, window, 200, torch.Generator().manual_seed(3))
+    whole = torch.rand(1, 20 * 32, 48)
+    with torch.no_grad():
+        true = finish(whole, 20)[0]
+        for some, count in zip(cells, counts, strict=True):
+            part = finish(whole[:, some], window[0])[0]
+            torch.testing.assert_close(part[count], true[some][count])
+            assert (part - true[some]).abs().amax(1)[~count].max() > 1e-4
+    covered = torch.zeros(20 * 32, dtype=torch.bool)
+    covered[cells[counts]] = True
+    assert covered.all()  # corners too
 
 
 def test_resuming_another_kind_is_refused(waves: Any, tmp_path: Path) -> None:

@@ -82,3 +82,16 @@ def test_the_hash_stands_for_all_files(folder: Path, tmp_path: Path) -> None:
     before = open_native_folder(folder).sha256(cache)
     write_native_folder(folder, {"trained": True}, DiT(TINY), NanoCodec(CODEC), torch.bfloat16)
     assert open_native_folder(folder).sha256(cache) != before
+
+
+def test_a_second_codec_shares_the_world_of_the_first(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_native_folder(other, {"trained": False}, DiT(TINY), NanoCodec(CODEC), torch.bfloat16)
+    (other / "world.safetensors").unlink()
+    opened, first = open_native_folder(other, folder), open_native_folder(folder)
+    assert torch.equal(*(some.world(lambda: DiT(TINY), torch.float32).head.head.weight for some in (opened, first)))
+    hashes = opened.hashes(HashCache(tmp_path / "hashes.json"))
+    assert hashes["world.safetensors"] == first.hashes(HashCache(tmp_path / "hashes.json"))["world.safetensors"]
+    assert hashes["codec.safetensors"] != first.hashes(HashCache(tmp_path / "hashes.json"))["codec.safetensors"]
+    with pytest.raises(ScopeError, match=r"lacks world\.safetensors"):
+        open_native_folder(other)

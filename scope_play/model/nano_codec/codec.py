@@ -16,6 +16,7 @@ one frame.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -23,12 +24,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from scope_play.model.nano_codec.events import EventConfig, begun, decided
 from scope_play.model.nano_codec.light_field import CameraConfig, FieldConfig, LightField, with_sight
 from scope_play.model.nano_codec.pose_fit import fit_pose
 from scope_play.model.nano_codec.walkable import snap_to_walkable
 
 BLOCK = 8
 """The finder looks at blocks of BLOCK x BLOCK pixels, and then at pairs of those."""
+Drawer = Callable[[Tensor, Tensor], Tensor]
+"""Features (N, F) and the same at unit spread -> pictures (N, 3, H, W) in [-1, 1], not clamped."""
+FOREIGN = 0.045
+"""Mean squared error, colours being in [0, 1], above which what was drawn is not the place that a picture shows."""
 BOUNDLESS = 1e4
 """Bounds of features before any are known."""
 
@@ -37,26 +43,41 @@ BOUNDLESS = 1e4
 class NanoCodecConfig:
     """Sizes of `NanoCodec`.
 
-    frame: height and width in pixels. latent_channels: features of the four frames, side by side. ground: nodes to a
-    side of the walkable table (`nano_codec.walkable`). court, hand, finish_channels: the decoder's two fields and its
-    finish. finder_channels, finder_width: the finder's convolutions and what follows them.
+    frame: height and width in pixels of what is drawn. seen: to what size frames are brought for the finder; that of
+    `frame` unless given, and never larger. latent_channels: features of the four frames, side by side. ground: nodes to
+    a side of the walkable table (`nano_codec.walkable`). court, hand, finish_channels: the decoder's two fields and its
+    finish. fine: multiples of a unit of which both fields are also given waves, for what is smaller than a cell of
+    96x160 pixels. half: whether a CPU draws with bfloat16 products, where it has instructions for them. events: which
+    features tell of what passes, if drawing and beginning are to decide whether it goes on. finder_channels,
+    finder_width: the finder's convolutions and what follows them.
     """
 
     frame: tuple[int, int] = (96, 160)
+    seen: tuple[int, int] | None = None
     latent_channels: int = 212
     ground: int = 128
     camera: CameraConfig = field(default_factory=lambda: CameraConfig(sight=48))
     court: FieldConfig = field(default_factory=lambda: FieldConfig(width=320, layers=3))
     hand: FieldConfig = field(default_factory=lambda: FieldConfig(width=192, layers=2))
     finish_channels: int = 64
+    fine: tuple[int, ...] = ()
+    half: bool = False
+    events: EventConfig | None = None
     finder_channels: int = 64
     finder_width: int = 384
 
     def __post_init__(self) -> None:
         if self.latent_channels % 4 or self.features < self.camera.columns:
             raise ValueError(f"latent_channels {self.latent_channels} are not four times enough features; change it")
-        if self.frame[0] % (2 * BLOCK) or self.frame[1] % (2 * BLOCK):
-            raise ValueError(f"frame {self.frame} does not divide into blocks of {2 * BLOCK} pixels; change frame")
+        if self.finder_frame[0] % (2 * BLOCK) or self.finder_frame[1] % (2 * BLOCK):
+            raise ValueError(f"frame {self.finder_frame} does not divide into blocks of {2 * BLOCK} pixels; change it")
+        if self.frame[0] % self.finder_frame[0] or self.frame[1] % self.finder_frame[1]:
+            raise ValueError(f"frames of {self.frame} pixels cannot be seen at {self.seen}; give a whole fraction")
+
+    @property
+    def finder_frame(self) -> tuple[int, int]:
+        """Height and width of what the finder looks at."""
+        return self.frame if self.seen is None else self.seen
 
     @property
     def features(self) -> int:
@@ -81,12 +102,14 @@ class ResidualBlock(nn.Module):
 
 
 class Finder(nn.Module):
-    """Frames (N, 3, H, W) in [-1, 1] -> what is known of each, at unit spread (N, F)."""
+    """Frames (N, 3, H, W) in [-1, 1] -> what is known of each, at unit spread (N, F). Larger ones are brought to its
+    size."""
 
     def __init__(self, config: NanoCodecConfig) -> None:
         super().__init__()
         channels, width = config.finder_channels, config.finder_width
-        cells = config.frame[0] * config.frame[1] // (2 * BLOCK) ** 2
+        self.frame = config.finder_frame
+        cells = self.frame[0] * self.frame[1] // (2 * BLOCK) ** 2
         self.see = nn.Sequential(
             nn.Conv2d(3, channels, BLOCK, stride=BLOCK),
             ResidualBlock(channels),
@@ -100,6 +123,8 @@ class Finder(nn.Module):
         self.write = nn.Linear(width, config.features)
 
     def forward(self, frames: Tensor) -> Tensor:
+        if frames.shape[-2:] != self.frame:
+            frames = F.interpolate(frames, self.frame, mode="area")
         return self.write(self.think(F.relu(self.see(frames)).flatten(1)))
 
 
@@ -120,9 +145,17 @@ class NanoCodec(nn.Module):
         self.ground: Tensor
         self.register_buffer("ground", torch.full((config.ground, config.ground), -1.0))
         self.field = LightField(
-            config.features, config.frame, config.camera, config.court, config.hand, config.finish_channels
+            config.features,
+            config.frame,
+            config.camera,
+            config.court,
+            config.hand,
+            config.finish_channels,
+            config.fine,
         )
         self.finder = Finder(config)
+        self.drawer: Callable[[NanoCodec], Drawer] | None = None
+        """What makes a faster form of the field for play, where there is one; see `runtime.fast_field`."""
 
     def from_features(self, features: Tensor) -> Tensor:
         """Features (..., C) as they are -> latents (..., C), of mean 0 and spread 1."""
@@ -164,15 +197,27 @@ class NanoCodec(nn.Module):
         """Start images (B, 3, H, W) in [-1, 1] -> latents (B, C, 1, 1). Raises ValueError on others."""
         if frames.shape[1:] != (3, *self.config.frame):
             raise ValueError(f"frames must be (B, 3, *{self.config.frame}), got {tuple(frames.shape)}")
-        features = fit_pose(self, frames).repeat(1, 4)
+        features, missed = fit_pose(self, frames)
+        if self.config.events is not None:
+            resting = [
+                begun(some, self.config.events, off > FOREIGN) for some, off in zip(features, missed, strict=True)
+            ]
+            features = torch.stack(resting)
+        features = features.repeat(1, 4)
         return self.project(self.from_features(features)[:, :, None, None, None])[:, :, 0].to(frames.dtype)
 
-    def decode_chunk(self, latent: Tensor) -> Tensor:
-        """Latent (B, C, 1, 1) -> frames (B, 3, 4, H, W), not clamped. Raises ValueError on others."""
+    def decode_chunk(self, latent: Tensor, draw: Drawer | None = None) -> Tensor:
+        """Latent (B, C, 1, 1) -> frames (B, 3, 4, H, W), not clamped. `draw` is the field, or a faster form of it.
+
+        Raises ValueError on others.
+        """
         if latent.shape[1:] != (self.config.latent_channels, 1, 1):
             raise ValueError(f"latents must be (B, {self.config.latent_channels}, 1, 1), got {tuple(latent.shape)}")
         features = rearrange(self.to_features(latent.flatten(1)), "b (t f) -> (b t) f", t=4)
-        return rearrange(self.field(features, self.state(features)), "(b t) c h w -> b c t h w", t=4)
+        if self.config.events is not None:
+            features = decided(features, self.config.events)
+        frames = (draw or self.field)(features, self.state(features))
+        return rearrange(frames, "(b t) c h w -> b c t h w", t=4)
 
     def encoder(self) -> EncoderStream:
         return EncoderStream(self)
@@ -224,16 +269,18 @@ class DecoderStream:
 
     nbytes = 0
 
-    def __init__(self, codec: NanoCodec, started: bool = False) -> None:
+    def __init__(self, codec: NanoCodec, started: bool = False, draw: Drawer | None = None) -> None:
         self._codec = codec
         self._started = started
+        self._draw = draw or (codec.field if codec.drawer is None else codec.drawer(codec))
 
     def push(self, latents: Tensor) -> Tensor:
         """Latents (B, C, n, 1, 1) -> frames (B, 3, 4n, H, W) in [-1, 1]; the very first latent gives one frame."""
         flat = rearrange(latents, "b c n h w -> (b n) c h w")
-        frames = rearrange(self._codec.decode_chunk(flat), "(b n) c t h w -> b c (n t) h w", b=len(latents))
+        drawn = self._codec.decode_chunk(flat, self._draw)
+        frames = rearrange(drawn, "(b n) c t h w -> b c (n t) h w", b=len(latents))
         first, self._started = not self._started, True
         return (frames[:, :, 3:] if first else frames).clamp(-1, 1)
 
     def clone(self) -> DecoderStream:
-        return DecoderStream(self._codec, self._started)
+        return DecoderStream(self._codec, self._started, self._draw)

@@ -10,6 +10,7 @@ cells one by one, a few convolutions make one picture of.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -135,17 +136,23 @@ def cell_centres(frame: tuple[int, int], device: torch.device) -> Tensor:
     return torch.stack([right.expand(len(down), -1), down[:, None].expand(-1, len(right))], -1).flatten(0, 1)
 
 
-def waves(x: Tensor, count: int, unit: float) -> list[Tensor]:
-    """Sines and cosines of x (...) times 1 to `count` units: two of (..., count)."""
-    phase = x[..., None] * (unit * torch.arange(1, count + 1, device=x.device))
+def waves(x: Tensor, multiples: Iterable[int], unit: float) -> list[Tensor]:
+    """Sines and cosines of x (...) times `multiples` of a unit: two of (..., multiples)."""
+    phase = x[..., None] * (unit * torch.tensor(list(multiples), device=x.device))
     return [phase.sin(), phase.cos()]
 
 
-RAY_NUMBERS = 13 + 2 * (8 + 6 + 6 + 4 + 8 + 4 + 6)
+def to(count: int) -> range:
+    return range(1, count + 1)
 
 
-def rays(features: Tensor, centres: Tensor, camera: CameraConfig) -> Tensor:
-    """Features of frames (N, F), as they are, and centres (P, 2) or (N, P, 2) -> (N, P, RAY_NUMBERS) in float32.
+def ray_numbers(fine: int) -> int:
+    """How many numbers describe a ray with `fine` short waves."""
+    return 13 + 2 * (8 + 6 + 6 + 4 + 8 + 4 + 6 + 5 * fine)
+
+
+def rays(features: Tensor, centres: Tensor, camera: CameraConfig, fine: tuple[int, ...] = ()) -> Tensor:
+    """Features of frames (N, F), as they are, and centres (P, 2) or (N, P, 2) -> (N, P, ray_numbers) in float32.
 
     Of each ray: its direction, its moment about the middle of the court and how far along it that middle lies
     (Plücker's coordinates, in which every upright has a simple shape), and where it meets the ground or leaves the
@@ -180,37 +187,45 @@ def rays(features: Tensor, centres: Tensor, camera: CameraConfig) -> Tensor:
         dx, dy, climb, moment, along, hit_x, hit_y, hit_z, leaves, meets, 1 / (1 + 4 * leaves),
         right.expand_as(dx), down.expand_as(dx),
     ]  # fmt: skip
-    quarter = math.pi / 2
+    quarter, heading = math.pi / 2, torch.atan2(dy, dx)
     waving = [
-        *waves(torch.atan2(dy, dx), 8, 1.0),
-        *waves(hit_x, 6, quarter),
-        *waves(hit_y, 6, quarter),
-        *waves(hit_z, 4, 1.5),
-        *waves(moment, 8, quarter),
-        *waves(along, 4, quarter),
-        *waves(climb, 6, 2.0),
+        *waves(heading, to(8), 1.0),
+        *waves(hit_x, to(6), quarter),
+        *waves(hit_y, to(6), quarter),
+        *waves(hit_z, to(4), 1.5),
+        *waves(moment, to(8), quarter),
+        *waves(along, to(4), quarter),
+        *waves(climb, to(6), 2.0),
     ]
+    for x, unit in ((heading, 1.0), (hit_x, quarter), (hit_y, quarter), (moment, quarter), (climb, 2.0)):
+        waving += waves(x, fine, unit)
     return torch.cat([torch.stack(numbers, -1), *waving], -1)
 
 
-SCREEN_NUMBERS = 2 + 2 * (8 + 8)
+def screen_numbers(fine: int) -> int:
+    return 2 + 2 * (8 + 8 + 2 * fine)
 
 
-def screen(centres: Tensor) -> Tensor:
-    """Centres (..., 2) -> (..., SCREEN_NUMBERS): the place in the picture, and waves of it."""
+def screen(centres: Tensor, fine: tuple[int, ...] = ()) -> Tensor:
+    """Centres (..., 2) -> (..., screen_numbers): the place in the picture, and waves of it."""
     right, down = centres.unbind(-1)
-    return torch.cat([centres, *waves(down, 8, math.pi), *waves(right, 8, 0.6 * math.pi)], -1)
+    waving = [*waves(down, to(8), math.pi), *waves(right, to(8), 0.6 * math.pi)]
+    return torch.cat([centres, *waving, *waves(down, fine, math.pi), *waves(right, fine, math.pi)], -1)
+
+
+REACH = 3
+"""Cells to each side that the finish looks at."""
 
 
 class Finish(nn.Module):
-    """Colours of all cells (N, P, 3 CELL CELL) -> what to add, so that neighbours agree about the edges between them.
+    """Colours of cells (N, P, 3 CELL CELL), row by row -> what to add, so that neighbours agree about the edges between
+    them.
 
     It begins by adding nothing.
     """
 
-    def __init__(self, rows: int, channels: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.rows = rows
         self.read = nn.Conv2d(3 * CELL**2, channels, 3, padding=1)
         self.middle = nn.Conv2d(channels, channels, 3, padding=1)
         self.write = nn.Conv2d(channels, 3 * CELL**2, 3, padding=1)
@@ -218,8 +233,9 @@ class Finish(nn.Module):
             self.write.weight.zero_()
             self.write.bias.zero_()  # type: ignore[union-attr]
 
-    def forward(self, cells: Tensor) -> Tensor:
-        x = rearrange(cells, "n (h w) c -> n c h w", h=self.rows)
+    def forward(self, cells: Tensor, rows: int) -> Tensor:
+        """`rows`: of cells, in the picture or the window of it that is given; beyond it there is nothing."""
+        x = rearrange(cells, "n (h w) c -> n c h w", h=rows)
         # Not ReLU: all channels of the middle layer once died of a large step, and nobody saw it.
         x = F.gelu(self.read(x - 0.5), approximate="tanh")
         x = self.write(F.gelu(self.middle(x), approximate="tanh"))
@@ -238,17 +254,18 @@ class LightField(nn.Module):
         court: FieldConfig,
         hand: FieldConfig,
         finish_channels: int,
+        fine: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        self.frame, self.camera = frame, camera
-        self.court = Field(court, RAY_NUMBERS, features, 3 * CELL**2)
-        self.hand = Field(hand, SCREEN_NUMBERS, features, 4 * CELL**2)
-        self.finish = Finish(frame[0] // CELL, finish_channels)
+        self.frame, self.camera, self.fine = frame, camera, fine
+        self.court = Field(court, ray_numbers(len(fine)), features, 3 * CELL**2)
+        self.hand = Field(hand, screen_numbers(len(fine)), features, 4 * CELL**2)
+        self.finish = Finish(finish_channels)
 
     def behind(self, features: Tensor, state: Tensor, cells: Tensor | None = None) -> Tensor:
         """The court alone: features (N, F) as they are, `state` (N, F) the same at unit spread, cells (N, P) by number,
         all of them unless given -> colours (N, P, ...)."""
-        return self.court(rays(features, self._centres(features, cells), self.camera), state)
+        return self.court(rays(features, self._centres(features, cells), self.camera, self.fine), state)
 
     def covers(self, state: Tensor) -> Tensor:
         """States at unit spread (N, F) -> bool (N, cells): where the hand's layer hides some of the court."""
@@ -256,7 +273,7 @@ class LightField(nn.Module):
 
     def _held(self, state: Tensor, cells: Tensor | None) -> tuple[Tensor, Tensor]:
         """Colours (N, P, pixels, 3) of the hand's layer, and the logits of its opacity (N, P, pixels, 1)."""
-        answers = self.hand(screen(self._centres(state, cells)).expand(len(state), -1, -1), state)
+        answers = self.hand(screen(self._centres(state, cells), self.fine).expand(len(state), -1, -1), state)
         colour, opacity = rearrange(answers, "n p (pixel four) -> n p pixel four", four=4).split([3, 1], -1)
         return colour, opacity
 
@@ -269,7 +286,7 @@ class LightField(nn.Module):
     def forward(self, features: Tensor, state: Tensor) -> Tensor:
         """Features (N, F) and the same at unit spread -> pictures (N, 3, H, W) in [-1, 1], not clamped."""
         cells = self.over(self.behind(features, state), state)
-        return to_pictures(cells + self.finish(cells), self.frame) * 2 - 1
+        return to_pictures(cells + self.finish(cells, self.frame[0] // CELL), self.frame) * 2 - 1
 
     def _centres(self, like: Tensor, cells: Tensor | None) -> Tensor:
         centres = cell_centres(self.frame, like.device)

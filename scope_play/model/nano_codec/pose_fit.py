@@ -58,13 +58,16 @@ class PoseFit:
     damping: float = 0.05
 
 
-def fit_pose(codec: PictureModel, frames: Tensor, fit: PoseFit | None = None) -> Tensor:
-    """Frames (N, 3, H, W) in [-1, 1] -> their features (N, F), as they are. One by one: company must not matter."""
+def fit_pose(codec: PictureModel, frames: Tensor, fit: PoseFit | None = None) -> tuple[Tensor, Tensor]:
+    """Frames (N, 3, H, W) in [-1, 1] -> their features (N, F), as they are, and by how much what is drawn of them
+    misses the frames (N,): the mean squared error of colours in [0, 1], over the cells compared. One by one: company
+    must not matter."""
     fit = fit or PoseFit()
-    return torch.cat([_look(codec, frame[None], fit) for frame in frames])
+    found = [_look(codec, frame[None], fit) for frame in frames]
+    return torch.cat([features for features, _ in found]), torch.cat([missed for _, missed in found])
 
 
-def _look(codec: PictureModel, frame: Tensor, fit: PoseFit) -> Tensor:
+def _look(codec: PictureModel, frame: Tensor, fit: PoseFit) -> tuple[Tensor, Tensor]:
     found = codec.found(frame).float()
     camera, device = codec.config.camera, frame.device
     draw = torch.Generator().manual_seed(0)  # the same picture is always seen alike
@@ -73,13 +76,19 @@ def _look(codec: PictureModel, frame: Tensor, fit: PoseFit) -> Tensor:
     guesses[0] = 0
     spread = torch.tensor(fit.spread, device=device)
     shown = to_cells((frame.movedim(1, -1) + 1) / 2)[0].float()
+    # A step goes about as far as a pixel reaches: what the finder sees as one is compared as one.
+    pixel = min(CELL, codec.config.frame[0] // codec.config.finder_frame[0])
 
     def missed(tried: Tensor, cells: Tensor) -> Tensor:
         """Features (K, F) -> in what their pictures differ (K, numbers)."""
         tried = with_sight(tried, camera)
         some, state = cells.expand(len(tried), -1), codec.state(tried)
         drawn = codec.field.over(codec.field.behind(tried, state, some), state, some)
-        return (drawn.float() - shown[cells]).flatten(1)
+        away = rearrange(
+            drawn.float() - shown[cells], "k cell (h p w q rgb) -> k (cell h w rgb) p q",
+            h=CELL // pixel, w=CELL // pixel, p=pixel, q=pixel, rgb=3,
+        )  # fmt: skip
+        return away.mean((2, 3))
 
     def from_camera(moves: Tensor) -> Tensor:
         return missed(move(found.expand(len(moves), -1), moves * spread, camera), order[: fit.cells])
@@ -88,9 +97,13 @@ def _look(codec: PictureModel, frame: Tensor, fit: PoseFit) -> Tensor:
     moves = descend(from_camera, guesses[best], fit.steps, fit)
     winner = from_camera(moves).square().sum(-1).argmin()
     placed = move(found, moves[winner] * spread, camera)
-    # Some of the weapon and HUD must be among the cells: a round more or less is a pixel of them.
+    # Some of the weapon and HUD must be among the cells: a round more or less is a pixel of them. A larger picture has
+    # too many to take them by chance: those with edges tell most.
     covered = codec.field.covers(codec.state(with_sight(placed, camera)))[0][order]
-    looked = torch.cat([order[covered][: fit.feature_cells // 2], order[~covered]])[: fit.feature_cells]
+    held = order[covered]
+    if pixel > 1:
+        held = held[(shown.amax(-1) - shown.amin(-1))[held].argsort(descending=True, stable=True)]
+    looked = torch.cat([held[: fit.feature_cells // 2], order[~covered]])[: fit.feature_cells]
 
     free = torch.ones(found.shape[1], device=device)
     free[[*camera.place, camera.height, *camera.heading, camera.pitch]] = 0
@@ -106,7 +119,8 @@ def _look(codec: PictureModel, frame: Tensor, fit: PoseFit) -> Tensor:
         return torch.cat([missed(refined(moves), looked), fit.trust * moves[:, MOVES:] * free], -1)
 
     still = torch.zeros(1, MOVES + found.shape[1], device=device)
-    return refined(descend(from_all, still, fit.feature_steps, fit))
+    features = refined(descend(from_all, still, fit.feature_steps, fit))
+    return features, missed(features, looked).square().mean(-1)
 
 
 def move(features: Tensor, by: Tensor, camera: CameraConfig) -> Tensor:

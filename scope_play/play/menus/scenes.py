@@ -29,11 +29,12 @@ OWN = Scene("The model's own")
 def shipped_scenes(model: str) -> tuple[Scene, ...]:
     """The model's own scene, then `assets/scenes/MODEL/*`, then `assets/scenes/*`, each sorted by name."""
     import scope_play.assets
+    from scope_play.weights.catalog import NANO_MODELS
 
     root = Path(scope_play.assets.__path__[0]) / "scenes"
     found = [
         Scene(path.stem.replace("_", " ").replace("-", " ").capitalize(), path)
-        for folder in (root / model, root)
+        for folder in (root / (NANO_MODELS[0] if model in NANO_MODELS else model), root)
         if folder.is_dir()
         for path in sorted(folder.iterdir())
         if path.suffix.lower() in PICTURE_ENDINGS

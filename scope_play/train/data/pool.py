@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from scope_play.model.nano_codec.light_field import to_cells
@@ -14,11 +15,14 @@ from scope_play.train.data.sources import MomentSource
 
 @dataclass(frozen=True)
 class Pooled:
-    """Of N moments: pictures with and without weapon and HUD as cells, uint8 (N, cells, 48), and features (N, F)."""
+    """Of N moments: pictures with and without weapon and HUD as cells, uint8 (N, cells, 48), features (N, F), and how
+    far apart the colours within each cell of either picture are, uint8 (N, cells)."""
 
     frames: Tensor
     court: Tensor
     features: Tensor
+    frames_contrast: Tensor
+    court_contrast: Tensor
 
 
 class Pool:
@@ -52,10 +56,16 @@ class Pool:
         drawn = self._draw(*asked)
         pictures = [torch.from_numpy(drawn_pictures) for drawn_pictures in (drawn.frames, drawn.court)]
         parts = [to_cells(some.to(self._device)) for some in pictures]
-        parts.append(torch.from_numpy(drawn.features).to(self._device))
+        parts += [torch.from_numpy(drawn.features).to(self._device), *(contrast(some) for some in parts)]
         if not self._held:
             size = len(self._numbers) * self._fresh
             self._held = [torch.zeros(size, *part.shape[1:], dtype=part.dtype, device=self._device) for part in parts]
         here = slice(place * self._fresh, (place + 1) * self._fresh)
         for whole, part in zip(self._held, parts, strict=True):
             whole[here] = part
+
+
+def contrast(cells: Tensor) -> Tensor:
+    """Colours of cells (N, P, 3 CELL CELL), uint8 -> the largest range of red, green or blue in each (N, P)."""
+    pixels = rearrange(cells, "n p (pixel rgb) -> n p pixel rgb", rgb=3)
+    return (pixels.amax(2) - pixels.amin(2)).amax(-1)

@@ -13,6 +13,7 @@ import torch
 
 from scope_play.arena.config import RIFLE, ArenaConfig
 from scope_play.arena.simulate import ArenaState
+from scope_play.model.nano_codec.events import EventConfig
 from scope_play.model.nano_codec.light_field import SIGHT, CameraConfig, sight_line
 
 PLACE = (0, 1)
@@ -65,6 +66,21 @@ def state_features(states: ArenaState, config: ArenaConfig | None = None) -> np.
         ]
     plain = np.stack([np.asarray(column, np.float32) for column in columns], -1)
     return np.concatenate([plain, sight_line(torch.from_numpy(plain), CameraConfig()).numpy()], -1)
+
+
+def event_config(config: ArenaConfig | None = None) -> EventConfig:
+    """Which of these features tell of what passes."""
+    config = config or ArenaConfig()
+    rules = config.rules
+    down = rules.target_fall + rules.target_down + rules.target_rise
+    return EventConfig(
+        passing=(2, *range(6, 23), 26, 27),
+        flags=((14, 15), (17, 16), (19, 18), (21, 20)),
+        choices=(23,),
+        targets=tuple(28 + 4 * number for number in range(len(config.map.targets))),
+        fall=rules.target_fall / down,
+        rise=rules.target_rise / down,
+    )
 
 
 FEATURES = 28 + 4 * 5 + SIGHT

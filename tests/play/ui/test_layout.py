@@ -161,5 +161,6 @@ def test_shipped_scenes_are_pictures_with_names() -> None:
         assert scene.path is not None
         picture = preview(scene.path)
         assert picture is not None
-        assert picture.shape == (96, 160, 3)
+        assert picture.shape == (192, 320, 3)
+    assert shipped_scenes("nano-96x160") == scenes
     assert shipped_scenes("unknown")[0] is OWN
