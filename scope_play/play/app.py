@@ -183,6 +183,7 @@ class App:
             for nav in self._menu_input.repeats(now):
                 self.state.navigate(nav, now)
         playing = self.state.screen is Screen.PLAY
+        self.window.set_typing(self.state.box is not None)
         self.window.set_mouse(hidden=playing, held=playing and self.devices.active.backend == "keyboard")
 
     def _take(self, events: list[pygame.event.Event], now: float) -> bool:

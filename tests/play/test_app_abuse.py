@@ -90,7 +90,7 @@ def test_a_storm_of_plugs_leaves_nothing_held_and_nothing_plugged(driver: Driver
 
 
 def test_a_button_held_while_the_focus_goes_is_let_go_and_counts_only_when_pressed_anew(driver: Driver) -> None:
-    driver.play(1)
+    driver.play(3)
     with VirtualPad() as pad:
         driver.turns()
         pad.set_button("a", True)

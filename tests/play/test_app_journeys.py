@@ -395,6 +395,24 @@ def test_typing_a_prompt_writes_and_moves_nothing_else(start: Callable[..., Driv
     assert driver.focus == "prompt"
 
 
+def test_an_input_method_gets_keys_only_while_a_line_is_written(
+    start: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("start_text_input", "stop_text_input"):
+        monkeypatch.setattr(pygame.key, name, lambda name=name: calls.append(name))
+    driver = start()
+    driver.until(lambda: driver.app.state.own_picture is not None)
+    assert calls == ["stop_text_input"]
+    driver.choose("prompt")
+    assert calls[1:] == ["start_text_input"]
+    driver.key(pygame.K_F11)  # a new window begins with text input on
+    assert calls[2:] == ["start_text_input"]
+    driver.key(pygame.K_RETURN)
+    driver.key(pygame.K_F11)
+    assert calls[3:] == ["stop_text_input", "stop_text_input"]
+
+
 def test_back_deletes_and_then_leaves_an_empty_line_as_it_was(start: Callable[..., Driver]) -> None:
     driver = start(prompt="ab")
     app = driver.app

@@ -30,6 +30,7 @@ class Window:
             pygame.display.set_caption("scope-play")
             self._windowed = size
             self.fullscreen = fullscreen
+            self._typing: bool | None = None
             self._open()
         except pygame.error as error:
             raise ScopeError(f"no window can be opened ({error}); start from a desktop, or use --headless.") from error
@@ -63,6 +64,12 @@ class Window:
         if pygame.event.get_grab() != held:
             pygame.event.set_grab(held)
 
+    def set_typing(self, typing: bool) -> None:
+        """Whether a line is being written. While none is, an input method must not take keys for itself."""
+        if typing is not self._typing:
+            self._typing = typing
+            (pygame.key.start_text_input if typing else pygame.key.stop_text_input)()
+
     def close(self) -> None:
         pygame.display.quit()
 
@@ -71,6 +78,7 @@ class Window:
             pygame.display.set_mode((0, 0), pygame.FULLSCREEN)
         else:
             pygame.display.set_mode(self._windowed, pygame.RESIZABLE)
+        self._typing = None  # SDL turns text input on with a window
 
 
 def load_compilers() -> None:
