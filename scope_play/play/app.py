@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pygame
@@ -71,13 +72,17 @@ class App:
         self.clock = clock
         self.options = options
         self._settings_path = settings_path
-        self._in_force = settings
         self._stored = stored or settings
         self._controls = controls or ControllerMap()
         self.window = Window(settings_file.window_size(settings), settings.fullscreen)
-        self.devices = Devices(
-            open_pads(options.gamepad or settings.gamepad, now=clock(), seed=options.seed), self._controls
-        )
+        complaints = [*options.complaints]
+        try:
+            pads = open_pads(options.gamepad or settings.gamepad, now=clock(), seed=options.seed)
+        except ScopeError as error:
+            complaints.append(f"{error} This time SDL reads the pads.")
+            pads, settings = open_pads("sdl", now=clock()), replace(settings, gamepad="sdl")
+        self._in_force = settings = replace(settings, fullscreen=self.window.fullscreen)
+        self.devices = Devices(pads, self._controls)
         self.sampler = ActionSampler(clock())
         self.engine = make_engine(self._take_rows, clock=clock, history_bytes=settings.history_mb << 20)
         self.playback = Playback(self.engine, clock)
@@ -109,7 +114,7 @@ class App:
         self.drawn_at = 0.0
         self._code = 0
         self._ends_at = None if options.seconds is None or options.autoplay else clock() + options.seconds
-        for complaint in options.complaints:
+        for complaint in complaints:
             self.state.complain(complaint, clock())
         self._libraries = threading.Thread(target=capture.load_libraries, name="libraries", daemon=True)
         self._libraries.start()
@@ -292,28 +297,29 @@ class App:
         )
 
     def _keep_settings(self, now: float) -> None:
-        """What the player changed takes effect and is written down."""
+        """What the player changed takes effect, and is written down if it does."""
         new, old = self.state.settings, self._in_force
         if new == old:
             return
-        self._in_force = new
+        for key, adopt in (("fullscreen", self.window.set_fullscreen), ("gamepad", self._change_pads)):
+            try:
+                if getattr(new, key) != getattr(old, key):
+                    adopt(getattr(new, key))
+            except ScopeError as error:
+                self.state.complain(str(error), now)
+                kept: dict[str, Any] = {key: getattr(old, key)}
+                new = replace(new, **kept)
+        self.state.settings = self._in_force = new
         self._stored = settings_file.with_changes(self._stored, old, new)
         self.state.changed = True
-        self.window.set_fullscreen(new.fullscreen)
-        if new.gamepad != old.gamepad:
-            self._change_pads(new.gamepad, now)
-        if self._settings_path:
+        if new != old and self._settings_path:
             try:
                 settings_file.save(self._settings_path, self._stored)
             except ScopeError as error:
                 self.state.complain(str(error), now)
 
-    def _change_pads(self, backend: str, now: float) -> None:
-        try:
-            pads = open_pads(backend, now=now, seed=self.options.seed)
-        except ScopeError as error:
-            self.state.complain(str(error), now)
-            return
+    def _change_pads(self, backend: str) -> None:
+        pads = open_pads(backend, now=self.clock(), seed=self.options.seed)
         self.devices.close()
         self.devices = Devices(pads, self._controls)
 

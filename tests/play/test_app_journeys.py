@@ -634,6 +634,57 @@ def test_a_setting_changed_on_screen_is_saved(start: Callable[..., Driver], tmp_
     assert driver.screen is Screen.START
 
 
+def test_pads_that_cannot_be_read_so_are_refused_and_not_stored(
+    start: Callable[..., Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise ScopeError("the inputs library cannot start here: use --gamepad sdl.")
+
+    monkeypatch.setattr("scope_play.play.input.devices.InputsPads", refuse)
+    path = tmp_path / "settings.toml"
+    driver = start(settings_path=path)
+    driver.until(lambda: driver.app.state.own_picture is not None)
+    driver.choose("settings")
+    driver.choose("gamepad")
+    assert "cannot start here" in driver.app.state.message.text
+    assert driver.app.state.settings.gamepad == "sdl"
+    driver.choose("mode")
+    driver.turns()
+    assert (load(path).gamepad, load(path).mode) == ("sdl", "responsive")
+
+
+def test_a_start_with_pads_that_cannot_be_read_so_says_it_and_goes_on(
+    start: Callable[..., Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("scope_play.play.input.inputs_library.sys.platform", "darwin")
+    driver = start(settings=Settings(window_size="640x360", gamepad="inputs"))
+    assert "SDL reads the pads" in capsys.readouterr().err
+    assert driver.app.state.settings.gamepad == "sdl"
+    with VirtualPad("Pad"):
+        driver.turns()
+        assert driver.app.devices.active.name == "Pad"
+
+
+def test_a_display_that_refuses_fullscreen_keeps_the_window_and_the_setting(
+    start: Callable[..., Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_mode = pygame.display.set_mode
+
+    def refuse(size: tuple[int, int], flags: int = 0) -> pygame.Surface:
+        if flags & pygame.FULLSCREEN:
+            raise pygame.error("no such mode")
+        return set_mode(size, flags)
+
+    monkeypatch.setattr(pygame.display, "set_mode", refuse)
+    path = tmp_path / "settings.toml"
+    driver = start(settings_path=path)
+    driver.key(pygame.K_F11)
+    driver.key(pygame.K_F1)
+    assert (load(path).fullscreen, load(path).show_stats) == (False, False)
+    driver.app.close()
+    assert not start(settings=Settings(fullscreen=True)).app.window.fullscreen
+
+
 def test_a_paused_game_draws_and_makes_nothing(start: Callable[..., Driver]) -> None:
     world = FakeWorld()
     driver = start({"nano": world})

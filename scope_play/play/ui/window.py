@@ -16,7 +16,7 @@ from scope_play.play.ui.theme import Theme
 class Window:
     """pygame's one window. `size` is what it has while it is not fullscreen.
 
-    Raises ScopeError if there is no display to open it on.
+    Raises ScopeError if there is no display to open it on. Where only fullscreen fails it is opened without.
     """
 
     def __init__(self, size: tuple[int, int], fullscreen: bool = False) -> None:
@@ -31,7 +31,11 @@ class Window:
             self._windowed = size
             self.fullscreen = fullscreen
             self._typing: bool | None = None
-            self._open()
+            try:
+                self._open()
+            except pygame.error:
+                self.fullscreen = False
+                self._open()
         except pygame.error as error:
             raise ScopeError(f"no window can be opened ({error}); start from a desktop, or use --headless.") from error
 
@@ -47,12 +51,18 @@ class Window:
         return Theme(*self.surface.get_size())
 
     def set_fullscreen(self, fullscreen: bool) -> None:
+        """Raises ScopeError, the window being as it was, where the display refuses."""
         if fullscreen == self.fullscreen:
             return
         if fullscreen:
             self._windowed = self.surface.get_size()
         self.fullscreen = fullscreen
-        self._open()
+        try:
+            self._open()
+        except pygame.error as error:
+            self.fullscreen = not fullscreen
+            self._open()
+            raise ScopeError(f"the display refuses fullscreen ({error}); play in the window.") from error
 
     def present(self) -> None:
         pygame.display.flip()
