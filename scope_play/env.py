@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -91,7 +91,7 @@ class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]], EzPickle):
     Its methods raise ScopeError in a process forked from the one that imported this module.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": FPS / CHUNK_FRAMES}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS / CHUNK_FRAMES}  # noqa: RUF012
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]], EzPickle):
         if render_mode not in (None, "rgb_array"):
             raise ScopeError(f"render_mode {render_mode!r} is not known; use 'rgb_array' or None")
         self.world = model if isinstance(model, World) else World.load(model)
-        self.metadata = {**self.metadata, "render_fps": FPS / self.world.spec.frames_per_chunk}  # type: ignore[misc]
+        self.metadata = {**self.metadata, "render_fps": FPS / self.world.spec.frames_per_chunk}
         self.image, self.prompt = image, prompt
         self.max_chunks = max_chunks
         self.reward = reward
@@ -162,7 +162,7 @@ class ScopeVectorEnv(VectorEnv[np.ndarray, dict[str, Any], np.ndarray], EzPickle
     Pickling and forks: as `ScopeEnv`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata = {  # noqa: RUF012
         "render_modes": [],
         "render_fps": FPS / CHUNK_FRAMES,
         "autoreset_mode": AutoresetMode.DISABLED,

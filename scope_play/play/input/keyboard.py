@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
+from typing import cast
 
 import pygame
 
@@ -112,7 +113,7 @@ def key_names() -> Mapping[int, str]:
 
 def caps_of_layout() -> Mapping[str, str]:
     """What the layout in use writes on the keys of `PLACES`, by their names; without a window nothing is known."""
-    scancode_of = pygame.key.ScancodeWrapper(tuple(range(pygame.KSCAN_RGUI + 1)))
+    scancode_of = pygame.key.ScancodeWrapper(cast("tuple[bool, ...]", tuple(range(pygame.KSCAN_RGUI + 1))))
     found: dict[str, str] = {}
     for character in map(chr, range(ord("!"), LAST_CHARACTER)):
         try:
