@@ -18,7 +18,9 @@ from PIL import Image
 from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.errors import ScopeError
 from scope_play.play.engine.protocol import Phase
+from scope_play.play.input.events import StickEvent
 from scope_play.play.menus.menu import Chosen, Nav
+from scope_play.play.menus.menu_input import MenuInput
 from scope_play.play.menus.screen import Screen
 from scope_play.play.settings import Settings, load, save
 from scope_play.recording.clip import read_clip
@@ -209,6 +211,30 @@ def test_a_stick_held_while_the_focus_goes_and_comes_moves_nothing(start: Callab
             pad.set_axis("left_y", -0.9 if change == pygame.WINDOWFOCUSLOST else -1.0)
             driver.turns()
             assert (driver.screen, driver.focus) == (Screen.PAUSE, "resume")
+
+
+def test_a_stick_that_trembles_where_it_begins_to_count_counts_once() -> None:
+    menu = MenuInput()
+    places = (0.0, 0.6, 0.5, 0.6, 0.5, 0.6, 0.0, 0.6)
+    steps = [menu.feed(StickEvent(0.0, "left", 0.0, y), 0.0) for y in places]
+    assert [step for step in steps if step] == [Nav.DOWN, Nav.DOWN]
+
+
+def test_a_key_let_go_while_a_line_is_written_does_not_run_on_after_it(start: Callable[..., Driver]) -> None:
+    driver = start()
+    app = driver.app
+    driver.until(lambda: app.state.own_picture is not None)
+    pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_DOWN, mod=0, unicode=""))
+    driver.app.step()
+    app.state.choose(Chosen("seed"), app.clock())
+    driver.app.step()
+    pygame.event.post(pygame.event.Event(pygame.KEYUP, key=pygame.K_DOWN, mod=0))
+    driver.app.step()
+    driver.key(pygame.K_ESCAPE)
+    focus, later = driver.focus, app.clock() + 10
+    app.clock = lambda: later
+    driver.turns()
+    assert driver.focus == focus
 
 
 def test_a_copy_of_the_pad_does_not_double_a_press_in_menu_or_game(start: Callable[..., Driver]) -> None:
