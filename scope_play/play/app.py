@@ -76,10 +76,12 @@ class App:
         self._controls = controls or ControllerMap()
         self.window = Window(settings_file.window_size(settings), settings.fullscreen)
         complaints = [*options.complaints]
+        if settings.fullscreen and not self.window.fullscreen:
+            complaints.append("the display refuses fullscreen: play in the window.")
         try:
             pads = open_pads(options.gamepad or settings.gamepad, now=clock(), seed=options.seed)
         except ScopeError as error:
-            complaints.append(f"{error} This time SDL reads the pads.")
+            complaints.append(f"SDL reads the pads this time: {error}")
             pads, settings = open_pads("sdl", now=clock()), replace(settings, gamepad="sdl")
         self._in_force = settings = replace(settings, fullscreen=self.window.fullscreen)
         self.devices = Devices(pads, self._controls)

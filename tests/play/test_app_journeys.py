@@ -708,7 +708,9 @@ def test_a_display_that_refuses_fullscreen_keeps_the_window_and_the_setting(
     driver.key(pygame.K_F1)
     assert (load(path).fullscreen, load(path).show_stats) == (False, False)
     driver.app.close()
-    assert not start(settings=Settings(fullscreen=True)).app.window.fullscreen
+    again = start(settings=Settings(fullscreen=True)).app
+    assert not again.window.fullscreen
+    assert "refuses fullscreen" in again.state.message.text
 
 
 def test_a_paused_game_draws_and_makes_nothing(start: Callable[..., Driver]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import pygame
@@ -88,8 +88,9 @@ class _Claim:
     source: Source
     before: PadState
     t: float
-    deeds: set[str] = field(default_factory=set)
-    events: list[PadEvent] = field(default_factory=list)
+    deeds: set[str]
+    events: list[PadEvent]
+    away: dict[str, bool]
 
 
 def open_pads(backend: str, *, now: float, seed: int = 0) -> Pads:
@@ -223,8 +224,9 @@ class Devices:
         if claim and claim.source is source:
             claim.events += changed
             claim.deeds |= deeds
+            claim.away |= away
         elif deeds and not self._did(deeds | away.keys(), t):
-            claim = _Claim(source, before, t, deeds | away.keys(), list(changed))
+            claim = _Claim(source, before, t, deeds | away.keys(), list(changed), away)
             if self._keyboard in (source, self._active):
                 return self._take_over(claim)
             self._claim = claim
@@ -233,7 +235,7 @@ class Devices:
     def _take_over(self, claim: _Claim) -> list[Input]:
         """Sticks stand where they stood; a button that was held before counts when it is pressed anew."""
         self._active, self._chosen, self._claim, self._last = claim.source, True, None, {}
-        self._note(claim.events, claim.t, dict.fromkeys(claim.deeds, True))
+        self._note(claim.events, claim.t, claim.away)
         return [ReleaseEvent(claim.t), *standing(claim.before, claim.t), *claim.events]
 
     def _did(self, deeds: set[str], t: float) -> bool:

@@ -375,13 +375,22 @@ def test_another_pads_tap_that_ended_before_it_takes_over_counts_as_a_whole():
         one.set_axis("left_y", -1.0)
         read(devices, 1.0)
         items = []
-        for t, pressed in ((2.0, True), (2.04, False), (2.12, False)):
-            two.set_button("a", pressed)
+        for t, button, pressed in (
+            (2.0, "a", True),
+            (2.02, "x", True),
+            (2.04, "x", False),
+            (2.05, "a", False),
+            (2.12, "a", False),
+        ):
+            two.set_button(button, pressed)
             items += read(devices, t)
         for item in items:
             sampler.push(item)
         assert sampler.rows(2.2, 4)[:, 2].sum() == 1
         assert devices.active.name == "Two"
+        one.set_button("a", True)  # long after the other one did
+        assert presses(read(devices, 3.0) + read(devices, 3.2)) == ["south", "a"]
+        assert devices.active.name == "One"
 
 
 def test_a_trigger_held_while_the_focus_goes_counts_only_when_pulled_anew():
