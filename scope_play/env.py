@@ -4,12 +4,16 @@
     observation, info = env.reset(seed=7)
     observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
 
+or, by its registered id, `gymnasium.make("scope_play.env:scope_play/Nano-v0")`.
+
 One step is one chunk: an action is held for all its frames, the observation is the last of them, and `info["frames"]`
-has them all. A world model knows no score: reward is 0 unless `reward` computes one from the frames.
+has them all. `render` too shows one frame a step, and `metadata["render_fps"]` counts those. A world model knows no
+score: reward is 0 unless `reward` computes one from the frames.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import EzPickle
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -29,6 +34,14 @@ from scope_play.world import World
 
 Reward = Callable[[np.ndarray], float]
 """Score of a chunk's frames, uint8 (frames, H, W, 3)."""
+
+CHUNK_FRAMES = 4
+"""Of the models that there are; an environment's own metadata has its own model's."""
+
+LOADED_IN = os.getpid()
+"""The process that imported torch, whose threads do not live on in a fork of it."""
+
+gymnasium.register("scope_play/Nano-v0", "scope_play.env:ScopeEnv", vector_entry_point="scope_play.env:ScopeVectorEnv")
 
 
 def action_space() -> spaces.Dict:
@@ -55,8 +68,30 @@ def observation_space(world: World) -> spaces.Box:
     return spaces.Box(0, 255, (world.spec.height, world.spec.width, 3), np.uint8)
 
 
-class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]]):
-    """One running world."""
+def check_process() -> None:
+    """Raises ScopeError in a fork, where torch would wait for ever for threads that only its parent has."""
+    if os.getpid() != LOADED_IN:
+        raise ScopeError(
+            "this process was forked from one that uses torch, which would hang here; give AsyncVectorEnv (or "
+            'multiprocessing) context="spawn".'
+        )
+
+
+def check_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:
+    """The options of a reset. Raises ScopeError for those that nobody knows."""
+    for name in options or {}:
+        if name not in known:
+            raise ScopeError(f"reset has no option {name!r} here; it takes {' and '.join(known)}.")
+    return options or {}
+
+
+class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]], EzPickle):
+    """One running world. It is pickled by its arguments: a copy has not been reset.
+
+    Its methods raise ScopeError in a process forked from the one that imported this module.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS / CHUNK_FRAMES}  # noqa: RUF012
 
     def __init__(
         self,
@@ -69,10 +104,14 @@ class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]]):
         render_mode: str | None = None,
     ) -> None:
         """`max_chunks` truncates an episode; `render_mode` is "rgb_array" or None."""
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}
+        EzPickle.__init__(
+            self, model, image=image, prompt=prompt, max_chunks=max_chunks, reward=reward, render_mode=render_mode
+        )
+        check_process()
         if render_mode not in (None, "rgb_array"):
             raise ScopeError(f"render_mode {render_mode!r} is not known; use 'rgb_array' or None")
         self.world = model if isinstance(model, World) else World.load(model)
+        self.metadata = {**self.metadata, "render_fps": FPS / self.world.spec.frames_per_chunk}
         self.image, self.prompt = image, prompt
         self.max_chunks = max_chunks
         self.reward = reward
@@ -86,8 +125,9 @@ class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start again. `options` may give another "image" or "prompt" for this episode."""
+        check_process()
         super().reset(seed=seed)
-        options = options or {}
+        options = check_options(options, "image", "prompt")
         if self._session is not None:
             self._session.close()
         drawn = int(self.np_random.integers(2**63))
@@ -98,6 +138,7 @@ class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]]):
         return self._frame, {"frames": self._frame[None]}
 
     def step(self, action: dict[str, Any]) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        check_process()
         if self._session is None:
             raise ScopeError("the environment has not been reset; call reset() before step()")
         chunk = self._session.step(np.tile(action_row(action), (self.world.spec.frames_per_chunk, 1)))
@@ -115,19 +156,29 @@ class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]]):
             self._session = None
 
 
-class ScopeVectorEnv(VectorEnv[np.ndarray, dict[str, Any], np.ndarray]):
-    """Several sessions stepped as one batch on one model. They reset, and are truncated, together."""
+class ScopeVectorEnv(VectorEnv[np.ndarray, dict[str, Any], np.ndarray], EzPickle):
+    """Several sessions stepped as one batch on one model. They reset, and are truncated, together.
+
+    Pickling and forks: as `ScopeEnv`.
+    """
+
+    metadata = {  # noqa: RUF012
+        "render_modes": [],
+        "render_fps": FPS / CHUNK_FRAMES,
+        "autoreset_mode": AutoresetMode.DISABLED,
+    }
 
     def __init__(
         self,
-        model: str | Path | World,
-        num_envs: int,
+        model: str | Path | World = "nano",
+        num_envs: int = 1,
         *,
         images: Sequence[Image | None] | None = None,
         max_chunks: int | None = None,
         reward: Reward | None = None,
     ) -> None:
-        self.metadata = {"render_modes": [], "render_fps": FPS, "autoreset_mode": AutoresetMode.DISABLED}
+        EzPickle.__init__(self, model, num_envs, images=images, max_chunks=max_chunks, reward=reward)
+        check_process()
         self.world = model if isinstance(model, World) else World.load(model)
         self.num_envs = num_envs
         self.images: Sequence[Image | None] = [None] * num_envs if images is None else images
@@ -142,7 +193,12 @@ class ScopeVectorEnv(VectorEnv[np.ndarray, dict[str, Any], np.ndarray]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start all again. An int seeds environment i with seed + i."""
+        """Start all again. An int seeds environment i with seed + i. Raises ScopeError for a "reset_mask" in `options`
+        that leaves some out."""
+        check_process()
+        mask = np.asarray(check_options(options, "reset_mask").get("reset_mask", True))
+        if not mask.all() or mask.size not in (1, self.num_envs):
+            raise ScopeError("these environments reset together; give a reset_mask that has all of them, or none.")
         super().reset(seed=seed if isinstance(seed, int) else None)
         given = (
             [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed or [None] * self.num_envs)
@@ -154,6 +210,7 @@ class ScopeVectorEnv(VectorEnv[np.ndarray, dict[str, Any], np.ndarray]):
         return frames, {"frames": frames[:, None]}
 
     def step(self, actions: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        check_process()
         if self._batch is None:
             raise ScopeError("the environment has not been reset; call reset() before step()")
         rows = np.repeat(action_row(actions)[:, None], self.world.spec.frames_per_chunk, axis=1)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import pickle
 import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from scope_play.env import ScopeEnv, ScopeVectorEnv
+from scope_play.env import ScopeEnv, ScopeVectorEnv, check_process
 from scope_play.errors import ScopeError
 from scope_play.world import World
 from tests.helpers.small_world import small_world
@@ -58,3 +65,83 @@ def test_a_step_before_reset_is_refused(world: World) -> None:
         ScopeEnv(world).step({})
     with pytest.raises(ScopeError, match="call reset"):
         ScopeVectorEnv(world, 2).step({})
+
+
+def test_gymnasium_makes_it_by_its_id_in_every_way_of_rendering(world: World) -> None:
+    name = "scope_play.env:scope_play/Nano-v0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gymnasium.make(name, model=world, render_mode="rgb_array_list")
+        env.reset(seed=1)
+        env.step(env.action_space.sample())
+        frames: Any = env.render()
+        assert [frame.shape for frame in frames] == [(32, 64, 3)] * 2
+    vector = gymnasium.make_vec("scope_play/Nano-v0", 2, model=world)
+    assert isinstance(vector.unwrapped, ScopeVectorEnv)
+    assert vector.reset(seed=1)[0].shape == (2, 32, 64, 3)
+
+
+def test_a_person_can_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = gymnasium.make("scope_play.env:scope_play/Nano-v0", model=world, render_mode="human")
+    env.reset(seed=1)
+    env.step(env.action_space.sample())
+    env.close()
+
+
+@pytest.mark.parametrize("kind", [ScopeEnv, ScopeVectorEnv])
+def test_metadata_counts_one_frame_a_step(world: World, kind: type) -> None:
+    assert kind.metadata["render_fps"] == kind(world).metadata["render_fps"] == 5  # type: ignore[attr-defined]
+
+
+def test_environments_are_pickled_by_their_arguments() -> None:
+    again = pickle.loads(pickle.dumps(ScopeEnv("nano", max_chunks=3)))
+    assert (again.max_chunks, again.world.spec.name) == (3, "nano")
+    vector = pickle.loads(pickle.dumps(ScopeVectorEnv("nano", 2, max_chunks=4)))
+    assert (vector.num_envs, vector.max_chunks) == (2, 4)
+
+
+def test_options_of_a_reset_are_honoured_or_refused(world: World) -> None:
+    vector = ScopeVectorEnv(world, 2)
+    vector.reset(seed=1, options={"reset_mask": np.array([True, True])})
+    for mask in ([True, False], [False, False], [True] * 3):
+        with pytest.raises(ScopeError, match="reset together; give a reset_mask that has all"):
+            vector.reset(seed=1, options={"reset_mask": np.array(mask)})
+    with pytest.raises(ScopeError, match="no option 'prompt' here; it takes reset_mask"):
+        vector.reset(options={"prompt": "snow"})
+    with pytest.raises(ScopeError, match="no option 'promt' here; it takes image and prompt"):
+        ScopeEnv(world).reset(options={"promt": "snow"})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.parametrize("use", ["make", "reset", "step", "make two"])
+def test_a_fork_of_a_process_with_torch_gets_a_sentence(world: World, use: str) -> None:
+    env = ScopeEnv(world)
+    env.reset(seed=1)
+    env.step(env.action_space.sample())
+    uses: dict[str, Callable[[], object]] = {
+        "make": lambda: ScopeEnv(world),
+        "reset": lambda: env.reset(seed=1),
+        "step": lambda: env.step(env.action_space.sample()),
+        "make two": lambda: ScopeVectorEnv(world, 2),
+    }
+
+    def child(answer: Connection) -> None:
+        try:
+            uses[use]()
+        except ScopeError as error:
+            answer.send(str(error))
+        answer.close()
+
+    here, there = multiprocessing.Pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of newer Pythons, on forking with threads
+        process = multiprocessing.get_context("fork").Process(target=child, args=(there,))
+        process.start()
+    try:
+        assert here.poll(60)
+        assert 'context="spawn"' in here.recv()
+    finally:
+        process.kill()
+        process.join()
+    check_process()

@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pygame
@@ -28,7 +29,7 @@ from scope_play.play.menus.menu_input import MenuInput
 from scope_play.play.menus.scenes import shipped_scenes
 from scope_play.play.menus.screen import Screen
 from scope_play.play.playback import Playback, Shot
-from scope_play.play.settings import Settings
+from scope_play.play.settings import Options, Settings
 from scope_play.play.ui import window_events
 from scope_play.play.ui.compositor import Compositor
 from scope_play.play.ui.window import Window
@@ -46,27 +47,6 @@ BUSY_EVERY = 0.1
 
 PATIENCE = 3.0
 """Seconds that closing waits for a model to finish its chunk, or its loading."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the app was started.
-
-    `autoplay` goes straight into the game; with `record` recording begins with play; `seconds`: leave by itself after
-    so long, with `autoplay` counted from the game's first moment; `gamepad`: a backend for this run, instead of the
-    settings'.
-    """
-
-    models: tuple[str, ...] = ("nano",)
-    model: str = "nano"
-    image: str = ""
-    prompt: str = ""
-    seed: int = 0
-    record: Path | None = None
-    gamepad: str | None = None
-    autoplay: bool = False
-    seconds: float | None = None
-    complaints: tuple[str, ...] = ()
 
 
 class App:
@@ -92,13 +72,19 @@ class App:
         self.clock = clock
         self.options = options
         self._settings_path = settings_path
-        self._in_force = settings
         self._stored = stored or settings
         self._controls = controls or ControllerMap()
         self.window = Window(settings_file.window_size(settings), settings.fullscreen)
-        self.devices = Devices(
-            open_pads(options.gamepad or settings.gamepad, now=clock(), seed=options.seed), self._controls
-        )
+        complaints = [*options.complaints]
+        if settings.fullscreen and not self.window.fullscreen:
+            complaints.append("the display refuses fullscreen: play in the window.")
+        try:
+            pads = open_pads(options.gamepad or settings.gamepad, now=clock(), seed=options.seed)
+        except ScopeError as error:
+            complaints.append(f"SDL reads the pads this time: {error}")
+            pads, settings = open_pads("sdl", now=clock()), replace(settings, gamepad="sdl")
+        self._in_force = settings = replace(settings, fullscreen=self.window.fullscreen)
+        self.devices = Devices(pads, self._controls)
         self.sampler = ActionSampler(clock())
         self.engine = make_engine(self._take_rows, clock=clock, history_bytes=settings.history_mb << 20)
         self.playback = Playback(self.engine, clock)
@@ -124,12 +110,13 @@ class App:
             autoplay=options.autoplay,
         )
         self._menu_input = MenuInput()
-        self._steered_on = Screen.START
+        self._steered_on: tuple[Screen, bool] | None = None
+        self._focused = True
         self.compositor = Compositor(self.state, self._controls)
         self.drawn_at = 0.0
         self._code = 0
         self._ends_at = None if options.seconds is None or options.autoplay else clock() + options.seconds
-        for complaint in options.complaints:
+        for complaint in complaints:
             self.state.complain(complaint, clock())
         self._libraries = threading.Thread(target=capture.load_libraries, name="libraries", daemon=True)
         self._libraries.start()
@@ -153,8 +140,11 @@ class App:
         state = self.state
         self._read(pygame.event.get(), now)
         shot, events = self.playback.tick(now)
+        before = state.screen
         for event in events:
             state.heed(event, now)
+        if not self._focused and state.screen is not before:
+            self._pause_unattended()
         if self.engine.status.phase is Phase.STOPPED:
             raise ScopeError(self.engine.status.text)
         self._keep_settings(now)
@@ -188,26 +178,62 @@ class App:
     # Events.
 
     def _read(self, events: list[pygame.event.Event], now: float) -> None:
-        keys = any(event.type in (pygame.KEYDOWN, pygame.KEYUP) for event in events)
-        typing = self.state.box is not None and (keys or self.devices.active.backend == "keyboard")
-        for event in events:
-            self._window_event(event, now)
-        for item in self.devices.read(events, now):
-            if isinstance(item, Notice):
-                self._notice(item, now)
-            elif self.state.screen is Screen.PLAY:
-                self.sampler.push(item)
-                self._playing(item)
-            elif self._steers(typing) and (nav := self._menu_input.feed(item, now)):
-                self.state.navigate(nav, now)
-        if self.state.screen is not self._steered_on:
-            self._steered_on = self.state.screen
-            self._menu_input.let_go()
+        """In the order of what happened: a press before the focus was lost is let go with it."""
+        start = 0
+        for end, event in enumerate(events):
+            if event.type in (pygame.WINDOWFOCUSLOST, pygame.WINDOWFOCUSGAINED):
+                self._take(events[start:end], now)
+                self._focus(event.type == pygame.WINDOWFOCUSGAINED, now)
+                start = end + 1
+        typing = self._take(events[start:], now)
         if self.state.screen is not Screen.PLAY and self._steers(typing):
             for nav in self._menu_input.repeats(now):
                 self.state.navigate(nav, now)
         playing = self.state.screen is Screen.PLAY
+        self.window.set_typing(self.state.box is not None)
         self.window.set_mouse(hidden=playing, held=playing and self.devices.active.backend == "keyboard")
+
+    def _take(self, events: list[pygame.event.Event], now: float) -> bool:
+        """What a batch without a change of focus brings. Returns whether the keyboard was writing."""
+        keys = any(event.type in (pygame.KEYDOWN, pygame.KEYUP) for event in events)
+        typing = self.state.box is not None and (keys or self.devices.active.backend == "keyboard")
+        for event in events:
+            self._window_event(event, now)
+        self._settle(now)
+        for item in self.devices.read(events, now):
+            if isinstance(item, Notice):
+                self._notice(item, now)
+            else:
+                nav = self._menu_input.feed(item, now)
+                if self.state.screen is Screen.PLAY:
+                    self.sampler.push(item)
+                    self._playing(item)
+                elif nav and self._steers(typing):
+                    self.state.navigate(nav, now)
+            self._settle(now)
+        return typing
+
+    def _settle(self, now: float) -> None:
+        """If another menu has opened: what is held does not act on it, and sticks are where they stand."""
+        steered_on = (self.state.screen, self.state.box is not None)
+        if steered_on != self._steered_on:
+            self._steered_on = steered_on
+            self._menu_input.let_go()
+            for item in self.devices.resume(now):
+                self._menu_input.feed(item, now)
+
+    def _focus(self, focused: bool, now: float) -> None:
+        self._focused = focused
+        for item in self.devices.resume(now) if focused else self.devices.release_all(now):
+            self.sampler.push(item)
+            self._menu_input.feed(item, now)
+        if not focused:
+            self._pause_unattended()
+
+    def _pause_unattended(self) -> None:
+        """The player looks elsewhere. A script needs nobody to look."""
+        if self.devices.active.backend != "scripted":
+            self.state.pause()
 
     def _steers(self, typing: bool) -> bool:
         """Whether the device in use moves through menus: not keys that are writing, nor a script that plays."""
@@ -241,13 +267,6 @@ class App:
             state.over = True
         elif event.type in (pygame.WINDOWSIZECHANGED, pygame.WINDOWEXPOSED, pygame.WINDOWRESTORED):
             state.changed = True
-        elif event.type == pygame.WINDOWFOCUSLOST:
-            for item in self.devices.release_all(now):
-                self.sampler.push(item)
-            self._menu_input.let_go()
-        elif event.type == pygame.WINDOWFOCUSGAINED:
-            for item in self.devices.resume(now):
-                self.sampler.push(item)
         elif event.type == pygame.DROPFILE:
             state.take_file(event.file, now)
         elif event.type == pygame.TEXTINPUT:
@@ -280,28 +299,29 @@ class App:
         )
 
     def _keep_settings(self, now: float) -> None:
-        """What the player changed takes effect and is written down."""
+        """What the player changed takes effect, and is written down if it does."""
         new, old = self.state.settings, self._in_force
         if new == old:
             return
-        self._in_force = new
+        for key, adopt in (("fullscreen", self.window.set_fullscreen), ("gamepad", self._change_pads)):
+            try:
+                if getattr(new, key) != getattr(old, key):
+                    adopt(getattr(new, key))
+            except ScopeError as error:
+                self.state.complain(str(error), now)
+                kept: dict[str, Any] = {key: getattr(old, key)}
+                new = replace(new, **kept)
+        self.state.settings = self._in_force = new
         self._stored = settings_file.with_changes(self._stored, old, new)
         self.state.changed = True
-        self.window.set_fullscreen(new.fullscreen)
-        if new.gamepad != old.gamepad:
-            self._change_pads(new.gamepad, now)
-        if self._settings_path:
+        if new != old and self._settings_path:
             try:
                 settings_file.save(self._settings_path, self._stored)
             except ScopeError as error:
                 self.state.complain(str(error), now)
 
-    def _change_pads(self, backend: str, now: float) -> None:
-        try:
-            pads = open_pads(backend, now=now, seed=self.options.seed)
-        except ScopeError as error:
-            self.state.complain(str(error), now)
-            return
+    def _change_pads(self, backend: str) -> None:
+        pads = open_pads(backend, now=self.clock(), seed=self.options.seed)
         self.devices.close()
         self.devices = Devices(pads, self._controls)
 

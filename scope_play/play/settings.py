@@ -1,4 +1,4 @@
-"""What the player chose last time, in one small TOML file (its place: platformdirs)."""
+"""What the player chose last time, in one small TOML file (its place: platformdirs), and how this run was started."""
 
 from __future__ import annotations
 
@@ -36,6 +36,27 @@ class Settings:
         window_size(self)
         if not 0 <= self.history_mb <= 1 << 20:
             raise ScopeError(f"history_mb is {self.history_mb}; give megabytes between 0 and {1 << 20}.")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the app was started.
+
+    `autoplay` goes straight into the game; with `record` recording begins with play; `seconds`: leave by itself after
+    so long, with `autoplay` counted from the game's first moment; `gamepad`: a backend for this run, instead of the
+    settings'.
+    """
+
+    models: tuple[str, ...] = ("nano",)
+    model: str = "nano"
+    image: str = ""
+    prompt: str = ""
+    seed: int = 0
+    record: Path | None = None
+    gamepad: str | None = None
+    autoplay: bool = False
+    seconds: float | None = None
+    complaints: tuple[str, ...] = ()
 
 
 CHOICES: dict[str, tuple[str, ...]] = {"mode": ("exact", "responsive"), "gamepad": ("sdl", "inputs", "keyboard")}

@@ -5,11 +5,15 @@
     meta/tasks.parquet                          the tasks, by text
     meta/episodes/chunk-000/file-000.parquet    where each episode's rows and frames are, and its statistics
     data/chunk-000/file-000.parquet             one row a frame
-    videos/<key>/chunk-000/file-000.mp4         one file a clip, copied without encoding anew
+    videos/<key>/chunk-000/file-000.mp4         one file an episode, copied without encoding anew
+    README.md                                   the dataset card, by which `datasets.load_dataset` finds the rows
     meta/sources.json                           not part of the format: metadata.json of each clip
 
-An episode is an unbroken run of play: a clip with rewinds gives one more episode for each, in the same video file.
-The task is the prompt, or `task` where there was none.
+An episode is an unbroken run of play: a clip with rewinds gives one more episode for each. The task is the prompt, or
+`task` where there was none. The state is what the player held before: the action of the frame before, at first zeros.
+
+Each episode has a video of its own because readers add the time at which it begins in its file to that of a frame, and
+compare the sum, as float32, to 0.1 ms: beyond 1,024 s such sums are wrong by more.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +40,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = "v3.0"
-IMAGES = "observation.images.screen"
+IMAGES, STATE = "observation.images.screen", "observation.state"
 CHUNK_FILES = 1000
 DATA_MB, VIDEO_MB = 100, 200
 ROWS_PER_FILE = 1_000_000
 """At about 80 bytes a row, below the format's 100 MB a data file."""
 
 EPISODE_FRAMES = 24_000
-"""20 minutes. Timestamps are float32 seconds and are compared to 0.1 ms, which they cannot hold beyond about 34."""
+"""20 minutes: what a policy's loader can still go through in one piece."""
+
+CARD = """---
+task_categories: [robotics]
+tags: [LeRobot, scope-play]
+configs:
+- config_name: default
+  data_files: data/*/*.parquet
+---
+
+Play recorded by scope-play, {episodes} episodes at {fps} frames/s, as a LeRobot dataset ({version}).
+The world in the videos is made by a neural network; meta/sources.json says by which.
+"""
 
 STATS_FRAMES = 50
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -52,10 +69,9 @@ EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
 
 @dataclass(frozen=True)
 class Episode:
-    """Some frames of a clip, whose video is file number `video`; its rows begin at `first_row`, in data file `data`."""
+    """Some frames of a clip; its rows begin at `first_row`, in data file `data`."""
 
     clip: Clip
-    video: int
     frames: range
     first_row: int
     data: int
@@ -89,13 +105,13 @@ def plan(clips: Sequence[Clip]) -> list[Episode]:
     """Which frames of which clip make which episode, and where its rows go."""
     episodes: list[Episode] = []
     row = data = rows_in_file = 0
-    for video, clip in enumerate(clips):
+    for clip in clips:
         for segment in clip.segments():
             for start in range(segment.start, segment.stop, EPISODE_FRAMES):
                 frames = segment[start - segment.start : start - segment.start + EPISODE_FRAMES]
                 if rows_in_file and rows_in_file + len(frames) > ROWS_PER_FILE:
                     data, rows_in_file = data + 1, 0
-                episodes.append(Episode(clip, video, frames, row, data))
+                episodes.append(Episode(clip, frames, row, data))
                 row += len(frames)
                 rows_in_file += len(frames)
     return episodes
@@ -113,10 +129,13 @@ def _check_alike(clips: Sequence[Clip]) -> None:
 
 
 def _write(root: Path, clips: Sequence[Clip], episodes: Sequence[Episode], task: str) -> None:
-    for video, clip in enumerate(clips):
-        target = root / VIDEO_PATH.format(video_key=IMAGES, **_place(video))
+    for number, episode in enumerate(episodes):
+        target = root / VIDEO_PATH.format(video_key=IMAGES, **_place(number))
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(clip.video, target)
+        if len(episode.frames) == episode.clip.metadata.video_frames:
+            shutil.copyfile(episode.clip.video, target)
+        else:
+            copy_part(episode.clip.video, target, episode.frames, episode.clip.metadata.header.fps)
     tasks = list(dict.fromkeys(text for episode in episodes for text in _tasks(episode, task)))
     columns = [_columns(number, episode, tasks, task) for number, episode in enumerate(episodes)]
     stats = [_stats(episode, data) for episode, data in zip(episodes, columns, strict=True)]
@@ -126,7 +145,40 @@ def _write(root: Path, clips: Sequence[Clip], episodes: Sequence[Episode], task:
     total = {key: as_lists(merged([one[key] for one in stats])) for key in stats[0]}
     _write_json(root / "meta/stats.json", total)
     _write_json(root / "meta/info.json", _info(clips[0], episodes, len(tasks)))
+    card = CARD.format(episodes=len(episodes), fps=clips[0].metadata.header.fps, version=VERSION)
+    (root / "README.md").write_text(card, encoding="utf-8")
     _write_json(root / "meta/sources.json", [{"clip": c.path.name, **to_json(c.metadata)} for c in clips])
+
+
+def copy_part(source: Path, target: Path, frames: range, fps: int) -> None:
+    """Copies some frames of a video into an mp4 that begins with them, without encoding anew.
+
+    The frames from the keyframe before are copied too, as the first ones are decoded with their help, at times before
+    zero: the mp4's edit list hides them.
+
+    Raises:
+        ScopeError: `source` is damaged. OSError: `target` cannot be written.
+    """
+    import av
+
+    try:
+        with (
+            av.open(str(source.absolute())) as old,
+            target.open("wb") as made,
+            av.open(made, "w", format="mp4", options={"avoid_negative_ts": "disabled"}) as new,
+        ):
+            stream = old.streams.video[0]
+            copy = new.add_stream_from_template(stream)
+            base = copy.time_base = stream.time_base or Fraction(1, fps)
+            begin = round(frames.start / fps / base)
+            old.seek(begin, stream=stream)
+            for packet in old.demux(stream):
+                if packet.pts is None or packet.dts is None or round(packet.pts * base * fps) >= frames.stop:
+                    break
+                packet.pts, packet.dts, packet.stream = packet.pts - begin, packet.dts - begin, copy
+                new.mux(packet)
+    except (av.FFmpegError, IndexError) as error:
+        raise ScopeError(f"{source} is not a video that can be cut ({error}); record it again.") from error
 
 
 def _tasks(episode: Episode, default: str) -> list[str]:
@@ -136,11 +188,13 @@ def _tasks(episode: Episode, default: str) -> list[str]:
 
 
 def _columns(number: int, episode: Episode, tasks: Sequence[str], default: str) -> dict[str, np.ndarray]:
-    """The data columns of one episode: float32 `(N, 10)` for the action, `(N,)` for the others."""
+    """The data columns of one episode: float32 `(N, 10)` for action and state, `(N,)` for the others."""
     frames = np.arange(len(episode.frames))
+    action = episode.clip.rows[episode.frames.start : episode.frames.stop]
     index = {text: i for i, text in enumerate(tasks)}
     return {
-        "action": episode.clip.rows[episode.frames.start : episode.frames.stop],
+        STATE: np.concatenate([np.zeros_like(action[:1]), action[:-1]]),
+        "action": action,
         "timestamp": (frames / episode.clip.metadata.header.fps).astype(np.float32),
         "frame_index": frames,
         "episode_index": np.full(len(frames), number),
@@ -175,7 +229,7 @@ def _data_schema() -> pa.Schema:
     integers = ("frame_index", "episode_index", "index", "task_index")
     return pa.schema(
         [
-            ("action", pa.list_(pa.float32(), len(COLUMNS))),
+            *((name, pa.list_(pa.float32(), len(COLUMNS))) for name in (STATE, "action")),
             ("timestamp", pa.float32()),
             *((name, pa.int64()) for name in integers),
         ]
@@ -203,10 +257,10 @@ def _write_episodes(root: Path, episodes: Sequence[Episode], stats: Sequence[dic
             "length": length,
             "dataset_from_index": episode.first_row,
             "dataset_to_index": episode.first_row + length,
-            f"videos/{IMAGES}/from_timestamp": episode.frames.start / fps,
-            f"videos/{IMAGES}/to_timestamp": episode.frames.stop / fps,
+            f"videos/{IMAGES}/from_timestamp": 0.0,
+            f"videos/{IMAGES}/to_timestamp": length / fps,
         }
-        for prefix, place in (("data", episode.data), (f"videos/{IMAGES}", episode.video), ("meta/episodes", 0)):
+        for prefix, place in (("data", episode.data), (f"videos/{IMAGES}", number), ("meta/episodes", 0)):
             row |= {f"{prefix}/{name}": value for name, value in _place(place).items()}
         for key, values in own.items():
             row |= {f"stats/{key}/{name}": value for name, value in as_lists(values).items()}
@@ -266,7 +320,10 @@ def _info(clip: Clip, episodes: Sequence[Episode], tasks: int) -> dict[str, Any]
                 "names": ["height", "width", "channels"],
                 "info": video,
             },
-            "action": {"dtype": "float32", "shape": [len(COLUMNS)], "names": list(COLUMNS)},
+            **{
+                name: {"dtype": "float32", "shape": [len(COLUMNS)], "names": list(COLUMNS)}
+                for name in (STATE, "action")
+            },
             **{name: {"dtype": kind, "shape": [1], "names": None} for name, kind in scalars.items()},
         },
     }

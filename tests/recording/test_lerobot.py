@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -124,8 +126,11 @@ def test_clips_become_episodes_with_their_own_frames_rows_and_tasks(tmp_path: Pa
     for index in (0, 1, 12, 13, 24, 25, 33, 34, 41):
         item = reader.item(index)
         assert np.array_equal(np.float32(item["action"]), expected_rows[index])
+        held = np.zeros(10) if index in (0, 25, 34) else expected_rows[index - 1]
+        assert np.array_equal(np.float32(item["observation.state"]), held)
         assert np.array_equal(item[KEY], expected_frames[index])
         assert item["task"] == ("snow" if 13 <= index <= 24 else "a yard")
+    assert reader.info["features"]["action"] == reader.info["features"]["observation.state"]
     assert reader.info["features"]["action"]["names"] == list(COLUMNS)
     assert reader.info["features"][KEY]["shape"] == [48, 80, 3]
     assert reader.info["features"][KEY]["info"]["video.fps"] == 20
@@ -145,7 +150,8 @@ def test_long_clips_and_many_rows_are_split(tmp_path: Path, monkeypatch: pytest.
     assert [episode["length"] for episode in reader.episodes] == [10, 10, 1] * 3
     places = [(episode["data/chunk_index"], episode["data/file_index"]) for episode in reader.episodes]
     assert places == [(0, 0)] * 3 + [(0, 1)] * 3 + [(1, 0)] * 3
-    assert reader.episodes[-1][f"videos/{KEY}/chunk_index"] == 1
+    videos = [(e[f"videos/{KEY}/chunk_index"], e[f"videos/{KEY}/file_index"]) for e in reader.episodes]
+    assert videos == [divmod(number, 2) for number in range(9)]
     frames = list(read_frames(read_clip(clips[2]).video))
     assert np.array_equal(reader.item(62)[KEY], frames[20])
 
@@ -208,3 +214,57 @@ def test_bad_requests_leave_nothing_behind(
     assert cli.main(["export", str(clip), "--out", out]) == 2
     assert "No space left" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def worst_mismatch(begin: float, frames: np.ndarray, fps: int) -> float:
+    """How far a reader's sums are from the times of the frames in the file, both float32 as in LeRobot's comparison."""
+    asked = (begin + (frames / fps).astype(np.float32).astype(np.float64)).astype(np.float32)
+    there = (begin + frames / fps).astype(np.float32)
+    return float(np.abs(asked.astype(np.float64) - there).max())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 72_000), max_size=4, unique=True), st.sampled_from([20, 24, 30]))
+def test_an_hour_with_rewinds_keeps_every_frame_within_the_readers_tolerance(cuts: list[int], fps: int) -> None:
+    total = 3600 * fps
+    marks = [0, *sorted(cut for cut in cuts if cut < total), total]
+    segments = [range(a, b) for a, b in pairwise(marks)]
+    clip: Any = SimpleNamespace(segments=lambda: segments)
+    episodes = lerobot.plan([clip])
+    assert sum(len(episode.frames) for episode in episodes) == total
+    for episode in episodes:
+        assert worst_mismatch(0.0, np.arange(len(episode.frames)), fps) < 1e-4
+
+
+def test_one_file_for_a_whole_clip_would_miss_the_tolerance() -> None:
+    assert worst_mismatch(20_001 / 20, np.arange(14_400), 20) > 1e-4
+
+
+@pytest.mark.parametrize("part", [range(0, 7), range(5, 33), range(20, 41), range(23, 24), range(40, 41)])
+def test_a_part_of_a_video_begins_with_its_first_frame(tmp_path: Path, part: range) -> None:
+    clip = read_clip(record(tmp_path, 10))
+    whole = list(read_frames(clip.video))
+    lerobot.copy_part(clip.video, tmp_path / "part.mp4", part, 20)
+    found = list(read_frames(tmp_path / "part.mp4"))
+    assert np.array_equal(found, whole[part.start : part.stop])
+    backwards = [next(frames_at(tmp_path / "part.mp4", [number])) for number in reversed(range(len(part)))]
+    assert np.array_equal(backwards[::-1], found)
+
+
+def test_every_episode_has_its_own_video_from_time_zero(tmp_path: Path) -> None:
+    clip = record(tmp_path / "clips", 12, rewinds={5: 2, 9: 4})
+    lerobot.export([clip], tmp_path / "out", "play")
+    reader = Reader(tmp_path / "out")
+    check_layout(reader)
+    assert len(list((tmp_path / "out/videos").rglob("*.mp4"))) == len(reader.episodes) == 3
+    assert {episode[f"videos/{KEY}/from_timestamp"] for episode in reader.episodes} == {0.0}
+    frames = list(read_frames(read_clip(clip).video))
+    assert all(np.array_equal(reader.item(index)[KEY], frames[index]) for index in range(len(frames)))
+
+
+def test_the_card_names_the_data_files_as_yaml_front_matter(tmp_path: Path) -> None:
+    lerobot.export([record(tmp_path / "clips", 1)], tmp_path / "out", "play")
+    _, front, text = (tmp_path / "out/README.md").read_text().split("---\n")
+    assert "configs:\n- config_name: default\n  data_files: data/*/*.parquet\n" in front
+    assert list((tmp_path / "out").glob("data/*/*.parquet"))
+    assert "1 episodes at 20 frames/s" in text

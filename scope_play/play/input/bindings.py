@@ -132,6 +132,7 @@ def to_toml(controls: ControllerMap) -> str:
         "# scope-play controller map. Delete a line, or the file, to get its default back.",
         f"# Pad controls: {', '.join(PAD_CONTROLS)}.",
         '# Keys have pygame\'s names: "w", "space", "lshift", "kp0", "up", "mouse_left", "wheel_up".',
+        "# Those that write a character are meant by their place on a US keyboard, whatever the layout.",
         "# Each action takes one control or a list; [] unbinds it. Menus always have start, back, a, b and the d-pad,",
         "# or escape, backspace, return and the arrow keys.",
         "",

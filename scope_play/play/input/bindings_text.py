@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from scope_play.play.input.bindings import ControllerMap
+from scope_play.play.input.keyboard import caps_of_layout
 from scope_play.play.input.translator import ACTIONS, PadProfile
 
 PAD_LABELS: Mapping[str, str] = MappingProxyType(
@@ -46,10 +47,14 @@ class Entry:
 
 
 def legend(controls: ControllerMap, pad: PadProfile | None = None) -> list[Entry]:
-    """The legend for a pad's profile, by default the one for all pads."""
+    """The legend for a pad's profile, by default the one for all pads; keys as the layout in use labels them."""
     profile = pad or controls.pad
     moving, looking = ("right stick", "left stick") if profile.swap_sticks else ("left stick", "right stick")
-    keys = controls.keys.bindings
+    layout = caps_of_layout()
+    keys = {
+        action: tuple(layout.get(control, control) for control in bound)
+        for action, bound in controls.keys.bindings.items()
+    }
     entries = [
         Entry("Move", moving, _directions(keys, "left")),
         Entry("Look", looking, f"mouse, {_directions(keys, 'right')}"),

@@ -4,6 +4,9 @@ Once per turn of its loop (120 Hz or more) the app calls `Devices.read(events, n
 and gets `Input`s in order: `PadEvent`s for the action sampler and the menus, `Notice`s for the player. A device takes
 over when a button of it is pressed or a stick pushed half way; what the other one held is let go. A pad that is plugged
 in takes over by that alone as long as nobody has used the keyboard.
+
+One hand may show up twice: Steam adds a copy of a pad, or turns its buttons into keys. So a device that does what the
+one that plays does, within `SAME_HAND`, does not take over, and a pad takes over from a pad only after so long.
 """
 
 from __future__ import annotations
@@ -26,18 +29,21 @@ from scope_play.play.input.translator import (
     Device,
     PadTranslator,
     Plugged,
+    RawButton,
     RawEvent,
     RawStick,
+    RawTrigger,
     Unplugged,
     Unusable,
-    changes,
 )
 
 Backend = Literal["sdl", "inputs", "keyboard", "scripted"]
 BACKENDS: tuple[Backend, ...] = ("sdl", "inputs", "keyboard", "scripted")
 
 TAKE_OVER = 0.5  # a stick this far out means that somebody holds the device
-NOTHING = PadState()
+AWAY = 0.3  # of a stick or trigger: as far out as no resting or drifting one is
+SAME_HAND = 0.1
+"""Seconds between the two appearances of one press, at most."""
 
 
 class Pads(Protocol):
@@ -72,6 +78,19 @@ class Notice:
 
 
 Input = PadEvent | Notice
+Source = KeyboardMouse | PadTranslator
+
+
+@dataclass(slots=True)
+class _Claim:
+    """A pad that will play unless the one that plays turns out to do the same: how its sticks stood, what it did."""
+
+    source: Source
+    before: PadState
+    t: float
+    deeds: set[str]
+    events: list[PadEvent]
+    away: dict[str, bool]
 
 
 def open_pads(backend: str, *, now: float, seed: int = 0) -> Pads:
@@ -98,8 +117,10 @@ class Devices:
         self._controls = controls
         self._keyboard = KeyboardMouse(controls.keys)
         self._translators: dict[str, PadTranslator] = {}
-        self._active: KeyboardMouse | PadTranslator = self._keyboard
+        self._active: Source = self._keyboard
         self._chosen = False  # whether somebody has used the device that plays
+        self._last: dict[str, float] = {}  # when the device that plays did what last, infinity while it does
+        self._claim: _Claim | None = None
 
     @property
     def state(self) -> PadState:
@@ -123,9 +144,11 @@ class Devices:
         for event in batch:
             before = self._keyboard.state
             changed = self._keyboard.feed(event, now)
-            result += self._from(self._keyboard, before, changed, now)
+            result += self._from(self._keyboard, before, changed, now, {})
         for raw in self._pads.read(batch, now):
             result += self._raw(raw)
+        if self._claim and now - self._claim.t >= SAME_HAND:
+            result += self._take_over(self._claim)
         return result
 
     def release_all(self, now: float) -> list[PadEvent]:
@@ -133,6 +156,7 @@ class Devices:
         self._keyboard.reset()
         for translator in self._translators.values():
             translator.reset()
+        self._last, self._claim = {}, None
         return [ReleaseEvent(now)]
 
     def resume(self, now: float) -> list[PadEvent]:
@@ -141,8 +165,7 @@ class Devices:
             translator = self._translators.get(raw.device.key)
             if translator is not None:
                 translator.feed(raw)
-        state = self.state
-        return [StickEvent(now, "left", *state.left), StickEvent(now, "right", *state.right)]
+        return standing(self.state, now)
 
     def use(self, controls: ControllerMap, now: float) -> list[PadEvent]:
         """Go on with another controller map, at once and for every device."""
@@ -172,37 +195,83 @@ class Devices:
         if translator is None:
             return []
         before = translator.state
-        return self._from(translator, before, translator.feed(raw), raw.t)
+        return self._from(translator, before, translator.feed(raw), raw.t, {raw.control: is_away(raw)})
 
     def _unplugged(self, raw: Unplugged) -> list[Input]:
         translator = self._translators.pop(raw.device.key, None)
         if translator is None:
             return []
+        self._claim = None
         if translator is not self._active:
             return [Notice(raw.t, "unplugged", f"{raw.device.name} was unplugged.")]
-        self._active, self._chosen = self._keyboard, False
+        self._active, self._chosen, self._last = self._keyboard, False, {}
         text = f"{raw.device.name} was unplugged: plug it in again, or go on with another device."
-        return [ReleaseEvent(raw.t), Notice(raw.t, "unplugged", text, pause=True)]
+        return [ReleaseEvent(raw.t), *standing(self.state, raw.t), Notice(raw.t, "unplugged", text, pause=True)]
 
     def _from(
-        self, source: KeyboardMouse | PadTranslator, before: PadState, changed: list[PadEvent], t: float
+        self, source: Source, before: PadState, changed: list[PadEvent], t: float, away: dict[str, bool]
     ) -> list[Input]:
-        """The events of one source: passed on if it plays, or if it takes over with them."""
-        used = any(takes_over(event, before) for event in changed)
-        self._chosen = self._chosen or used
+        """The events of one source: passed on if it plays, or if it takes over with them. `away` says of the pad's own
+        control whether it is away from rest."""
+        deeds = {name for event in changed if (name := deed(event, before))}
         if source is self._active:
+            self._chosen = self._chosen or bool(deeds)
+            self._note(changed, t, away)
+            if self._claim and self._did(self._claim.deeds, t):
+                self._claim = None
             return list(changed)
-        if not used:
-            return []
-        self._active = source
-        return [ReleaseEvent(t), *changes(NOTHING, before, t), *changed]
+        claim = self._claim
+        if claim and claim.source is source:
+            claim.events += changed
+            claim.deeds |= deeds
+            claim.away |= away
+        elif deeds and not self._did(deeds | away.keys(), t):
+            claim = _Claim(source, before, t, deeds | away.keys(), list(changed), away)
+            if self._keyboard in (source, self._active):
+                return self._take_over(claim)
+            self._claim = claim
+        return []
+
+    def _take_over(self, claim: _Claim) -> list[Input]:
+        """Sticks stand where they stood; a button that was held before counts when it is pressed anew."""
+        self._active, self._chosen, self._claim, self._last = claim.source, True, None, {}
+        self._note(claim.events, claim.t, claim.away)
+        return [ReleaseEvent(claim.t), *standing(claim.before, claim.t), *claim.events]
+
+    def _did(self, deeds: set[str], t: float) -> bool:
+        return any(t - self._last.get(name, -math.inf) <= SAME_HAND for name in deeds)
+
+    def _note(self, events: list[PadEvent], t: float, away: dict[str, bool]) -> None:
+        """Remember when the device that plays last did what."""
+        for event in events:
+            if isinstance(event, ButtonEvent):
+                away = {**away, event.button: event.pressed}
+            elif isinstance(event, StickEvent):
+                away = {**away, event.stick: math.hypot(event.x, event.y) >= AWAY}
+        for name, is_so in away.items():
+            if is_so:
+                self._last[name] = math.inf
+            elif self._last.get(name) == math.inf:
+                self._last[name] = t
 
 
-def takes_over(event: PadEvent, before: PadState) -> bool:
-    """Whether an event shows that a hand has gone to another device: a press, or a stick pushed half way out."""
+def standing(state: PadState, t: float) -> list[PadEvent]:
+    """Where both sticks are."""
+    return [StickEvent(t, "left", *state.left), StickEvent(t, "right", *state.right)]
+
+
+def is_away(raw: RawButton | RawTrigger | RawStick) -> bool:
+    """Whether a control is held or pushed: a hand that moves slowly reaches no threshold at two places at once."""
+    if isinstance(raw, RawButton):
+        return raw.pressed
+    return raw.value >= AWAY if isinstance(raw, RawTrigger) else math.hypot(raw.x, raw.y) >= AWAY
+
+
+def deed(event: PadEvent, before: PadState) -> str:
+    """What shows that a hand has gone to another device: the button pressed, the stick pushed half way out; or ""."""
     if isinstance(event, ButtonEvent):
-        return event.pressed
+        return event.button if event.pressed else ""
     if isinstance(event, StickEvent):
         was = before.left if event.stick == "left" else before.right
-        return math.hypot(event.x, event.y) >= TAKE_OVER > math.hypot(*was)
-    return False
+        return event.stick if math.hypot(event.x, event.y) >= TAKE_OVER > math.hypot(*was) else ""
+    return ""

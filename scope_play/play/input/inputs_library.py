@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import queue
+import struct
 import sys
 import threading
 import time
@@ -18,10 +19,13 @@ from typing import Any
 
 from scope_play.errors import ScopeError
 from scope_play.play.input.translator import Device, Plugged, RawEvent, RawStick, Unplugged, Unusable
-from scope_play.play.input.xpad import XpadDecoder
+from scope_play.play.input.xpad import Ranges, XpadDecoder
 
 RESCAN_SECONDS = 2.0
 XINPUT_POLL_SECONDS = 1.0 / 250.0
+AXES = {"ABS_X": 0, "ABS_Y": 1, "ABS_Z": 2, "ABS_RX": 3, "ABS_RY": 4, "ABS_RZ": 5, "ABS_GAS": 9, "ABS_BRAKE": 10}
+EVIOCGABS = 0x80184540
+"""Linux's request for an axis's `input_absinfo`: value, least, greatest, and three more int32. Add the axis."""
 
 
 def load_library() -> ModuleType:
@@ -54,11 +58,14 @@ class InputsPads:
         library: ModuleType | None = None,
         find: Callable[[], Iterable[Any]] | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        ranges: Callable[[str], Ranges] | None = None,
     ) -> None:
         self._library = library or load_library()
         self._find = find or self._search
         self._clock = clock
         self._queue: queue.SimpleQueue[tuple[float, Device, Any] | RawEvent] = queue.SimpleQueue()
+        self._ranges_of = ranges or axis_ranges
+        self._ranges: dict[str, Ranges] = {}
         self._decoders: dict[str, XpadDecoder] = {}
         self._open: set[str] = set()
         self._refused: set[str] = set()
@@ -79,7 +86,8 @@ class InputsPads:
                 continue
             if isinstance(item, Plugged):
                 windows = sys.platform == "win32"
-                self._decoders[item.device.key] = XpadDecoder(item.device, windows=windows)
+                ranges = self._ranges[item.device.key]
+                self._decoders[item.device.key] = XpadDecoder(item.device, windows=windows, ranges=ranges)
             found.append(item)
 
     def sample(self, t: float) -> list[RawStick]:
@@ -114,6 +122,7 @@ class InputsPads:
             self._queue.put(Unusable(self._clock(), reason))
             return
         self._open.add(path)
+        self._ranges[device.key] = self._ranges_of(path)
         self._queue.put(Plugged(self._clock(), device))
         threading.Thread(target=self._listen, args=(pad, device, path), name=f"inputs-{path}", daemon=True).start()
 
@@ -129,6 +138,29 @@ class InputsPads:
                 break
         self._queue.put(Unplugged(self._clock(), device))
         self._open.discard(path)
+
+
+def axis_ranges(path: str) -> Ranges:
+    """What the device at `path` says of its axes; nothing where there is no such device to ask."""
+    if sys.platform != "linux":
+        return {}
+    import fcntl
+
+    found: dict[str, tuple[int, int]] = {}
+    try:
+        device = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return {}
+    try:
+        for name, axis in AXES.items():
+            _, low, high, *_ = struct.unpack("6i", fcntl.ioctl(device, EVIOCGABS + axis, bytes(24)))
+            if high > low:
+                found[name] = (low, high)
+    except OSError:
+        return {}
+    finally:
+        os.close(device)
+    return found
 
 
 def next_events(pad: Any) -> list[Any]:

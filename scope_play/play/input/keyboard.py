@@ -3,6 +3,9 @@
 Mouse motion is relative and becomes `LookEvent`s: `mouse_pixels` of travel within one frame (1/20 s) are one full
 right-stick frame, so the turn depends on the distance travelled and not on how often the screen is drawn. Every
 motion event counts; the timeline adds them up by frame and lets what exceeds a full stick die down (timeline.py).
+
+A key that writes a character is known by its place, under the name it has on a US keyboard: "w" is the key above "s" in
+every layout. Other keys are known by what they do, so that Control and Caps Lock may be exchanged.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
+from typing import cast
 
 import pygame
 
@@ -71,6 +75,21 @@ MOUSE_BUTTONS: Mapping[int, str] = MappingProxyType(
 )
 WHEEL = ("wheel_up", "wheel_down")
 
+PLACES: Mapping[int, str] = MappingProxyType(
+    {
+        **{getattr(pygame, f"KSCAN_{key.upper()}"): key for key in "abcdefghijklmnopqrstuvwxyz0123456789"},
+        **{pygame.KSCAN_MINUS: "minus", pygame.KSCAN_EQUALS: "equals", pygame.KSCAN_BACKSLASH: "backslash"},
+        **{pygame.KSCAN_LEFTBRACKET: "leftbracket", pygame.KSCAN_RIGHTBRACKET: "rightbracket"},
+        **{pygame.KSCAN_SEMICOLON: "semicolon", pygame.KSCAN_APOSTROPHE: "quote", pygame.KSCAN_GRAVE: "backquote"},
+        **{pygame.KSCAN_COMMA: "comma", pygame.KSCAN_PERIOD: "period", pygame.KSCAN_SLASH: "slash"},
+        **{pygame.KSCAN_NONUSBACKSLASH: "less", pygame.KSCAN_NONUSHASH: "hash"},
+    }
+)
+"""Keys that write a character, by scancode: what they are called on a US keyboard, the last two on others."""
+
+LAST_CHARACTER = 0x7FF
+"""Unicode up to Arabic: the characters on the caps of the alphabetic layouts."""
+
 
 @dataclass(frozen=True)
 class KeyProfile:
@@ -90,6 +109,20 @@ def key_names() -> Mapping[int, str]:
         if constant.startswith("K_"):
             names.setdefault(getattr(pygame, constant), constant.removeprefix("K_").lower())
     return MappingProxyType(names)
+
+
+def caps_of_layout() -> Mapping[str, str]:
+    """What the layout in use writes on the keys of `PLACES`, by their names; without a window nothing is known."""
+    scancode_of = pygame.key.ScancodeWrapper(cast("tuple[bool, ...]", tuple(range(pygame.KSCAN_RGUI + 1))))
+    found: dict[str, str] = {}
+    for character in map(chr, range(ord("!"), LAST_CHARACTER)):
+        try:
+            name = PLACES.get(scancode_of[ord(character)])
+        except IndexError:
+            continue
+        if name:
+            found.setdefault(name, character.upper())
+    return found
 
 
 def control_names() -> tuple[str, ...]:
@@ -115,7 +148,7 @@ class KeyboardMouse:
     def feed(self, event: pygame.event.Event, t: float) -> list[PadEvent]:
         """What one pygame event changes for the game. Events that are not keys or mouse change nothing."""
         if event.type in (pygame.KEYDOWN, pygame.KEYUP):
-            name = key_names().get(event.key)
+            name = self._name(event.key, getattr(event, "scancode", pygame.KSCAN_UNKNOWN))
             return self._hold(name, event.type == pygame.KEYDOWN, t) if name else []
         if event.type in (pygame.MOUSEBUTTONDOWN, pygame.MOUSEBUTTONUP):
             name = MOUSE_BUTTONS.get(event.button)
@@ -138,6 +171,15 @@ class KeyboardMouse:
         """Go on with another profile; what is held is read anew by it."""
         self.profile = profile
         return self._change(t)
+
+    def _name(self, code: int, scancode: int) -> str | None:
+        """A key's name by its place, unless its code says that it writes nothing, or that it is bound by a name that no
+        place has, such as "exclaim"."""
+        name, place = key_names().get(code) if code else None, PLACES.get(scancode)
+        if place is None or name is None or name in PLACES.values():
+            return place or name
+        bound = any(name in controls for controls in self.profile.bindings.values())
+        return name if bound or not ord("!") <= code <= LAST_CHARACTER else place
 
     def _hold(self, control: str, pressed: bool, t: float) -> list[PadEvent]:
         if pressed:

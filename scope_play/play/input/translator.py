@@ -142,6 +142,7 @@ class PadTranslator:
         self.device = device
         self.profile = profile
         self._held: set[str] = set()
+        self._stale: set[str] = set()  # triggers still pulled from before everything was let go
         self._raw_sticks: dict[StickName, Vector] = {"left": CENTRE, "right": CENTRE}
         self._raw_triggers = dict.fromkeys(TRIGGERS, 0.0)
         self.state = self._state()
@@ -152,14 +153,18 @@ class PadTranslator:
             self._raw_sticks[raw.control] = (raw.x, raw.y)
         elif isinstance(raw, RawTrigger):
             self._raw_triggers[raw.control] = raw.value
-            pressed = trigger_pressed(raw.value, raw.control in self._held, self.profile.triggers)
-            self._hold(raw.control, pressed)
+            was_pressed = raw.control in self._held or raw.control in self._stale
+            pressed = trigger_pressed(raw.value, was_pressed, self.profile.triggers)
+            if not pressed:
+                self._stale.discard(raw.control)
+            self._hold(raw.control, pressed and raw.control not in self._stale)
         else:
             self._hold(raw.control, raw.pressed)
         return self._change(raw.t)
 
     def reset(self) -> None:
         """Forget everything held, without events: the window lost the focus."""
+        self._stale |= self._held.intersection(TRIGGERS)
         self._held.clear()
         self._raw_sticks = {"left": CENTRE, "right": CENTRE}
         self._raw_triggers = dict.fromkeys(TRIGGERS, 0.0)

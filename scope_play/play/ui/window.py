@@ -16,7 +16,7 @@ from scope_play.play.ui.theme import Theme
 class Window:
     """pygame's one window. `size` is what it has while it is not fullscreen.
 
-    Raises ScopeError if there is no display to open it on.
+    Raises ScopeError if there is no display to open it on. Where only fullscreen fails it is opened without.
     """
 
     def __init__(self, size: tuple[int, int], fullscreen: bool = False) -> None:
@@ -30,7 +30,12 @@ class Window:
             pygame.display.set_caption("scope-play")
             self._windowed = size
             self.fullscreen = fullscreen
-            self._open()
+            self._typing: bool | None = None
+            try:
+                self._open()
+            except pygame.error:
+                self.fullscreen = False
+                self._open()
         except pygame.error as error:
             raise ScopeError(f"no window can be opened ({error}); start from a desktop, or use --headless.") from error
 
@@ -46,12 +51,18 @@ class Window:
         return Theme(*self.surface.get_size())
 
     def set_fullscreen(self, fullscreen: bool) -> None:
+        """Raises ScopeError, the window being as it was, where the display refuses."""
         if fullscreen == self.fullscreen:
             return
         if fullscreen:
             self._windowed = self.surface.get_size()
         self.fullscreen = fullscreen
-        self._open()
+        try:
+            self._open()
+        except pygame.error as error:
+            self.fullscreen = not fullscreen
+            self._open()
+            raise ScopeError(f"the display refuses fullscreen ({error}); play in the window.") from error
 
     def present(self) -> None:
         pygame.display.flip()
@@ -63,6 +74,12 @@ class Window:
         if pygame.event.get_grab() != held:
             pygame.event.set_grab(held)
 
+    def set_typing(self, typing: bool) -> None:
+        """Whether a line is being written. While none is, an input method must not take keys for itself."""
+        if typing is not self._typing:
+            self._typing = typing
+            (pygame.key.start_text_input if typing else pygame.key.stop_text_input)()
+
     def close(self) -> None:
         pygame.display.quit()
 
@@ -71,6 +88,7 @@ class Window:
             pygame.display.set_mode((0, 0), pygame.FULLSCREEN)
         else:
             pygame.display.set_mode(self._windowed, pygame.RESIZABLE)
+        self._typing = None  # SDL turns text input on with a window
 
 
 def load_compilers() -> None:

@@ -18,7 +18,7 @@ from scope_play.errors import ScopeError
 from scope_play.play.input import inputs_library
 from scope_play.play.input.bindings import ControllerMap
 from scope_play.play.input.devices import Devices
-from scope_play.play.input.inputs_library import InputsPads, load_library, mend_type_codes, next_events
+from scope_play.play.input.inputs_library import InputsPads, axis_ranges, load_library, mend_type_codes, next_events
 from scope_play.play.input.translator import Device, Plugged, RawButton, RawStick, RawTrigger, Unplugged, Unusable
 from scope_play.play.input.xpad import XpadDecoder
 
@@ -280,3 +280,63 @@ def test_the_d_pad_releases_one_side_when_it_goes_to_the_other():
 
 def test_codes_no_xbox_pad_has_mean_nothing():
     assert fed(XpadDecoder(DEVICE, windows=False), ("ABS_MT_SLOT", 3), ("BTN_TRIGGER_HAPPY40", 1), ("KEY_A", 1)) == []
+
+
+# ---- other ranges, other axes
+
+BLUETOOTH = {
+    **dict.fromkeys(("ABS_X", "ABS_Y", "ABS_Z", "ABS_RZ"), (0, 65535)),
+    **dict.fromkeys(("ABS_GAS", "ABS_BRAKE"), (0, 1023)),
+}
+PLAYSTATION = dict.fromkeys(("ABS_X", "ABS_Y", "ABS_RX", "ABS_RY", "ABS_Z", "ABS_RZ"), (0, 255))
+
+
+@linux_only
+def test_an_xbox_pad_over_bluetooth_rests_and_moves_with_its_own_axes(fake):
+    pads = InputsPads(inputs, find=lambda: [fake.pad], ranges=lambda path: BLUETOOTH)
+    devices = Devices(pads, ControllerMap())
+    rest = [(ABS, axis, 32768) for axis in (ABS_X, ABS_Y, 2, ABS_RZ)]
+    seen = []
+    for report, reached in (
+        ([*rest, (KEY, BTN_SOUTH, 1)], lambda state: state.south),
+        ([(ABS, 2, 65535), (ABS, 9, 1023)], lambda state: state.right_trigger and state.right[0] > 0.99),
+        ([*rest, (ABS, 9, 0), (ABS, 10, 1023), (ABS, ABS_Y, 0)], lambda state: state.left_trigger and state.left[1]),
+    ):
+        fake.send(*report)
+        while not reached(devices.state):
+            devices.read((), 0.0)
+        seen.append((*devices.state.buttons[:3], *devices.state.left, *devices.state.right))
+    assert seen[0] == (False, False, True, 0.0, 0.0, 0.0, 0.0)
+    assert seen[1] == pytest.approx((True, False, True, 0.0, 0.0, 1.0, 0.0), abs=1e-3)
+    assert seen[2] == pytest.approx((False, True, True, 0.0, -1.0, 0.0, 0.0), abs=1e-3)
+    devices.close()
+
+
+@pytest.mark.parametrize("ranges", [BLUETOOTH, PLAYSTATION, {"ABS_X": (-128, 127), "ABS_Y": (-128, 127)}])
+def test_every_stick_is_in_the_middle_of_its_range_and_reaches_its_ends(ranges):
+    decoder = XpadDecoder(DEVICE, windows=False, ranges=ranges)
+    for axis, sign in ((0, -1.0), (1, 1.0)):
+        fed(decoder, *((code, limits[axis]) for code, limits in ranges.items() if code in decoder._axes))
+        assert {value for stick in decoder.sample(0.0) for value in (stick.x, stick.y)} <= {sign, 0.0}
+        fed(decoder, *((code, sum(limits) // 2) for code, limits in ranges.items() if code in decoder._axes))
+        assert all(abs(value) < 0.01 for stick in decoder.sample(0.0) for value in (stick.x, stick.y))
+
+
+def test_a_playstation_pads_triggers_stay_triggers():
+    (event,) = fed(XpadDecoder(DEVICE, windows=False, ranges=PLAYSTATION), ("ABS_Z", 51))
+    assert event == RawTrigger(0.0, DEVICE, "left_trigger", 0.2)
+
+
+@linux_only
+def test_the_ranges_are_the_devices_own(tmp_path, monkeypatch):
+    import fcntl
+
+    (tmp_path / "event3").write_bytes(b"")
+    asked = {0x80184540: (0, 65535), 0x80184549: (0, 1023)}
+    monkeypatch.setattr(
+        fcntl, "ioctl", lambda file, request, data: struct.pack("6i", 7, *asked.get(request, (0, 0)), 0, 0, 0)
+    )
+    assert axis_ranges(str(tmp_path / "event3")) == {"ABS_X": (0, 65535), "ABS_GAS": (0, 1023)}
+    monkeypatch.undo()
+    assert axis_ranges(str(tmp_path / "event3")) == {}
+    assert axis_ranges(str(tmp_path / "none")) == {}

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scope_play.play.input.action_sampler import ActionSampler
-from scope_play.play.input.bindings import parse_map
+from scope_play.play.input.bindings import ControllerMap, parse_map
+from scope_play.play.input.bindings_text import legend
 from scope_play.play.input.devices import Devices, NoPads
 from scope_play.play.input.events import ButtonEvent, LookEvent, ReleaseEvent, StickEvent
 from scope_play.play.input.keyboard import (
@@ -19,6 +20,7 @@ from scope_play.play.input.keyboard import (
     KEY_ACTIONS,
     KeyboardMouse,
     KeyProfile,
+    caps_of_layout,
     control_names,
     reserved_names,
 )
@@ -165,3 +167,60 @@ def test_a_key_held_through_a_pause_moves_again_after_it():
     devices = Devices(NoPads(), parse_map("", "x"))
     devices.read([key(pygame.K_d)], 0.1)
     assert StickEvent(9.0, "left", 1.0, 0.0) in devices.resume(9.0)
+
+
+# ---- other layouts: the key code is what the layout writes, the scancode the place
+
+
+def placed(code, scancode, pressed=True):
+    return pygame.event.Event(pygame.KEYDOWN if pressed else pygame.KEYUP, key=code, scancode=scancode)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["wasd", "цфыв", "ςασδ", "'שדג", "صشسي", "zqsd", ",aoe"],
+    ids=["us", "ru", "gr", "il", "ara", "azerty", "dvorak"],
+)
+def test_the_keys_of_wasd_move_in_every_layout_and_nothing_else(written):
+    places = (pygame.KSCAN_W, pygame.KSCAN_A, pygame.KSCAN_S, pygame.KSCAN_D)
+    pushes = ((0.0, -1.0), (-1.0, 0.0), (0.0, 1.0), (1.0, 0.0))
+    for character, place, push in zip(written, places, pushes, strict=True):
+        state = after(placed(ord(character), place))
+        assert state.left == push
+        assert not any(state.buttons)
+
+
+def test_a_dead_key_counts_by_its_place_and_keys_that_write_nothing_by_what_they_do():
+    profile = parse_map(
+        '[keys.bindings]\njump = "leftbracket"\naim = "lctrl"\nfire = "a"\nstrafe_left = []\n', "x"
+    ).keys
+    assert after(placed(0, pygame.KSCAN_LEFTBRACKET), profile=profile).south
+    assert after(placed(pygame.K_LCTRL, pygame.KSCAN_CAPSLOCK), profile=profile).left_trigger
+    assert after(placed(pygame.K_ESCAPE, pygame.KSCAN_CAPSLOCK)).start
+    assert after(placed(pygame.K_ESCAPE, pygame.KSCAN_A)).left == (0.0, 0.0)
+
+
+def test_a_map_that_names_a_key_by_a_character_of_another_layout_still_means_it():
+    profile = parse_map('[keys.bindings]\njump = "exclaim"\n', "x").keys
+    assert after(placed(pygame.K_EXCLAIM, pygame.KSCAN_SLASH), profile=profile).south
+
+
+def test_the_legend_shows_the_caps_of_the_layout(monkeypatch):
+    written = dict(zip("цфжйq", (26, 22, 7, 20, 4), strict=True))
+
+    class Russian:
+        def __init__(self, places):
+            self.places = places
+
+        def __getitem__(self, code):
+            return self.places[written.get(chr(code), 0)]
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pygame.display.init()
+    assert (caps_of_layout()["w"], caps_of_layout()["minus"]) == ("W", "-")
+    pygame.display.quit()
+    monkeypatch.setattr(pygame.key, "ScancodeWrapper", Russian)
+    entries = {entry.what: entry.keys for entry in legend(ControllerMap())}
+    assert entries["Move"] == "Ц Q Ф Ж"
+    assert entries["Switch"] == "Й, wheel up, wheel down"
+    assert entries["Reload"] == "R"
