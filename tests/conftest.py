@@ -9,10 +9,18 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+import torch
+from torch import Tensor
+
+from scope_play.model.nano_codec.codec import NanoCodec
 
 
 @pytest.fixture
 def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start images are taken for what nano's finder says of them: looking more closely (`fit_pose`) takes longer than
     a training step or some chunks of play."""
-    monkeypatch.setattr("scope_play.model.nano_codec.codec.fit_pose", lambda codec, frames: codec.found(frames))
+
+    def found(codec: NanoCodec, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return codec.found(frames), torch.zeros(len(frames))
+
+    monkeypatch.setattr("scope_play.model.nano_codec.codec.fit_pose", found)
