@@ -28,6 +28,8 @@ PLAIN, ALIKE = 0.06, 0.08
 can hide between cells that are asked, and it costs no hundredth of a decibel."""
 COVERS = 0.02
 """An opacity below this is none, where there is none beside it either."""
+BATCH = 240
+"""Cells are asked in multiples of so many."""
 LANES = 4
 """Frames drawn side by side at most: there are no more in a latent."""
 Modulation: TypeAlias = list[tuple[Tensor, Tensor]]
@@ -57,6 +59,8 @@ class FastField:
         self._places = F.linear(screen(self._centres, field.fine), read.weight, read.bias).detach()
         self._court = self._kept(field.court.write)
         self._colour, self._opacity = (self._kept(part) for part in _apart(field.hand.write))
+        self._lanes = min(LANES, max(1, (os.cpu_count() or 1) // torch.get_num_threads()))
+        self._pool = ThreadPoolExecutor(self._lanes, "draw")
         self._finish = [self._kept(layer) for layer in (field.finish.read, field.finish.middle, field.finish.write)]
 
     def __call__(self, features: Tensor, state: Tensor) -> Tensor:
@@ -64,11 +68,9 @@ class FastField:
         with torch.no_grad():
             modulations = [_modulations(field, state) for field in (self._field.court, self._field.hand)]
         frames = list(zip(features.split(1), *modulations, strict=True))
-        lanes = min(LANES, len(frames), max(1, (os.cpu_count() or 1) // torch.get_num_threads()))
-        if lanes == 1:
+        if min(self._lanes, len(frames)) == 1:
             return torch.cat([self._frame(*frame) for frame in frames])
-        with ThreadPoolExecutor(lanes, "draw") as pool:
-            return torch.cat(list(pool.map(lambda frame: self._frame(*frame), frames)))
+        return torch.cat(list(self._pool.map(lambda frame: self._frame(*frame), frames)))
 
     @torch.no_grad()
     def _frame(self, features: Tensor, court: Modulation, hand: Modulation) -> Tensor:
@@ -102,6 +104,7 @@ class FastField:
         cells[self._others] = rearrange(torch.stack(between, 2), "h w three c -> (h w) three c")
         rest = self._others[~plain.flatten()].flatten()
         if len(rest) > 0:
+            rest = _in_batches(rest)
             cells[rest] = ask(rest)
         return cells
 
@@ -120,7 +123,7 @@ class FastField:
         shows = rearrange(cover(self._asked).amax(-1), "(h w) -> 1 h w", h=self._rows // 2)
         near = F.max_pool2d(shows, 3, 1, 1).flatten() > COVERS
         if near.any():
-            cover(self._others[near].flatten())
+            cover(_in_batches(self._others[near].flatten()))
 
     def _folded(self, layers: Iterable[nn.Module], modulation: Modulation) -> list[tuple[Tensor, Tensor]]:
         """Weights and biases of layers that multiply and add as a frame's modulation says."""
@@ -135,6 +138,12 @@ class FastField:
     def _kept(self, layer: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor]:
         weight, bias = (part.detach().to(self._dtype) for part in layer.parameters())
         return (weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight), bias
+
+
+def _in_batches(cells: Tensor) -> Tensor:
+    """The cells, and the last one again until they are whole batches: PyTorch keeps what it has prepared for every
+    number of rows that it has multiplied, and thousands of those fill a gigabyte."""
+    return torch.cat([cells, cells[-1:].expand(-len(cells) % BATCH)])
 
 
 def _modulations(field: Field, state: Tensor) -> list[Modulation]:

@@ -92,6 +92,7 @@ def test_where_nothing_is_to_be_seen_only_every_fourth_cell_is_asked(
         draw.court.write.bias.fill_(0.5)
     if not hand:
         draw.hand.write.bias[3::4] = -30.0
+    monkeypatch.setattr(fast_field, "BATCH", 1)
     asked: list[int] = []
     through = fast_field._through
 
@@ -108,13 +109,28 @@ def test_where_nothing_is_to_be_seen_only_every_fourth_cell_is_asked(
     assert sum(asked) <= most
 
 
+def test_few_numbers_of_cells_are_ever_asked(codec: NanoCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch keeps something for each of them: a game of ten minutes would take gigabytes."""
+    large, features = resize_codec(codec, LARGE).requires_grad_(False), moments(24)
+    asked: set[int] = set()
+    through = fast_field._through
+
+    def counting(x: torch.Tensor, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        asked.add(len(x))
+        return through(x, layers)
+
+    monkeypatch.setattr(fast_field, "_through", counting)
+    FastField(large.field)(features, large.state(features))
+    assert all(count % fast_field.BATCH == 0 for count in asked - {LARGE[0] * LARGE[1] // CELL**2 // 4})
+    assert len(asked) > 1
+
+
 def test_a_frame_is_the_same_whoever_is_drawn_beside_it(codec: NanoCodec, monkeypatch: pytest.MonkeyPatch) -> None:
     large, features = resize_codec(codec, LARGE).requires_grad_(False), moments(4)
-    draw, state = FastField(large.field), large.state(features)
     pictures = []
     for processors in (1, 2, 64):
         monkeypatch.setattr(fast_field.os, "cpu_count", lambda count=processors: count * torch.get_num_threads())
-        pictures.append(draw(features, state))
+        pictures.append(FastField(large.field)(features, large.state(features)))
     assert torch.equal(pictures[0], pictures[1])
     assert torch.equal(pictures[0], pictures[2])
 
