@@ -103,6 +103,18 @@ class _Reader:
         return ScopeError(f"{self.source} has {shown} in {key or 'its root'}, which must be {wanted}; {self.mend}.")
 
 
+STRONGEST = 1000.0
+"""Scales and shifts beyond it are slips of the hand: already at a tenth of it nothing is left of a picture."""
+
+
+def require_scales(record: Any, *names: str) -> None:
+    """Raises ScopeError naming the first of these fields of a config that is no number between 0 and `STRONGEST`."""
+    for name in names:
+        value = getattr(record, name)
+        if not 0 <= value <= STRONGEST:
+            raise ScopeError(f"{name} is {value}, but must lie between 0 and {STRONGEST:g}; change it")
+
+
 def require_positive(record: Any, *names: str) -> None:
     """Raises ScopeError naming the first of these fields of a config that is below 1."""
     for name in names:

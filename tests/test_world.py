@@ -244,6 +244,13 @@ def test_models_and_devices_that_are_not_there() -> None:
         World.load("nowhere", device="cpu")
     with pytest.raises(ScopeError, match="device 'tpux' is not known"):
         World.load("nano", device="tpux")
+    for device in ("mps", "xpu", "meta", "xla:0"):
+        with pytest.raises(ScopeError, match=f"device '{device}' is none that a model runs on; use cpu or cuda"):
+            World.load("nano", device=device)
+    with pytest.raises(ScopeError, match="device 'cuda:99' was asked for, but "):
+        World.load("nano", device="cuda:99")
+    with pytest.raises(ScopeError, match="device 'cpu:3' was asked for, but there are 1 of its kind"):
+        World.load("nano", device="cpu:3")
     with pytest.raises(ScopeError, match="precision 'fp7'"):
         World.load("nano", device="cpu", precision="fp7")
     with pytest.raises(ScopeError, match="precision fp8 needs an NVIDIA GPU"):

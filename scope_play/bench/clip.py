@@ -107,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
 
     from scope_play.bench.random_world import SHAPES
     from scope_play.bench.report import write_result
-    from scope_play.bench.timing import pick_device, pick_dtype
+    from scope_play.bench.timing import pick_dtype
+    from scope_play.loading.device import pick_device
 
     for name in ("frames", "steps"):
         if getattr(args, name) < 1:

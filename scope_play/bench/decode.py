@@ -133,7 +133,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Column, Table
 
     from scope_play.bench.report import write_result
-    from scope_play.bench.timing import pick_device, pick_dtype
+    from scope_play.bench.timing import pick_dtype
+    from scope_play.loading.device import pick_device
 
     unknown = [name for name in args.decoders if name not in DECODERS]
     if unknown:

@@ -236,9 +236,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from scope_play.bench.report import write_result
-    from scope_play.bench.timing import pick_device, pick_dtype, time_calls
+    from scope_play.bench.timing import pick_dtype, time_calls
     from scope_play.kernels import describe, select
     from scope_play.kernels.dispatch import torch_kernels
+    from scope_play.loading.device import pick_device
 
     if args.window < 1 or args.repeats < 1:
         raise ScopeError(f"--window {args.window} and --repeats {args.repeats} must be at least 1")

@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
 
     from scope_play.bench.kernels import matrix_share
     from scope_play.bench.report import write_result
-    from scope_play.bench.timing import median_and_p95, pick_device, pick_dtype, time_calls
+    from scope_play.bench.timing import median_and_p95, pick_dtype, time_calls
+    from scope_play.loading.device import pick_device
 
     for name in ("latents", "steps", "repeats"):
         if getattr(args, name) < 1:

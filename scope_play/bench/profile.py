@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
     from scope_play.bench.random_world import random_world
     from scope_play.bench.report import write_result
-    from scope_play.bench.timing import pick_device
+    from scope_play.loading.device import pick_device
 
     for name in ("chunks", "rows"):
         if getattr(args, name) < 1:

@@ -9,11 +9,6 @@ from collections.abc import Callable, Mapping
 import torch
 
 
-def pick_device(name: str | None) -> torch.device:
-    """The device asked for; by default the GPU if there is one."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
     """The type asked for (bf16, fp16, fp32); by default what one would play in on `device`."""
     name = name or ("bf16" if device.type == "cuda" else "fp32")

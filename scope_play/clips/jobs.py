@@ -72,7 +72,9 @@ def single_job(image: Path | None, actions: Path | None, prompt: str | None, out
 
 
 def folder_jobs(folder: Path, actions: Path | None, prompt: str | None, out: Path) -> list[ClipJob]:
-    """One clip for each image in `folder`: `foo.png` goes with `foo.parquet` and `foo.txt`, or with the common ones.
+    """One clip for each image in `folder`.
+
+    `actions` and `prompt` go with every image; where one is not given, `foo.png` goes with `foo.parquet` and `foo.txt`.
 
     Raises:
         ScopeError: `folder` has no images, or `out` names a file.
@@ -84,17 +86,17 @@ def folder_jobs(folder: Path, actions: Path | None, prompt: str | None, out: Pat
         raise ScopeError(f"{folder} has no images; put {', '.join(sorted(IMAGES))} files there.")
     if out.suffix.lower() == VIDEO:
         raise ScopeError(f"--out {out} is one file, but --image-dir makes one clip per image; give a folder.")
-    stems = [image.stem for image in images]
     jobs = []
     for image in images:
         own_actions, own_prompt = image.with_suffix(".parquet"), image.with_suffix(".txt")
-        # Images that differ only in their suffix keep it, so that neither clip overwrites the other.
-        name = image.stem if stems.count(image.stem) == 1 else image.name
+        # An image keeps its suffix where another one's clip could be called as it would be without.
+        others = {name.casefold() for other in images if other != image for name in (other.stem, other.name)}
+        name = image.name if image.stem.casefold() in others else image.stem
         jobs.append(
             ClipJob(
                 image=image,
-                actions=own_actions if own_actions.is_file() else actions,
-                prompt=read_prompt(own_prompt) if own_prompt.is_file() else prompt,
+                actions=own_actions if actions is None and own_actions.is_file() else actions,
+                prompt=read_prompt(own_prompt) if prompt is None and own_prompt.is_file() else prompt,
                 video=out / f"{name}{VIDEO}",
             )
         )
@@ -132,7 +134,7 @@ def write_clip(job: ClipJob, chunks: Iterator[np.ndarray], settings: dict[str, A
         video = write_video(beside, first, chunks)
     with replacing(job.report) as beside:
         report = make_report(job, video, settings, time.perf_counter() - began)
-        beside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        beside.write_text(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     return video
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from scope_play.commands.arguments import as_path
+from scope_play.commands.arguments import as_number, as_path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--fullscreen", action="store_true", default=None)
     add("--window-size", metavar="WxH", help="for example 1280x720")
     add("--demo", action="store_true", help="plays by itself")
-    add("--seconds", type=float, help="leave after so long")
+    add("--seconds", type=as_number, help="leave after so long")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from scope_play.commands.arguments import as_path
+from scope_play.commands.arguments import as_number, as_path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +30,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="starts of mixed play (default: sixteen that training never used)",
     )
-    add("--seconds", type=float, default=60.0, help="of the long play that drift is measured on (default 60)")
+    add("--seconds", type=as_number, default=60.0, help="of the long play that drift is measured on (default 60)")
     add("--quick", action="store_true", help="a quarter of the starts and 15 s of long play: for a look while training")
     add("--device", help="cpu or cuda (default: the best there is)")
     add("--steps", type=int, help="denoising passes a chunk (default: as the weights say)")
     add("--probe", type=as_path, metavar="DIR", help="use the probe in this folder instead of the shipped one")
-    add("--teach-probe", type=float, metavar="MINUTES", help="first teach a new probe, on the CPU, into --probe")
+    add("--teach-probe", type=as_number, metavar="MINUTES", help="first teach a new probe, on the CPU, into --probe")
 
 
 def run(args: argparse.Namespace) -> int:

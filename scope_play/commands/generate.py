@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scope_play.commands.arguments import as_path
+from scope_play.commands.arguments import as_number, as_path
 from scope_play.commands.play import add_memory_options
 from scope_play.errors import ScopeError
 from scope_play.images import parse_size
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--input_image_dir",
         type=as_path,
         metavar="DIR",
-        help="one clip for each image; foo.png goes with foo.parquet and foo.txt beside it, or with the common ones",
+        help="one clip for each image; foo.png goes with foo.parquet and foo.txt unless others are given",
     )
     parser.add_argument("--actions", "--action_path", type=as_path, metavar="FILE", help="recorded actions (parquet)")
     parser.add_argument("--prompt", help="what the world looks like; nano takes none")
@@ -44,9 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     clip.add_argument("--frames", "--max_frames", type=int, help="length in frames, rounded down to 4k+1 (SCOPE: 81)")
     clip.add_argument("--size", metavar="HxW", help="rounded up to multiples of 32 (SCOPE: 480x832)")
     clip.add_argument("--steps", "--num_inference_steps", type=int, help="denoising steps (SCOPE: 30)")
-    clip.add_argument("--guidance", type=float, help="how strongly the prompt acts; 1 is off (SCOPE: 5)")
-    clip.add_argument("--action-guidance", type=float, help="how strongly the actions act; 1 is off, and the default")
-    clip.add_argument("--shift", type=float, help="larger spends more steps at high noise (SCOPE: 5)")
+    clip.add_argument("--guidance", type=as_number, help="how strongly the prompt acts; 1 is off (SCOPE: 5)")
+    clip.add_argument("--action-guidance", type=as_number, help="how strongly the actions act (default: 1, off)")
+    clip.add_argument("--shift", type=as_number, help="larger spends more steps at high noise (SCOPE: 5)")
     clip.add_argument("--seed", type=int, default=0, help="the same seed gives the same clip (default: 0)")
     clip.add_argument("--negative-prompt", help="what to steer away from (SCOPE: the text it was released with)")
     place = parser.add_argument_group("where it runs")

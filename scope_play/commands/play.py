@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scope_play.commands.arguments import as_path
+from scope_play.commands.arguments import as_number, as_path
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--fullscreen", action="store_true", default=None)
     add("--window-size", metavar="WxH", help="for example 1280x720")
     add("--demo", action="store_true", help="plays by itself")
-    add("--seconds", type=float, help="leave after so long; with --demo counted from the first moment of the game")
+    add("--seconds", type=as_number, help="leave after so long; with --demo counted from the first moment of the game")
     add("--controls", action="store_true", help="print what every control does and the file that changes it, and leave")
     add("--headless", action="store_true", help="no window: play --actions into --out")
     add("--actions", type=as_path, metavar="PARQUET", help="with --headless: what to do")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from scope_play.commands.arguments import as_path
+from scope_play.commands.arguments import as_number, as_path
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=as_path, required=True, metavar="DIR", help="run folder: metrics, checkpoints, sheets"
     )
-    parser.add_argument("--minutes", type=float, help="stop after this long; a checkpoint is always left")
+    parser.add_argument("--minutes", type=as_number, help="stop after this long; a checkpoint is always left")
     parser.add_argument("--steps", type=int, help="stop at this step, counted over all resumed parts")
     parser.add_argument("--resume", type=as_path, metavar="DIR", help="go on from this run folder's newest checkpoint")
     parser.add_argument(

@@ -11,6 +11,9 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 EIGHT_BIT = ("fp8", "int8")
 
 
+DEVICES = ("cpu", "cuda")
+
+
 def pick_device(device: str | None) -> torch.device:
     """The device asked for, or CUDA where there is one. Raises ScopeError for a device that is not there."""
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -18,8 +21,13 @@ def pick_device(device: str | None) -> torch.device:
         resolved = torch.device(chosen)
     except RuntimeError as error:
         raise ScopeError(f"device {chosen!r} is not known; use cpu or cuda") from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
+    if resolved.type not in DEVICES:
+        raise ScopeError(f"device {chosen!r} is none that a model runs on; use {' or '.join(DEVICES)}")
+    found = torch.cuda.device_count() if resolved.type == "cuda" else 1
+    if found == 0:
         raise ScopeError(f"device {chosen!r} was asked for, but torch {torch.__version__} finds no CUDA GPU; use cpu")
+    if (resolved.index or 0) >= found:
+        raise ScopeError(f"device {chosen!r} was asked for, but there are {found} of its kind, counted from 0")
     return resolved
 
 

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from scope_play.actions import FRAMES_PER_LATENT
+from scope_play.errors import ScopeError
 from scope_play.images import frames_at_least, round_size, stretch, to_frames, to_video
 from scope_play.kernels.text_attention import shorten
 from scope_play.model.wan_vae.tiling import Tiling, cover
+from scope_play.records import require_scales
 from scope_play.sampling.guidance import Predictions, combine
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
 
@@ -63,6 +65,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_scales(self, "shift", "guidance", "action_guidance")
         make_sigmas(self.steps, self.shift)  # refuses an impossible schedule before anything is loaded
 
 
@@ -145,13 +148,21 @@ def denoise(
     sigmas: Tensor,
     progress: Progress = ignore_progress,
 ) -> Tensor:
-    """The clip's latents from noise (1, C, F, H, W). `sigmas` as from `make_sigmas`."""
+    """The clip's latents from noise (1, C, F, H, W). `sigmas` as from `make_sigmas`.
+
+    Raises ScopeError when they are not finite, naming the step.
+    """
     latents = with_first_frame(noise, first)
     timesteps = make_timesteps(sigmas[:-1], noise.dtype)
     progress("steps", 0, len(timesteps))
     for step, timestep in enumerate(timesteps):
         moved = euler_step(latents, velocity(latents, timestep), sigmas[step], sigmas[step + 1])
         latents = with_first_frame(moved, first)
+        if not latents.isfinite().all():
+            raise ScopeError(
+                f"the clip's latents are no numbers any more after step {step + 1} of {len(timesteps)}; use less "
+                f"guidance, or another precision."
+            )
         progress("steps", step + 1, len(timesteps))
     return latents
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scope_play.errors import ScopeError
-from scope_play.records import require_positive
+from scope_play.records import require_positive, require_scales
 
 MODES = ("cached", "window")
 CACHES = ("full", "fp8")
@@ -31,6 +31,7 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "steps", "chunk", "window")
+        require_scales(self, "shift", "guidance", "action_guidance")
         if self.mode not in MODES:
             raise ScopeError(f"streaming mode {self.mode!r} is not known; use one of {', '.join(MODES)}")
         if self.cache not in CACHES:

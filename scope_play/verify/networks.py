@@ -166,7 +166,12 @@ def check_pipeline(setup: Setup) -> Iterator[Check]:
     """Every stage from the reference's own inputs to it and, in float32, the whole from end to end."""
     params, limits = setup.case.params, setup.limits
     shape = ClipShape(params["num_frames"], params["height"], params["width"])
-    sampling = Sampling(steps=params["steps"], guidance=params["cfg_scale"], seed=params["seed"])
+    sampling = Sampling(
+        steps=params["steps"],
+        shift=params.get("sigma_shift", Sampling.shift),
+        guidance=params["cfg_scale"],
+        seed=params["seed"],
+    )
     dit, vae, tiling = setup.dit("dit"), setup.vae("vae"), setup.tiling()
     yield from _check_context(setup, guided=sampling.guidance != 1)
     noise = draw_noise(setup["mid.noise"].shape, sampling.seed, setup.dtype, setup.device)
@@ -237,15 +242,32 @@ CASES: dict[str, Callable[[Setup], Iterator[Check]]] = {
 }
 
 
+TILES = ("tiled", "tile_size", "tile_stride")
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "action_module": ("f", "h", "w", "mode"),
+    "dit": ("fused", "mode", "mids"),
+    "vae": ("op", "raw", "mids", *TILES),
+    "text_encoder": ("mids",),
+    "pipeline": ("num_frames", "height", "width", "steps", "sigma_shift", "cfg_scale", "seed", *TILES),
+}
+"""What may stand in a case's `params`, by its kind. A case with more was made by what is not computed here."""
+
+
 def run_checks(folder: GoldenFolder, device: torch.device, dtypes: tuple[torch.dtype, ...]) -> Iterator[Check]:
     """Every case of the index whose dtype is in `dtypes`, then the tables the folder has.
 
     Raises:
-        ScopeError: the index names a kind of case that is not known here, or a file is missing or damaged.
+        ScopeError: the index names an unknown kind of case or parameter, or a file is missing or damaged.
     """
     for case in folder.cases:
         if case.kind not in CASES:
             raise ScopeError(f"{folder.root}/index.json has a case of kind {case.kind!r}; known: {', '.join(CASES)}.")
+        unknown = [name for name in case.params if name not in PARAMETERS[case.kind]]
+        if unknown:
+            raise ScopeError(
+                f"{folder.root}/index.json, case {case.id!r}, has a parameter {unknown[0]!r} that this version does "
+                f"not know, so the case would be judged wrongly; use a newer version."
+            )
         if case.dtype in dtypes:
             with torch.no_grad(), exact_arithmetic():
                 yield from CASES[case.kind](Setup(folder, case, device))

@@ -254,7 +254,7 @@ def test_too_little_memory_is_said_before_loading(
 
 @pytest.mark.parametrize(
     ("flags", "words"),
-    [(["--steps", "0"], "0 denoising steps"), (["--frames", "401"], "397 at most"), (["--shift", "-1"], "shift of -1")],
+    [(["--steps", "0"], "0 denoising steps"), (["--frames", "401"], "397 at most"), (["--shift", "-1"], "shift is -1")],
 )
 def test_impossible_settings_are_said_before_loading(
     flags: list[str],
@@ -291,13 +291,16 @@ def test_a_folder_of_images(
     shutil.copyfile(inputs["actions"], images / "a.parquet")
     (images / "a.txt").write_text("a harbour\n")
     (images / "b.parquet").write_bytes(b"broken")
-    flags = ["--image-dir", str(images), "--actions", str(inputs["actions"]), "--out", str(inputs["out"])]
-    assert main(["generate", "--model", str(official), *flags, "--prompt", "a town", *SMALL]) == 2
+    flags = ["--image-dir", str(images), "--out", str(inputs["out"])]
+    assert main(["generate", "--model", str(official), *flags, *SMALL]) == 2
     complaints = capsys.readouterr().err.strip().splitlines()
     assert len(complaints) == 1
     assert "b.parquet" in complaints[0]
     assert written(inputs["out"]) == ["a.json", "a.mp4", "c.jpg.json", "c.jpg.mp4", "c.png.json", "c.png.mp4"]
     assert report(inputs["out"] / "a.json")["prompt"] == "a harbour"
     assert report(inputs["out"] / "a.json")["actions"]["path"] == str(images / "a.parquet")
-    assert report(inputs["out"] / "c.png.json")["prompt"] == "a town"
-    assert report(inputs["out"] / "c.png.json")["actions"]["path"] == str(inputs["actions"])
+    own = ["--actions", str(inputs["actions"]), "--prompt", "a town", "--force"]
+    assert main(["generate", "--model", str(official), *flags, *own, *SMALL]) == 0
+    for name in ("a", "b", "c.png"):
+        assert report(inputs["out"] / f"{name}.json")["prompt"] == "a town"
+        assert report(inputs["out"] / f"{name}.json")["actions"]["path"] == str(inputs["actions"])

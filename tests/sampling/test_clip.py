@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from scope_play.errors import ScopeError
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.wan_vae.config import VAEConfig
@@ -21,6 +22,7 @@ from scope_play.sampling.clip import (
     Predictions,
     Sampling,
     combine,
+    denoise,
     draw_noise,
     encode_image,
     generate_clip,
@@ -146,3 +148,15 @@ def test_no_pass_is_made_that_nobody_needs(sampling: dict[str, float], passes: i
     run.dit.register_forward_pre_hook(lambda *_: calls.append(None))
     run(latents, torch.tensor(500.0))
     assert len(calls) == passes
+
+
+def test_latents_that_are_no_numbers_stop_the_clip_at_their_step() -> None:
+    calls = []
+
+    def velocity(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        calls.append(timestep)
+        return latents / (0.0 if len(calls) == 3 else 1.0)
+
+    with pytest.raises(ScopeError, match="no numbers any more after step 3 of 6"):
+        denoise(velocity, torch.randn(1, 4, 2, 3, 3), None, make_sigmas(6, 5.0))
+    assert len(calls) == 3

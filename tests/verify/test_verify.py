@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,25 @@ def test_outside_a_checkout_a_folder_must_be_named(monkeypatch: pytest.MonkeyPat
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_every_case_passes_on_the_gpu() -> None:
     assert main(["verify", str(golden_root()), "--device", "cuda", "--failures"]) == 0
+
+
+@pytest.mark.parametrize("kind", networks.CASES)
+def test_a_parameter_that_nobody_knows_is_no_verdict(kind: str) -> None:
+    folder = GoldenFolder(SUBSET)
+    case = next(case for case in folder.cases if case.kind == kind)
+    folder.cases = [replace(case, params={**case.params, "sigma_min": 0.003})]
+    with pytest.raises(ScopeError, match=rf"{case.id}.*'sigma_min' that this version does not know"):
+        list(networks.run_checks(folder, torch.device("cpu"), BOTH))
+
+
+def test_a_pipelines_shift_is_heeded() -> None:
+    folder = GoldenFolder(SUBSET)
+    case = next(case for case in folder.cases if case.kind == "pipeline")
+
+    def failed(**params: float) -> set[str]:
+        folder.cases = [replace(case, params={**case.params, **params})]
+        checks = networks.run_checks(folder, torch.device("cpu"), BOTH)
+        return {check.quantity for check in checks if check.case == case.id and not check.passed}
+
+    assert failed(sigma_shift=5.0) == set()
+    assert {"sigmas", "timesteps"} <= failed(sigma_shift=3.0)
