@@ -4,4 +4,8 @@ from __future__ import annotations
 
 
 class ScopeError(ValueError):
-    """Bad input from the user's side. `str(error)` is one sentence; the CLI prints it and exits with 2."""
+    """Bad input from the user's side. `str(error)` is one sentence on one line, whatever a library's own words in it
+    are; the CLI prints it and exits with 2."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())

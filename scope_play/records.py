@@ -78,7 +78,7 @@ class _Reader:
                 raise ScopeError(f"{self.source} has no {dotted}; {self.mend}.")
         try:
             return kind(**values)
-        except ValueError as error:
+        except (ValueError, ArithmeticError, TypeError, LookupError) as error:  # values that no check foresaw
             where = f"{self.source}, {key}" if key else self.source
             raise ScopeError(f"{where}: {error}") from error
 

@@ -15,7 +15,7 @@ def test_the_python_example_runs() -> None:
     exec(compile(blocks[0], str(README), "exec"), scope)
     frames = scope["frames"]
     assert isinstance(frames, list)
-    assert [chunk.shape for chunk in frames] == [(4, 96, 160, 3)] * 5
+    assert [chunk.shape for chunk in frames] == [(4, 192, 320, 3)] * 5
 
 
 def test_every_command_it_names_exists() -> None:

@@ -108,7 +108,10 @@ def read_journal(path: Path) -> Journal:
     )
     journal.prompts.append(Prompt(journal.header.prompt_id, 0, journal.header.prompt))
     for line in lines:
-        _add(journal, line, source)
+        try:
+            _add(journal, line, source)
+        except (LookupError, TypeError, ValueError, OverflowError):
+            break  # what comes after it may hang on it
     return journal
 
 
@@ -120,14 +123,14 @@ def _writer(value: Any, source: str) -> Writer:
 
 def _add(journal: Journal, line: dict[str, Any], source: str) -> None:
     if "rows" in line:
-        rows = np.asarray(line["rows"], np.float32).reshape(-1, ROW_WIDTH)
+        count = journal.header.frames_per_chunk
         journal.chunks.append(
             ChunkLine(
-                rows=rows,
-                t_sampled=np.asarray(line["t_sampled"], np.float64),
-                t_shown=np.asarray(line["t_shown"], np.float64),
-                prompt_id=line["prompt_id"],
-                hashes=tuple(line["hashes"]),
+                rows=np.asarray(line["rows"], np.float32).reshape(count, ROW_WIDTH),
+                t_sampled=np.asarray(line["t_sampled"], np.float64).reshape(count),
+                t_shown=np.asarray(line["t_shown"], np.float64).reshape(count),
+                prompt_id=int(line["prompt_id"]),
+                hashes=tuple(str(line["hashes"][frame]) for frame in range(count)),
             )
         )
     elif "prompt" in line:
@@ -135,10 +138,10 @@ def _add(journal: Journal, line: dict[str, Any], source: str) -> None:
     elif "branch" in line:
         journal.branches.append(read_record(Branch, line["branch"], source, "branch", strict=False))
     elif "event" in line:
-        journal.events.append(line["event"])
+        journal.events.append({**line["event"], "frame": int(line["event"]["frame"])})
     elif "video_stopped" in line:
         frames, reason = line["video_stopped"]
-        journal.video_stopped = (frames, reason)
+        journal.video_stopped = (int(frames), str(reason))
 
 
 def _line(value: dict[str, Any]) -> bytes:

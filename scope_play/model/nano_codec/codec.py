@@ -69,6 +69,8 @@ class NanoCodecConfig:
     def __post_init__(self) -> None:
         if self.latent_channels % 4 or self.features < self.camera.columns:
             raise ValueError(f"latent_channels {self.latent_channels} are not four times enough features; change it")
+        if min(*self.frame, *self.finder_frame) < 1:
+            raise ValueError(f"frame {self.frame} or seen {self.seen} has no pixels; change it")
         if self.finder_frame[0] % (2 * BLOCK) or self.finder_frame[1] % (2 * BLOCK):
             raise ValueError(f"frame {self.finder_frame} does not divide into blocks of {2 * BLOCK} pixels; change it")
         if self.frame[0] % self.finder_frame[0] or self.frame[1] % self.finder_frame[1]:
