@@ -94,7 +94,9 @@ def read_actions(path: str | os.PathLike[str]) -> np.ndarray:
         with pq.ParquetFile(path) as file:
             _check_layout(path, file)
             table = file.read(columns=[*BUTTONS, *STICKS])
-    except (pa.ArrowException, OSError) as error:
+    except ScopeError:
+        raise
+    except (pa.ArrowException, ValueError, OSError) as error:  # ValueError: a column's name that is no text
         raise ScopeError(
             f"{path} is not a readable parquet file ({_first_line(error)}); write it again with scope-play or pyarrow."
         ) from error

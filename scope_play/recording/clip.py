@@ -183,11 +183,11 @@ def _read_columns(path: Path) -> FrameColumns:
     import pyarrow.parquet as pq
 
     names = [item.name for item in dataclasses.fields(FrameColumns)]
-    found = pq.read_schema(path).names
-    for name in names:
-        if name not in found:
-            raise ScopeError(f"{path} has no column {name}; it is not the action file of a recording.")
     try:
+        found = pq.read_schema(path).names
+        for name in names:
+            if name not in found:
+                raise ScopeError(f"{path} has no column {name}; it is not the action file of a recording.")
         table = pq.read_table(path, columns=names)
         chunk, prompt_id, t_sampled, t_shown, hashes = (table.column(name).to_pylist() for name in names)
         return FrameColumns(
@@ -197,6 +197,8 @@ def _read_columns(path: Path) -> FrameColumns:
             t_shown=np.asarray(t_shown, np.float64),
             frame_hash=tuple(str(value) for value in hashes),
         )
+    except ScopeError:
+        raise
     except (pa.ArrowException, TypeError, ValueError, OSError) as error:
         raise ScopeError(f"{path} has a damaged column ({error}); restore the file from a copy.") from error
 
