@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +53,17 @@ Window((320, 180)).close()
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == "True"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a desktop has but one display")
+@pytest.mark.parametrize("display", [{"DISPLAY": ":987"}, {"WAYLAND_DISPLAY": "wayland-987"}, {}])
+def test_a_display_that_does_not_answer_is_said(display: dict[str, str], tmp_path: Path) -> None:
+    """SDL would play where nobody sees it, and end as if all had been well."""
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "SDL_VIDEO_DRIVER")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment |= {"XDG_RUNTIME_DIR": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), **display}
+    words = [sys.executable, "-m", "scope_play.cli", "play", "--seconds", "1"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "start from a desktop, or use --headless" in done.stderr
+    assert all(name in done.stderr for name in display.values())

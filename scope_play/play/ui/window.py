@@ -12,6 +12,9 @@ import pygame
 from scope_play.errors import ScopeError
 from scope_play.play.ui.theme import Theme
 
+INVISIBLE = ("offscreen", "dummy")
+"""SDL's drivers for nobody to look at, which it falls back on when a display does not answer."""
+
 
 class Window:
     """pygame's one window. `size` is what it has while it is not fullscreen.
@@ -20,12 +23,22 @@ class Window:
     """
 
     def __init__(self, size: tuple[int, int], fullscreen: bool = False) -> None:
-        if sys.platform.startswith("linux") and not os.environ.get("SDL_VIDEODRIVER"):
+        asked_for = os.environ.get("SDL_VIDEODRIVER") or os.environ.get("SDL_VIDEO_DRIVER") or ""
+        if sys.platform.startswith("linux") and not asked_for:
             if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
                 raise ScopeError("there is no display to open a window on; start from a desktop, or use --headless.")
         load_compilers()
         try:
             pygame.display.init()
+            driver = pygame.display.get_driver().lower()
+            if driver in INVISIBLE and driver not in asked_for.lower().split(","):
+                pygame.display.quit()
+                places = " and ".join(
+                    os.environ[name] for name in ("DISPLAY", "WAYLAND_DISPLAY") if os.environ.get(name)
+                )
+                raise ScopeError(
+                    f"no window shows on {places or 'this system'}; start from a desktop, or use --headless."
+                )
             pygame.font.init()
             pygame.display.set_caption("scope-play")
             self._windowed = size
