@@ -104,7 +104,7 @@ class _Reader:
 
 
 STRONGEST = 1000.0
-"""Scales and shifts beyond it are slips of the hand: already at a tenth of it nothing is left of a picture."""
+"""Scales and shifts beyond it are taken for slips of the hand: SCOPE's own are 5."""
 
 
 def require_scales(record: Any, *names: str) -> None:

@@ -57,12 +57,9 @@ def lock_of(partial: Path) -> FileLock:
 
 
 def claim(partial: Path) -> FileLock:
-    """The lock of a folder about to be recorded, held; where the file system knows no locks, not held.
-
-    Raises OSError where nothing can be written there.
-    """
+    """The lock of a folder about to be recorded, held; not held where there are no locks, which must stop nobody."""
     lock = lock_of(partial)
-    with suppress(NotImplementedError):
+    with suppress(OSError, NotImplementedError):  # filelock has both for file systems without locks
         lock.acquire(blocking=False)
     return lock
 

@@ -300,7 +300,11 @@ def _create_folder(
         head = head_line(header, frame_hash(first_frame), _summary(header, before))
         (making / JOURNAL).write_bytes(head)
         lock = claim(folder)
-        return making.rename(folder), lock
+        try:
+            return making.rename(folder), lock
+        except OSError:
+            release(lock)
+            raise
     except (OSError, ScopeError) as error:
         shutil.rmtree(making, ignore_errors=True)
         why = error.strerror if isinstance(error, OSError) else error

@@ -32,6 +32,8 @@ class StreamConfig:
     def __post_init__(self) -> None:
         require_positive(self, "steps", "chunk", "window")
         require_scales(self, "shift", "guidance", "action_guidance")
+        if self.shift == 0:
+            raise ScopeError("shift is 0, which leaves no noise to begin from; use a positive number such as 5")
         if self.mode not in MODES:
             raise ScopeError(f"streaming mode {self.mode!r} is not known; use one of {', '.join(MODES)}")
         if self.cache not in CACHES:

@@ -91,8 +91,9 @@ class SessionBatch:
         """Take rows (B, frames_per_chunk, 10), give frames (B, frames_per_chunk, H, W, 3).
 
         With `defer_commit` the frames come before the caches are written, and the caller calls `flush_commit` at
-        leisure; the numbers are the same. A step that raises has changed nothing and can be asked for again, unless a
-        decoder with memory had begun its work: then a `restore` must come first.
+        leisure; the numbers are the same. A step that raises has changed nothing and can be asked for again (the commit
+        of the chunk before may then be rounded otherwise), unless a decoder with memory had begun its work: then a
+        `restore` must come first.
         """
         self.check_open()
         if self._half_decoded:

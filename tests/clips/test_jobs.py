@@ -68,3 +68,9 @@ def test_what_is_no_number_is_refused(option: str, value: str, capsys: pytest.Ca
 def test_scales_that_leave_no_picture_are_refused(kind: type, name: str, value: float) -> None:
     with pytest.raises(ScopeError, match=rf"{name} is .*, but must lie between 0 and 1000"):
         kind(**{name: value})
+
+
+@pytest.mark.parametrize("kind", [Sampling, StreamConfig])
+def test_a_shift_of_0_is_refused(kind: type) -> None:
+    with pytest.raises(ScopeError, match="shift"):
+        kind(shift=0.0)

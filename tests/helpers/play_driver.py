@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pygame
 
+from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.loading.request import LoadRequest
 from scope_play.play.app import App, Options
 from scope_play.play.engine.local import LocalEngine
@@ -99,3 +101,22 @@ class Driver:
 
     def pixels(self) -> bytes:
         return pygame.image.tobytes(self.app.window.surface, "RGB")
+
+
+def tap(driver: Driver, pad: VirtualPad, button: str) -> None:
+    for pressed in (True, False):
+        pad.set_button(button, pressed)
+        driver.app.step()
+
+
+def pad_choose(driver: Driver, pad: VirtualPad, key: str) -> None:
+    for _ in range(20):
+        if driver.focus == key:
+            tap(driver, pad, "a")
+            return
+        tap(driver, pad, "dpad_down")
+    raise LookupError(key)
+
+
+def rows(driver: Driver) -> np.ndarray:
+    return np.concatenate([step.rows for step in driver.app.playback.steps])

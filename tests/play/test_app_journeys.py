@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pygame
@@ -18,52 +17,13 @@ from PIL import Image
 from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.errors import ScopeError
 from scope_play.play.engine.protocol import Phase
-from scope_play.play.input.events import StickEvent
 from scope_play.play.menus.menu import Chosen, Nav
-from scope_play.play.menus.menu_input import MenuInput
 from scope_play.play.menus.screen import Screen
-from scope_play.play.settings import Settings, load, save
 from scope_play.recording.clip import read_clip
 from tests.helpers.fake_world import FakeWorld, fake_spec
-from tests.helpers.play_driver import Driver
-
-
-@pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Driver]]:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setenv("XDG_PICTURES_DIR", str(tmp_path / "pictures"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    drivers: list[Driver] = []
-
-    def make(worlds: dict[str, Any] | None = None, **options: Any) -> Driver:
-        drivers.append(Driver(worlds, **options))
-        return drivers[-1]
-
-    yield make
-    for driver in drivers:
-        driver.app.close()
-
+from tests.helpers.play_driver import Driver, pad_choose, rows, tap
 
 PAD = "The pad of the evening"
-
-
-def tap(driver: Driver, pad: VirtualPad, button: str) -> None:
-    for pressed in (True, False):
-        pad.set_button(button, pressed)
-        driver.app.step()
-
-
-def pad_choose(driver: Driver, pad: VirtualPad, key: str) -> None:
-    for _ in range(20):
-        if driver.focus == key:
-            tap(driver, pad, "a")
-            return
-        tap(driver, pad, "dpad_down")
-    raise LookupError(key)
-
-
-def rows(driver: Driver) -> np.ndarray:
-    return np.concatenate([step.rows for step in driver.app.playback.steps])
 
 
 def test_a_whole_evening_with_only_the_pad(start: Callable[..., Driver], tmp_path: Path) -> None:
@@ -139,120 +99,6 @@ def test_unplugging_pauses_and_releases_and_replugging_goes_on(start: Callable[.
         so_far = app.playback.chunk
         driver.until(lambda: app.playback.chunk >= so_far + 3)
         assert not rows(driver)[-1].any()
-
-
-def test_losing_the_focus_pauses_and_releases_everything(start: Callable[..., Driver]) -> None:
-    driver = start()
-    driver.play()
-    pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_w, mod=0, unicode="w"))
-    so_far = driver.app.playback.chunk
-    driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
-    assert rows(driver)[-1, 7] == -1
-    pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
-    driver.app.step()
-    assert driver.screen is Screen.PAUSE
-    pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSGAINED))
-    driver.choose("resume")
-    so_far = driver.app.playback.chunk
-    driver.until(lambda: driver.app.playback.chunk >= so_far + 3)
-    assert not rows(driver)[-1].any()
-
-
-def test_a_click_and_the_loss_of_the_focus_in_one_batch_leave_nothing_held(start: Callable[..., Driver]) -> None:
-    driver = start()
-    driver.play()
-    pygame.event.post(pygame.event.Event(pygame.MOUSEBUTTONDOWN, button=1, pos=(5, 5)))
-    pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
-    driver.app.step()
-    assert not any(driver.app.devices.state.buttons)
-    assert driver.screen is Screen.PAUSE
-
-
-def test_a_game_that_opens_while_the_player_looks_elsewhere_waits(start: Callable[..., Driver]) -> None:
-    driver = start()
-    app = driver.app
-    driver.until(lambda: app.engine.status.spec is not None and app.state.own_picture is not None)
-    pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
-    driver.app.step()
-    app.state.choose(Chosen("play"), app.clock())
-    driver.until(lambda: app.playback.opened is not None and driver.screen is not Screen.START)
-    assert driver.screen is Screen.PAUSE
-
-
-def test_a_stick_held_into_the_pause_menu_moves_nothing_there_until_it_was_at_rest(
-    start: Callable[..., Driver],
-) -> None:
-    driver = start()
-    with VirtualPad() as pad:
-        driver.turns()
-        driver.play()
-        pad.set_axis("left_y", -1.0)
-        driver.app.step()
-        tap(driver, pad, "start")
-        for trembling in (-0.9, -1.0, -0.95):
-            pad.set_axis("left_y", trembling)
-            driver.app.step()
-            assert (driver.screen, driver.focus) == (Screen.PAUSE, "resume")
-        for place, focus in ((0.0, "resume"), (1.0, "rewind")):
-            pad.set_axis("left_y", place)
-            driver.app.step()
-            assert driver.focus == focus
-
-
-def test_a_stick_held_while_the_focus_goes_and_comes_moves_nothing(start: Callable[..., Driver]) -> None:
-    driver = start()
-    with VirtualPad() as pad:
-        driver.turns()
-        driver.play()
-        pad.set_axis("left_y", -1.0)
-        driver.app.step()
-        for change in (pygame.WINDOWFOCUSLOST, pygame.WINDOWFOCUSGAINED):
-            pygame.event.post(pygame.event.Event(change))
-            pad.set_axis("left_y", -0.9 if change == pygame.WINDOWFOCUSLOST else -1.0)
-            driver.turns()
-            assert (driver.screen, driver.focus) == (Screen.PAUSE, "resume")
-
-
-def test_a_stick_that_trembles_where_it_begins_to_count_counts_once() -> None:
-    menu = MenuInput()
-    places = (0.0, 0.6, 0.5, 0.6, 0.5, 0.6, 0.0, 0.6)
-    steps = [menu.feed(StickEvent(0.0, "left", 0.0, y), 0.0) for y in places]
-    assert [step for step in steps if step] == [Nav.DOWN, Nav.DOWN]
-
-
-def test_a_key_let_go_while_a_line_is_written_does_not_run_on_after_it(start: Callable[..., Driver]) -> None:
-    driver = start()
-    app = driver.app
-    driver.until(lambda: app.state.own_picture is not None)
-    pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_DOWN, mod=0, unicode=""))
-    driver.app.step()
-    app.state.choose(Chosen("seed"), app.clock())
-    driver.app.step()
-    pygame.event.post(pygame.event.Event(pygame.KEYUP, key=pygame.K_DOWN, mod=0))
-    driver.app.step()
-    driver.key(pygame.K_ESCAPE)
-    focus, later = driver.focus, app.clock() + 10
-    app.clock = lambda: later
-    driver.turns()
-    assert driver.focus == focus
-
-
-def test_a_copy_of_the_pad_does_not_double_a_press_in_menu_or_game(start: Callable[..., Driver]) -> None:
-    driver = start()
-    with VirtualPad("Pad") as pad, VirtualPad("Copy of it") as copy:
-        driver.turns()
-        driver.play()
-
-        def both(button: str) -> None:
-            for pressed in (True, False):
-                for one in (pad, copy):
-                    one.set_button(button, pressed)
-                    driver.app.step()
-
-        both("start")
-        assert driver.screen is Screen.PAUSE
-        both("dpad_down")
-        assert driver.focus == "rewind"
 
 
 def test_overlays_go_on_and_off_and_never_reach_recording_or_screenshot(
@@ -626,91 +472,6 @@ def test_the_controls_page_opens_and_closes_from_start_and_pause(start: Callable
     assert driver.pixels() != before
     driver.key(pygame.K_RETURN)
     assert driver.screen is Screen.PAUSE
-
-
-def test_settings_are_kept_and_typos_named(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "settings.toml"
-    assert load(path) == Settings()
-    changed = replace(Settings(), mode="responsive", seed=7, record_dir='a "quoted" folder\\x', fullscreen=True)
-    save(path, changed)
-    assert load(path) == changed
-    for text, words in {
-        "fulscreen = true": r"unknown key 'fulscreen'; did you mean 'fullscreen'",
-        "seed = 1.5": "seed is 1.5; write a whole number",
-        'mode = "exakt"': "mode is 'exakt'; choose one of exact, responsive",
-        "seed = ": "not valid TOML",
-        'window_size = "huge"': "'huge' is not WIDTHxHEIGHT",
-    }.items():
-        path.write_text(text)
-        with pytest.raises(ScopeError, match=words) as error:
-            load(path)
-        assert str(path) in str(error.value)
-        assert "\n" not in str(error.value)
-
-
-def test_a_setting_changed_on_screen_is_saved(start: Callable[..., Driver], tmp_path: Path) -> None:
-    driver = start(settings_path=tmp_path / "settings.toml")
-    driver.until(lambda: driver.app.state.own_picture is not None)
-    driver.choose("settings")
-    driver.choose("mode")
-    driver.turns()
-    assert load(tmp_path / "settings.toml").mode == "responsive"
-    driver.choose("gamepad")
-    driver.choose("back")
-    assert driver.screen is Screen.START
-
-
-def test_pads_that_cannot_be_read_so_are_refused_and_not_stored(
-    start: Callable[..., Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse() -> None:
-        raise ScopeError("the inputs library cannot start here: use --gamepad sdl.")
-
-    monkeypatch.setattr("scope_play.play.input.devices.InputsPads", refuse)
-    path = tmp_path / "settings.toml"
-    driver = start(settings_path=path)
-    driver.until(lambda: driver.app.state.own_picture is not None)
-    driver.choose("settings")
-    driver.choose("gamepad")
-    assert "cannot start here" in driver.app.state.message.text
-    assert driver.app.state.settings.gamepad == "sdl"
-    driver.choose("mode")
-    driver.turns()
-    assert (load(path).gamepad, load(path).mode) == ("sdl", "responsive")
-
-
-def test_a_start_with_pads_that_cannot_be_read_so_says_it_and_goes_on(
-    start: Callable[..., Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("scope_play.play.input.inputs_library.sys.platform", "darwin")
-    driver = start(settings=Settings(window_size="640x360", gamepad="inputs"))
-    assert "SDL reads the pads" in capsys.readouterr().err
-    assert driver.app.state.settings.gamepad == "sdl"
-    with VirtualPad("Pad"):
-        driver.turns()
-        assert driver.app.devices.active.name == "Pad"
-
-
-def test_a_display_that_refuses_fullscreen_keeps_the_window_and_the_setting(
-    start: Callable[..., Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_mode = pygame.display.set_mode
-
-    def refuse(size: tuple[int, int], flags: int = 0) -> pygame.Surface:
-        if flags & pygame.FULLSCREEN:
-            raise pygame.error("no such mode")
-        return set_mode(size, flags)
-
-    monkeypatch.setattr(pygame.display, "set_mode", refuse)
-    path = tmp_path / "settings.toml"
-    driver = start(settings_path=path)
-    driver.key(pygame.K_F11)
-    driver.key(pygame.K_F1)
-    assert (load(path).fullscreen, load(path).show_stats) == (False, False)
-    driver.app.close()
-    again = start(settings=Settings(fullscreen=True)).app
-    assert not again.window.fullscreen
-    assert "refuses fullscreen" in again.state.message.text
 
 
 def test_a_paused_game_draws_and_makes_nothing(start: Callable[..., Driver]) -> None:

@@ -158,10 +158,11 @@ def test_where_nothing_can_be_locked(
     assert recover(partial, tmp_path / "out").frames >= 17
 
 
+@pytest.mark.parametrize("error", [NotImplementedError("no locks here"), OSError(37, "No locks available")])
 def test_a_recording_goes_on_where_the_file_system_knows_no_locks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("filelock.FileLock.acquire", raising(NotImplementedError("no locks here")))
+    monkeypatch.setattr("filelock.FileLock.acquire", raising(error))
     live = Live(tmp_path)
     live.step()
     assert live.recorder.close("quit") is not None
