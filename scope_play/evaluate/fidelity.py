@@ -30,6 +30,7 @@ from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.nano_codec.events import LIKELY, decided
 from scope_play.records import read_record
+from scope_play.runtime.fast_field import fast_drawer
 from scope_play.train.build import Options, load_nano_codec
 from scope_play.train.data.games import Games
 from scope_play.train.data.states import event_config, state_features
@@ -245,6 +246,7 @@ def main() -> None:
     rows: dict[str, list[Tensor]] = {}
     for folder in args.codecs:
         codec = load_nano_codec(Options(codec=folder))
+        codec.drawer = fast_drawer(codec)
         drawn = draw(codec, states)
         shown = {"all": (enlarged(drawn), truth.large)}
         found = figures(drawn, truth)

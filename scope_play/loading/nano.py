@@ -133,11 +133,12 @@ def native_model(
     device = device or torch.device("cpu")
     network = network.to(device, dtype).requires_grad_(False)
     quantise_blocks(network, linears or "bf16")
-    codec.drawer = fast_drawer
+    codec = codec.to(device, dtype).requires_grad_(False)
+    codec.drawer = fast_drawer(codec)
     changes = {} if request is None else request.stream_changes()
     return LoadedModel(
         network,
-        codec.to(device, dtype).requires_grad_(False),
+        codec,
         replace(config.sampling, **changes),
         size=config.size,
         name=name,

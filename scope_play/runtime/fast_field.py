@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from scope_play.model.nano_codec.codec import Drawer, NanoCodec
+from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.nano_codec.light_field import CELL, Field, LightField, cell_centres, rays, screen, to_pictures
 
 PLAIN, ALIKE = 0.06, 0.08
@@ -36,11 +36,11 @@ Modulation: TypeAlias = list[tuple[Tensor, Tensor]]
 """Of one frame and each layer of a field: by what its outputs are multiplied, and what is added, (width,) each."""
 
 
-def fast_drawer(codec: NanoCodec) -> Drawer:
-    """What draws with the codec's weights as they are now: for a CPU the fast form, if the codec's config has it so."""
+def fast_drawer(codec: NanoCodec) -> FastField | None:
+    """The fast form of the codec's field as it is now, if it is on a CPU and its config has it so."""
     weight = codec.field.court.read.weight
     if not codec.config.half or weight.device.type != "cpu" or weight.dtype != torch.float32:
-        return codec.field
+        return None
     return FastField(codec.field, torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from scope_play.arena.behaviour import sample_states
+from scope_play.model.nano_codec.codec import NanoCodecConfig
 from scope_play.model.nano_codec.events import EventConfig, begun, decided
 from scope_play.records import read_record
 from scope_play.train.data.states import FEATURES, event_config, state_features
@@ -70,6 +73,14 @@ def test_passing_is_what_a_player_at_rest_has_none_of() -> None:
     columns = list(EVENTS.passing)
     assert not state_features(still)[:, columns].any()
     assert (np.abs(busy[:, columns]).max(0) > 0).all()
+
+
+@pytest.mark.parametrize("name", ["passing", "choices", "targets"])
+@pytest.mark.parametrize("column", [-1, 53])
+def test_columns_that_no_frame_has_are_refused(name: str, column: int) -> None:
+    assert NanoCodecConfig(events=EVENTS).features == 53
+    with pytest.raises(ValueError, match="events names columns"):
+        NanoCodecConfig(events=replace(EVENTS, **{name: (column,)}))
 
 
 def test_the_config_survives_json() -> None:

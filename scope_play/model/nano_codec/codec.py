@@ -69,6 +69,8 @@ class NanoCodecConfig:
     def __post_init__(self) -> None:
         if self.latent_channels % 4 or self.features < self.camera.columns:
             raise ValueError(f"latent_channels {self.latent_channels} are not four times enough features; change it")
+        if self.events is not None and not all(0 <= column < self.features for column in self.events.columns):
+            raise ValueError(f"events names columns of which a frame's {self.features} features have none; change it")
         if min(*self.frame, *self.finder_frame) < 1:
             raise ValueError(f"frame {self.frame} or seen {self.seen} has no pixels; change it")
         if self.finder_frame[0] % (2 * BLOCK) or self.finder_frame[1] % (2 * BLOCK):
@@ -156,8 +158,8 @@ class NanoCodec(nn.Module):
             config.fine,
         )
         self.finder = Finder(config)
-        self.drawer: Callable[[NanoCodec], Drawer] | None = None
-        """What makes a faster form of the field for play, where there is one; see `runtime.fast_field`."""
+        self.drawer: Drawer | None = None
+        """A faster form of the field, made of weights that change no more, where there is one: `runtime.fast_field`."""
 
     def from_features(self, features: Tensor) -> Tensor:
         """Features (..., C) as they are -> latents (..., C), of mean 0 and spread 1."""
@@ -274,7 +276,7 @@ class DecoderStream:
     def __init__(self, codec: NanoCodec, started: bool = False, draw: Drawer | None = None) -> None:
         self._codec = codec
         self._started = started
-        self._draw = draw or (codec.field if codec.drawer is None else codec.drawer(codec))
+        self._draw = draw or codec.drawer or codec.field
 
     def push(self, latents: Tensor) -> Tensor:
         """Latents (B, C, n, 1, 1) -> frames (B, 3, 4n, H, W) in [-1, 1]; the very first latent gives one frame."""

@@ -33,6 +33,13 @@ class EventConfig:
     fall: float
     rise: float
 
+    @property
+    def columns(self) -> set[int]:
+        """All that it names."""
+        pairs = {column for pair in self.flags for column in pair}
+        four = {first + i for first in self.targets for i in range(4)}
+        return {*self.passing, *self.choices, *pairs, *four}
+
 
 def decided(features: Tensor, events: EventConfig) -> Tensor:
     """Features (..., F) whose targets stand, lie, fall or rise. Those of a moment that can be stay as they are."""
