@@ -6,6 +6,8 @@ import argparse
 
 from scope_play.commands.arguments import as_number, as_path
 
+WIDTH = 150  # of a table in a file or a pipe, in characters
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -28,7 +30,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="S",
-        help="starts of mixed play (default: sixteen that training never used)",
+        help="starts of mixed and long play (default: 32 that training never used)",
+    )
+    add(
+        "--sealed",
+        action="store_true",
+        help="other starts, which no decision may be taken by: for figures that are published",
     )
     add("--seconds", type=as_number, default=60.0, help="of the long play that drift is measured on (default 60)")
     add("--quick", action="store_true", help="a quarter of the starts and 15 s of long play: for a look while training")
@@ -49,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
     from scope_play.evaluate import report
     from scope_play.evaluate.evaluate import EvalConfig, Evaluation
     from scope_play.evaluate.probe import load_probe, save_probe
+    from scope_play.evaluate.trials import SEALED_SEED
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if args.teach_probe is not None:
         from scope_play.evaluate.train_probe import train_probe
 
@@ -59,8 +67,14 @@ def run(args: argparse.Namespace) -> int:
         save_probe(args.probe, *train_probe(args.teach_probe))
     probe, card = load_probe(args.probe)
     config = EvalConfig(seconds=args.seconds)
+    if args.sealed:
+        if args.seeds or args.quick:
+            raise ScopeError("--sealed plays its own starts, all of them; leave out --seeds and --quick.")
+        sealed = tuple(range(SEALED_SEED, SEALED_SEED + len(config.seeds)))
+        config = replace(config, seeds=sealed, first_seed=SEALED_SEED)
     if args.quick:
-        config = replace(config, seeds=config.seeds[:2], long_seeds=1, scripted=2, seconds=min(args.seconds, 15.0))
+        few = config.seeds[: len(config.seeds) // 4]
+        config = replace(config, seeds=few, long_seeds=2, scripted=3, seconds=min(args.seconds, 15.0))
     if args.seeds:
         config = replace(config, seeds=tuple(args.seeds))
     rows = read_actions(args.actions) if args.actions else None
@@ -75,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     table = report.as_table(f"{args.model} against the arena", figures)
     console.print(table)
     with (args.out / "eval.txt").open("w") as file:
-        Console(file=file, width=120).print(table)
+        Console(file=file, width=WIDTH).print(table)
     console.print(f"written to {args.out}")
     return 0
 

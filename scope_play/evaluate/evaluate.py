@@ -11,9 +11,10 @@ import numpy as np
 from scope_play.actions import FPS
 from scope_play.arena.config import ArenaConfig
 from scope_play.evaluate import report, suite
+from scope_play.evaluate.drift import drift
 from scope_play.evaluate.probe import Probe, load_probe
 from scope_play.evaluate.rollout import roll_out
-from scope_play.evaluate.suite import Row
+from scope_play.evaluate.rows import Row
 from scope_play.evaluate.trials import (
     FIRST_SEED,
     Condition,
@@ -45,14 +46,16 @@ WEAPON_STATE = {"fire": "flash", "melee": "melee", "reload": "reload", "switch":
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """How much is played: `seeds` for mixed play, `scripted` starts for every scripted trial, seconds of each kind."""
+    """How much is played: `seeds` for mixed play, of which the first `long_seeds` for long play, `scripted` starts for
+    every scripted trial, found from `first_seed` on, and seconds of each kind."""
 
-    seeds: tuple[int, ...] = tuple(range(FIRST_SEED, FIRST_SEED + 16))
-    long_seeds: int = 4
+    seeds: tuple[int, ...] = tuple(range(FIRST_SEED, FIRST_SEED + 32))
+    first_seed: int = FIRST_SEED
+    long_seeds: int = 8
     seconds: float = 60.0
     mixed_seconds: float = 9.2
     still_seconds: float = 10.0
-    scripted: int = 6
+    scripted: int = 12
     pair_seconds: float = 1.6
     arena: ArenaConfig = field(default_factory=ArenaConfig)
 
@@ -73,13 +76,13 @@ class Evaluation:
         self.world, self.config, self.out = world, config or EvalConfig(), out
         self.probe = probe or load_probe()[0]
         self._rows, self._say = rows, say
-        self._trials = Trials(world.spec.height, world.spec.width, self.config.arena)
+        self._trials = Trials(world.spec.height, world.spec.width, self.config.arena, first_seed=self.config.first_seed)
 
     def run(self) -> list[Row]:
         """All measurements; sheets and videos go to `out` on the way."""
         if self.out is not None:
             (self.out / "pairs").mkdir(parents=True, exist_ok=True)
-        return [*self._mixed(), *self._still(), *self._movement(), *self._pairs(), *self._long()]
+        return [*self._mixed(), *self._still(), *self._movement(), *self._pairs(), *self.long()]
 
     def _play(self, name: str, trial: Trial) -> np.ndarray:
         self._say(f"{name}: {len(trial.seeds)} starts, {trial.rows.shape[1] / FPS:g} s each")
@@ -146,12 +149,13 @@ class Evaluation:
                 report.write_pair(path, (pair[0], pair[1]), (made[0], made[1]))
         return rows
 
-    def _long(self) -> list[Row]:
+    def long(self) -> list[Row]:
+        """Drift alone, in the longest games."""
         seeds = self.config.seeds[: self.config.long_seeds]
         trial = self._trials.mixed(seeds, self._frames(self.config.seconds))
         made = self._play("long play", trial)
         self._sheet("long", trial, made, (0, 4, 8, 15, 22, 30, 45, 60))
-        return suite.drift(self.probe, trial, made)
+        return drift(self.probe, trial, made)
 
     def setup(self) -> dict[str, object]:
         """What was measured, for the JSON beside the figures."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scope_play.actions import FPS
-from scope_play.evaluate.suite import Row
+from scope_play.evaluate.rows import Interval, Row
 from scope_play.evaluate.trials import Trial
 from scope_play.train.sheet import contact_sheet
 
@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 
 
 def as_table(title: str, rows: Sequence[Row]) -> Table:
-    """The rows for a terminal: the world's figure, then what it is to be read against."""
+    """The rows for a terminal: the world's figure with its interval of 95 % over games, then what it is read against."""
     from rich.table import Table
 
     table = Table(title=title)
-    for heading in ("group", "what", "world", "true frames", "first frame kept", "target", ""):
-        right = heading in {"world", "true frames", "first frame kept"}
+    for heading in ("group", "what", "world", "95 %", "true frames", "95 %", "first frame kept", "target", ""):
+        right = heading in {"world", "95 %", "true frames", "first frame kept"}
         table.add_column(heading, justify="right" if right else "left")
     group = ""
     for row in rows:
-        figures = [_figure(value) for value in (row.world, row.truth, row.copy)]
+        measured = ((row.world, row.interval), (row.truth, row.truth_interval))
+        figures = [text for value, around in measured for text in (_figure(value), _interval(around))]
+        figures.append(_figure(row.copy))
         met = "" if row.met is None else "met" if row.met else "missed"
         table.add_row("" if row.group == group else row.group, row.name, *figures, row.target, met)
         group = row.group
@@ -38,6 +40,10 @@ def as_table(title: str, rows: Sequence[Row]) -> Table:
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+def _interval(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
 
 
 def write_json(path: Path, setup: dict[str, object], rows: Sequence[Row]) -> None:

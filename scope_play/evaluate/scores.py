@@ -6,29 +6,26 @@ import numpy as np
 from torch import Tensor
 
 
-def f1_scores(predicted: np.ndarray, true: np.ndarray) -> list[float | None]:
-    """F1 of each of the last axis' columns over all others; None where nothing is true and nothing predicted."""
-    predicted = predicted.reshape(-1, predicted.shape[-1]).astype(bool)
-    true = true.reshape(-1, true.shape[-1]).astype(bool)
-    hits = (predicted & true).sum(0)
-    total = predicted.sum(0) + true.sum(0)
-    return [float(2 * h / n) if n else None for h, n in zip(hits, total, strict=True)]
+def f1_score(predicted: np.ndarray, true: np.ndarray) -> float | None:
+    """F1 of bool arrays of one shape; None where nothing is true and nothing predicted."""
+    total = int(predicted.sum()) + int(true.sum())
+    return float(2 * (predicted & true).sum() / total) if total else None
 
 
-def r2_scores(predicted: np.ndarray, true: np.ndarray, counted: np.ndarray) -> list[float | None]:
-    """Share of variance explained, per column, over the `counted` entries; None where the truth does not vary."""
-    scores: list[float | None] = []
-    for k in range(true.shape[-1]):
-        keep = counted[..., k]
-        y, p = true[..., k][keep], predicted[..., k][keep]
-        spread = float(((y - y.mean()) ** 2).sum()) if y.size else 0.0
-        scores.append(1.0 - float(((y - p) ** 2).sum()) / spread if spread > 1e-9 else None)
-    return scores
+def r2_score(predicted: np.ndarray, true: np.ndarray, counted: np.ndarray) -> float | None:
+    """Share of variance explained over the `counted` entries; None where the truth does not vary."""
+    y, p = true[counted], predicted[counted]
+    spread = float(((y - y.mean()) ** 2).sum()) if y.size else 0.0
+    return 1.0 - float(((y - p) ** 2).sum()) / spread if spread > 1e-9 else None
 
 
-def gain(predicted: np.ndarray, true: np.ndarray) -> float | None:
-    """Slope of the least-squares line from true to predicted; None where the truth does not vary."""
-    y, p = true.ravel() - true.mean(), predicted.ravel() - predicted.mean()
+def gain(predicted: np.ndarray, true: np.ndarray, counted: np.ndarray) -> float | None:
+    """Slope of the least-squares line from true to predicted over the `counted` entries; None where the truth does not
+    vary."""
+    if not counted.any():
+        return None
+    y, p = true[counted], predicted[counted]
+    y, p = y - y.mean(), p - p.mean()
     spread = float((y * y).sum())
     return float((y * p).sum()) / spread if spread > 1e-9 else None
 
@@ -47,12 +44,6 @@ def feature_distance(a: list[Tensor], b: list[Tensor]) -> np.ndarray:
         y = y / y.norm(dim=1, keepdim=True).clamp(min=1e-6)
         stages.append((x - y).square().sum(1).mean((1, 2)).numpy())
     return np.sum(stages, axis=0)
-
-
-def statistics_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Frechet distance of two sets of feature vectors (N, D) taken as Gaussians with independent entries."""
-    means = np.square(a.mean(0) - b.mean(0)).sum()
-    return float(means + np.square(a.std(0) - b.std(0)).sum())
 
 
 def unwrapped_turn(pose: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from scope_play.arena.config import ArenaConfig
 from scope_play.arena.render import Renderer
 from scope_play.evaluate.labels import Labels, label
 from scope_play.evaluate.probe import FLOW_PAIRS, Probe, ProbeConfig, pair_flow
-from scope_play.evaluate.scores import f1_scores, r2_scores
+from scope_play.evaluate.scores import f1_score, r2_score
 
 _STICK_VARIANCE = (0.052, 0.081, 0.27, 0.030)  # in training clips: each axis weighs the same
 _RARE = 2.0  # a missed button costs this much more than one imagined: most frames show none
@@ -120,8 +120,11 @@ def held_out_scores(probe: Probe, recipe: ProbeRecipe) -> dict[str, Any]:
     off = np.degrees(np.abs((off + np.pi) % (2 * np.pi) - np.pi))
     place = np.linalg.norm((pose - true)[..., 4:], axis=-1) * ArenaConfig().map.size / 2
     return {
-        "f1": dict(zip(BUTTONS, f1_scores(activity > 0, labels.activity[:, inner]), strict=True)),
-        "r2": dict(zip(AXES, r2_scores(sticks, labels.sticks[:, inner], labels.visible[:, inner]), strict=True)),
+        "f1": {n: f1_score(activity[..., k] > 0, labels.activity[:, inner, k]) for k, n in enumerate(BUTTONS)},
+        "r2": {
+            n: r2_score(sticks[..., k], labels.sticks[:, inner, k], labels.visible[:, inner, k])
+            for k, n in enumerate(AXES)
+        },
         "heading_error_median_degrees": float(np.median(off)),
         "place_error_median_cells": float(np.median(place)),
         "height_error_mean_share_of_jump": float(np.abs(pose[..., 3] - true[..., 3]).mean()),

@@ -16,6 +16,8 @@ from scope_play.errors import ScopeError
 
 FIRST_SEED = 900_000_000
 """Evaluation starts from seeds of its own; training draws its from hashes, the probe from 510 and 520 million."""
+SEALED_SEED = 970_000_000
+"""The first of those that no decision may be taken by: for the figures that are published, once."""
 
 Condition = Callable[[ArenaState], np.ndarray]
 """States (T + 1, B) to bool (B,): whether the truth shows what the trial is about."""
@@ -34,10 +36,12 @@ class Trial:
 
 
 class Trials:
-    """Makes trials at one picture size."""
+    """Makes trials at one picture size; scripted ones from seeds of `first_seed` and up."""
 
-    def __init__(self, height: int, width: int, config: ArenaConfig | None = None) -> None:
-        self.config = config or ArenaConfig()
+    def __init__(
+        self, height: int, width: int, config: ArenaConfig | None = None, *, first_seed: int = FIRST_SEED
+    ) -> None:
+        self.config, self.first_seed = config or ArenaConfig(), first_seed
         self._renderer = Renderer(self.config, height, width)
 
     def play(self, seeds: Sequence[int], rows: np.ndarray) -> Trial:
@@ -57,17 +61,15 @@ class Trials:
             return self.play(seeds, sample_rows(len(seeds), frames, list(seeds), self.config))
         return self.play(seeds, np.repeat(rows[None, :frames], len(seeds), 0))
 
-    def scripted(self, count: int, script: np.ndarray, shows: Condition, *, first_seed: int = FIRST_SEED) -> Trial:
+    def scripted(self, count: int, script: np.ndarray, shows: Condition) -> Trial:
         """The same rows (T, 10) from the first `count` starts at which the truth `shows` what is asked about."""
-        seeds = self.starts(count, [script], shows, first_seed)
+        seeds = self.starts(count, [script], shows)
         return self.play(seeds, np.repeat(script[None], count, 0))
 
-    def starts(
-        self, count: int, scripts: Sequence[np.ndarray], shows: Condition, first_seed: int = FIRST_SEED
-    ) -> list[int]:
+    def starts(self, count: int, scripts: Sequence[np.ndarray], shows: Condition) -> list[int]:
         """The first `count` seeds at which the condition holds for every script."""
         found: list[int] = []
-        for begin in range(first_seed, first_seed + 64 * 256, 256):
+        for begin in range(self.first_seed, self.first_seed + 64 * 256, 256):
             seeds = list(range(begin, begin + 256))
             holds = np.ones(256, bool)
             for script in scripts:

@@ -22,13 +22,30 @@ from scope_play.errors import ScopeError
 from scope_play.evaluate.evaluate import EvalConfig, Evaluation
 from scope_play.evaluate.labels import label
 from scope_play.evaluate.probe import FILE, Probe, load_probe, save_probe
-from scope_play.evaluate.suite import Row
+from scope_play.evaluate.rows import Row
 from scope_play.evaluate.train_probe import ProbeRecipe, train_probe
-from scope_play.evaluate.trials import FIRST_SEED, Trials, quiet, script, walks_freely
+from scope_play.evaluate.trials import FIRST_SEED, SEALED_SEED, Trials, quiet, script, walks_freely
 
 CONFIG = EvalConfig(
-    seeds=(FIRST_SEED, FIRST_SEED + 1), long_seeds=1, seconds=4.0, mixed_seconds=4.0, still_seconds=1.0, scripted=2
+    seeds=(FIRST_SEED, FIRST_SEED + 1), long_seeds=2, seconds=4.0, mixed_seconds=4.0, still_seconds=1.0, scripted=2
 )
+
+
+class GarbageSession:
+    """Noise, and nothing of what it was given."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.shape, self.draw = image.shape, np.random.default_rng(0)
+
+    def step(self, actions: np.ndarray) -> Any:
+        frames = self.draw.integers(0, 256, (len(actions), *self.shape), np.uint8)
+        return argparse.Namespace(frames=frames)
+
+    def __enter__(self) -> GarbageSession:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
 
 
 class FrozenSession:
@@ -53,6 +70,11 @@ class FrozenWorld(ArenaWorld):
         return FrozenSession(image)
 
 
+class GarbageWorld(ArenaWorld):
+    def start(self, image: Any = None, prompt: str | None = None, seed: int = 0) -> Any:
+        return GarbageSession(image)
+
+
 def by_name(rows: list[Row]) -> dict[tuple[str, str], Row]:
     return {(row.group, row.name): row for row in rows}
 
@@ -74,7 +96,9 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     command.configure(parser)
     words = ["--model", "arena", "--quick", "--seconds", str(CONFIG.seconds), "--out", str(out)]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        shorter = partial(EvalConfig, mixed_seconds=CONFIG.mixed_seconds, still_seconds=CONFIG.still_seconds)
+        shorter = partial(
+            EvalConfig, CONFIG.seeds * 4, mixed_seconds=CONFIG.mixed_seconds, still_seconds=CONFIG.still_seconds
+        )
         patch.setattr("scope_play.evaluate.evaluate.EvalConfig", shorter)
         assert command.run(parser.parse_args(words)) == 0
     figures = json.loads((out / "eval.json").read_text())
@@ -118,6 +142,34 @@ def test_a_world_that_never_moves_fails(frozen: dict[tuple[str, str], Row]) -> N
     for row in frozen.values():
         if row.group.startswith("PSNR"):
             assert row.world == row.copy
+
+
+def test_a_frozen_and_a_garbage_world_fail_the_drift_line(frozen: dict[tuple[str, str], Row]) -> None:
+    line = ("drift, multiple of true play's", "at 4 s")
+    evaluation = Evaluation(GarbageWorld(96, 160, varied=True), CONFIG)
+    for row in (frozen[line], by_name(evaluation.long())[line]):
+        assert row.met is False
+        assert row.interval is not None
+        assert row.interval[0] > 1.5
+
+
+def test_every_figure_has_an_interval_around_it(oracle: Evaluated) -> None:
+    for name, row in oracle.rows.items():
+        if row.world is not None:
+            assert row.interval is not None, name
+            assert row.interval[0] - 1e-9 <= row.world <= row.interval[1] + 1e-9, name
+    assert " to " in oracle.printed
+
+
+def test_sealed_starts_are_not_those_of_development() -> None:
+    rows = script(16, left_y=-1.0)
+    sealed = Trials(96, 160, first_seed=SEALED_SEED).starts(3, [rows], quiet)
+    assert min(sealed) >= SEALED_SEED
+    assert not set(sealed) & set(Trials(96, 160).starts(30, [rows], quiet))
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    with pytest.raises(ScopeError, match="leave out --seeds"):
+        command.run(parser.parse_args(["--sealed", "--quick"]))
 
 
 def test_sheets_and_videos_are_written(oracle: Evaluated) -> None:
@@ -194,5 +246,5 @@ def test_the_command_prints_and_writes(oracle: Evaluated) -> None:
     figures = oracle.figures
     assert figures["world"]["name"] == "arena"
     assert figures["config"]["seeds"] == list(CONFIG.seeds)
-    assert (figures["config"]["scripted"], figures["config"]["seconds"]) == (CONFIG.scripted, CONFIG.seconds)
+    assert (figures["config"]["scripted"], figures["config"]["seconds"]) == (3, CONFIG.seconds)
     assert {row["group"] for row in figures["rows"]} >= {"button F1", "stick R2", "gain", "movement", "in-scope"}
