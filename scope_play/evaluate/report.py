@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def as_table(title: str, rows: Sequence[Row]) -> Table:
-    """The rows for a terminal: the world's figure with its interval of 95 % over games, then what it is read against."""
+    """The rows for a terminal: the world's figure, where 95 % of other games would lie, and what it is read against."""
     from rich.table import Table
 
     table = Table(title=title)

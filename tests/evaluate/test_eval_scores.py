@@ -45,7 +45,7 @@ def test_gain_has_size_and_sign() -> None:
 
 
 def test_an_interval_covers_the_mean_of_all_games_as_often_as_it_says() -> None:
-    """Of 300 evaluations of 32 games each, drawn from a law whose mean is 0, 95 % should hold it, and some 93 do of so few."""
+    """Of 300 evaluations of 32 games each, drawn from a law whose mean is 0, some 93 % hold it."""
     rng = np.random.default_rng(3)
     held = 0
     for _ in range(300):
