@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from scope_play.commands.arguments import as_number, as_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 KINDS = {
@@ -30,15 +32,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", type=as_path, metavar="DIR", help="go on from this run folder's newest checkpoint")
     parser.add_argument(
         "--start",
-        type=as_path,
+        type=_as_weights,
         metavar="DIR",
-        help="begin with the weights of another run (world -> student) or of a model folder",
+        help="begin with the weights of another run (world -> student), of a model folder, or of nano",
     )
     parser.add_argument(
         "--codec",
-        type=as_path,
+        type=_as_weights,
         metavar="DIR",
-        help="a run of `train autoencoder`, or a folder with codec.safetensors",
+        help="a run of `train autoencoder`, a folder with codec.safetensors, or nano",
     )
     parser.add_argument(
         "--model",
@@ -53,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--clips", type=as_path, metavar="DIR", help="learn from recorded clip folders instead of the arena"
     )
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(96, 160), metavar=("H", "W"), help="frame size (default 96 160)"
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="frame size (default: the codec's, or 96 160)"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument(
@@ -87,10 +89,14 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from scope_play.errors import ScopeError
+    from scope_play.files import for_people
     from scope_play.loading.device import pick_device
+    from scope_play.model.nano_codec.codec import NanoCodec
     from scope_play.train.build import Options, build
+    from scope_play.train.export import export_native
     from scope_play.train.loop import Budget, Run, require_no_run
     from scope_play.train.optim.precision import fast_bf16
+    from scope_play.train.world import WorldTrainer
 
     device = pick_device(args.device)
     if device.type == "cpu" and args.threads > 1:
@@ -110,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         workers=_workers(device) if args.workers is None else args.workers,
         seed=args.seed,
-        size=tuple(args.size),
+        size=tuple(args.size) if args.size else _frame_size(args.codec or args.start),
         compiled=args.compile,
     )
     budget = Budget(minutes=args.minutes, steps=args.steps)
@@ -122,7 +128,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.resume is None or args.resume.resolve() != args.out.resolve():
         require_no_run(args.out)
-    loop = Run(args.out, build(args.kind, options), sheet_every=sheet_every)
+    trainer = build(args.kind, options)
+    loop = Run(args.out, trainer, sheet_every=sheet_every)
     if args.resume is not None:
         loop.resume(args.resume)
     if args.cool:
@@ -131,7 +138,28 @@ def run(args: argparse.Namespace) -> int:
         fit_and_cool(loop, budget)
     else:
         loop.fit(budget)
+    if isinstance(trainer, WorldTrainer) and isinstance(trainer.codec, NanoCodec):
+        export_native(args.out, trainer.codec, args.out / "weights", size=options.size)
+        print(f"to play it: scope-play play --model {for_people(args.out / 'weights')}")
     return 0
+
+
+def _as_weights(text: str) -> Path:
+    """A folder, or the name of weights that come with the app where no such folder is."""
+    from scope_play.weights.catalog import NANO_MODELS, nano_folder
+
+    path = as_path(text)
+    return nano_folder(text) if text in NANO_MODELS and not path.exists() else path
+
+
+def _frame_size(folder: Path | None) -> tuple[int, int]:
+    """Of what the codec in a model folder draws; otherwise that of the arena."""
+    from scope_play.loading.nano import parse_native_config
+    from scope_play.weights.native import open_native_folder
+
+    if folder is None or not (folder / "config.json").is_file():
+        return 96, 160
+    return parse_native_config(open_native_folder(folder).config, str(folder / "config.json")).size
 
 
 def _workers(device: torch.device) -> int:

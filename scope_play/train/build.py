@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from scope_play.model.wan_vae.vae import WanVAE
 from scope_play.records import read_record
 from scope_play.train import checkpoint
 from scope_play.train.autoencoder import AutoencoderRecipe, AutoencoderTrainer
+from scope_play.train.data.folders import FolderSource, clip_folders
 from scope_play.train.data.games import Games
-from scope_play.train.data.sources import ArenaSource, ClipSource, FolderSource, clip_folders
+from scope_play.train.data.sources import ArenaSource, ClipSource
 from scope_play.train.data.states import FEATURES, event_config
 from scope_play.train.importance import picture_change
 from scope_play.train.loop import Trainer, part
@@ -36,6 +37,8 @@ GPU_AUTOENCODER = {
     "pool": 60_000, "fresh": 128, "moments": 512, "pictures": 128, "finished": 32, "micro_batch": 512
 }  # fmt: skip
 """What a GPU takes a step, in one piece; a CPU takes less, a few at a time."""
+RECORDED_WORLD = {"clips": 4, "micro_batch": 4}
+"""From recordings on a CPU: nano's codec finds a frame's latent in a twentieth of a second, which is most of a step."""
 KINDS = ("autoencoder", "world", "student")
 
 
@@ -56,12 +59,12 @@ class Options:
     seed: int = 0
     size: tuple[int, int] = (96, 160)
     compiled: bool = False
+    report: Callable[[str], None] = print
 
 
 def build(kind: str, options: Options) -> Trainer[Any]:
     """A trainer of one of KINDS. Raises ScopeError for files, keys and sizes that do not fit."""
     torch.manual_seed(options.seed)
-    source = clip_source(options)
     shared: dict[str, Any] = {
         "seed": options.seed,
         "device": options.device,
@@ -78,16 +81,16 @@ def build(kind: str, options: Options) -> Trainer[Any]:
             config = resize_config(config, options.size)
         if config.features == FEATURES:
             config = replace(config, events=event_config())
-        if not isinstance(source, ArenaSource):
+        if options.clips is not None:
             raise ScopeError(
                 "nano's autoencoder learns from what the simulator knows, which clips lack; leave out --clips"
             )
+        arena = ArenaSource(options.seed, *options.size)
         recipe = _recipe(AutoencoderRecipe, options)
-        return AutoencoderTrainer(config, source, recipe=recipe, start=start, workers=options.workers, **shared)
+        return AutoencoderTrainer(config, arena, recipe=recipe, start=start, workers=options.workers, **shared)
     codec = load_codec(options, model)
     channels = codec.config.latent_channels
-    world = read_record(DiTConfig, model["world"], str(options.model), "world") if "world" in model else NANO
-    world = world if "world" in model else replace(world, in_channels=channels, out_channels=channels)
+    world = _world_config(options, model) or replace(NANO, in_channels=channels, out_channels=channels)
     if world.out_channels != channels:
         raise ScopeError(f"{options.model}: world.out_channels is {world.out_channels}, but the codec has {channels}")
     network = initialise(DiT(world), options.seed)
@@ -104,14 +107,20 @@ def build(kind: str, options: Options) -> Trainer[Any]:
         scale = picture_change(codec, games.moments(192))
     trainer = StudentTrainer if kind == "student" else WorldTrainer
     recipe = _recipe(StudentRecipe if kind == "student" else WorldRecipe, options)
+    source = clip_source(options, recipe.most_latents)
     return trainer(network, codec, source, recipe=recipe, channel_scale=scale, games=games, **shared)
 
 
-def clip_source(options: Options) -> ClipSource:
+def clip_source(options: Options, latents: int) -> ClipSource:
+    """Of clips of up to so many latents; what is left out of recordings is told."""
     height, width = options.size
     if options.clips is None:
         return ArenaSource(options.seed, height, width)
-    return FolderSource(clip_folders(options.clips), seed=options.seed, height=height, width=width)
+    folders = clip_folders(options.clips)
+    source = FolderSource(folders, seed=options.seed, height=height, width=width, latents=latents)
+    for reason in source.left_out:
+        options.report(f"left out: {reason}")
+    return source
 
 
 def load_codec(options: Options, model: Mapping[str, Any]) -> NanoCodec | WanVAE:
@@ -137,10 +146,23 @@ def load_nano_codec(options: Options) -> NanoCodec:
 
 
 def _wan_codec(sizes: Mapping[str, Any], options: Options) -> WanVAE:
+    if options.codec is None:
+        raise ScopeError(
+            f"{options.model} asks for a wan_codec, and one without weights knows no picture; give them with --codec"
+        )
     network = VAENetwork(read_record(VAEConfig, sizes, str(options.model), "wan_codec"))
-    if options.codec is not None:
-        network.load_state_dict(_plain_weights(options.codec))
+    network.load_state_dict(_plain_weights(options.codec))
     return WanVAE(network.to(options.device).eval().requires_grad_(False))
+
+
+def _world_config(options: Options, model: Mapping[str, Any]) -> DiTConfig | None:
+    """As --model says, or, without that, as the model folder that training starts from."""
+    if "world" in model:
+        return read_record(DiTConfig, model["world"], str(options.model), "world")
+    described = options.start / "config.json" if options.start is not None else None
+    if described is None or not described.is_file():
+        return None
+    return read_record(DiTConfig, _read_json(described).get("world", {}), str(described), "world")
 
 
 def _world_weights(folder: Path, config: DiTConfig) -> dict[str, Tensor]:
@@ -172,7 +194,8 @@ def _codec_config(model: Mapping[str, Any], source: Path | None) -> NanoCodecCon
 def _recipe(kind: type[Any], options: Options) -> Any:
     on_cpu = torch.device(options.device).type == "cpu"
     large = GPU_AUTOENCODER if kind is AutoencoderRecipe else GPU_WORLD
-    changes = {**({} if on_cpu else large), **_tuples(options.recipe or {})}
+    small = RECORDED_WORLD if options.clips is not None else {}
+    changes = {**(small if on_cpu else large), **_tuples(options.recipe or {})}
     try:
         if "optimiser" in changes:
             changes["optimiser"] = replace(kind().optimiser, **_tuples(changes["optimiser"]))

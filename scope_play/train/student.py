@@ -39,6 +39,10 @@ class StudentRecipe(WorldRecipe):
     action_dropout: float = 0.0
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=1.5e-3, warmup=30))
 
+    @property
+    def most_latents(self) -> int:
+        return max(self.latents, self.longest, self.teacher_latents)
+
 
 class StudentTrainer(WorldTrainer):
     kind = "student"

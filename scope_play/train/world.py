@@ -63,6 +63,11 @@ class WorldRecipe:
         default_factory=lambda: OptimiserConfig(lr=6e-3, adam_scale=0.4, newton_schulz_steps=3, warmup=20)
     )
 
+    @property
+    def most_latents(self) -> int:
+        """Of the longest clip that is learned from."""
+        return self.latents
+
 
 class WorldTrainer:
     """Learns from `games`, or, without them, from the clips of `source` as `codec` encodes them.
@@ -208,7 +213,9 @@ class WorldTrainer:
         return model.eval()
 
     def validate(self) -> tuple[dict[str, float], np.ndarray]:
-        clips = self.encode(CLIPS, LATENTS, "validation", 0)
+        # Recordings may be too short for more than what is learned from.
+        latents = LATENTS if self._games is not None else min(LATENTS, self.recipe.most_latents)
+        clips = self.encode(CLIPS, latents, "validation", 0)
         recipe = self.recipe
         return validate_world(
             self.averaged(), self.codec, clips, window=recipe.window, sigmas=recipe.sigmas, velocity=self.velocity

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +12,28 @@ import numpy as np
 from scope_play.actions import write_actions
 
 
-def make_clip(folder: Path, frames: int, brightness: int, rows: int | None = None) -> Path:
+def make_clip(
+    folder: Path,
+    frames: int,
+    brightness: int,
+    rows: int | None = None,
+    *,
+    rate: int = 20,
+    times: Sequence[int] | None = None,
+) -> Path:
+    """`times` are the frames' numbers on the video's clock, if they do not follow each other."""
     import av
 
     folder.mkdir(parents=True)
     with av.open(str(folder / "video.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=20)
+        stream = container.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for index in range(frames):
             picture = np.full((64, 96, 3), brightness, np.uint8)
             picture[:, : 2 * index] = 255 - brightness
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+            shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            shown.pts, shown.time_base = index if times is None else times[index], Fraction(1, rate)
+            for packet in stream.encode(shown):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)

@@ -14,6 +14,7 @@ from scope_play.recording.clip import VIDEO
 from scope_play.recording.metadata import ClipHeader, InputSetup
 from scope_play.recording.recorder import PlayedBefore, Recorder
 from scope_play.recording.video import count_frames
+from scope_play.session.interfaces import WorldLike
 from tests.helpers.fake_world import FakeWorld
 
 UNWRITTEN = 5
@@ -28,7 +29,7 @@ def random_rows(rng: np.random.Generator, n: int = 4) -> np.ndarray:
     return rows
 
 
-def header_of(world: FakeWorld, seed: int = 3, prompt: str | None = "a yard", prompt_id: int = 0) -> ClipHeader:
+def header_of(world: WorldLike, seed: int = 3, prompt: str | None = "a yard", prompt_id: int = 0) -> ClipHeader:
     return ClipHeader.of(world.spec, world.identity, seed=seed, prompt=prompt, prompt_id=prompt_id, inputs=INPUTS)
 
 
@@ -36,10 +37,11 @@ def record(
     root: Path,
     chunks: int,
     *,
-    world: FakeWorld | None = None,
+    world: WorldLike | None = None,
     rewinds: dict[int, int] | None = None,
     prompts: dict[int, str] | None = None,
     begin_after: int = 0,
+    prompt: str | None = "a yard",
     **settings: Any,
 ) -> Path:
     """A clip folder of `chunks` chunks, begun when the session had made `begin_after`.
@@ -49,16 +51,16 @@ def record(
     """
     world = world or FakeWorld()
     rng = np.random.default_rng(5)
-    session = world.start(None, "a yard", 3)
+    session = world.start(None, prompt, 3)
     moments = {0: (session.snapshot(), 0)}  # the state and prompt_id after each chunk of the session
     shown, played, texts = session.first_frame, [], []
     for _ in range(begin_after):
         played.append(random_rows(rng))
-        texts.append("a yard")
+        texts.append(prompt)
         shown = session.step(played[-1]).frames[-1]
         moments[session.index] = session.snapshot(), 0
     before = PlayedBefore(session.first_frame, np.concatenate(played), texts) if played else None
-    recorder = Recorder(root, header_of(world), shown, before=before, **settings)
+    recorder = Recorder(root, header_of(world, prompt=prompt), shown, before=before, **settings)
     prompt_id = newest_prompt = 0
     for number in range(chunks):
         if number in (rewinds or {}):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from scope_play import cli
 from scope_play.errors import ScopeError
 from scope_play.model.dit.config import ActionConfig, DiTConfig
 from scope_play.model.nano_codec.light_field import CameraConfig
+from scope_play.model.wan_vae.config import VAEConfig
+from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.train import checkpoint
-from scope_play.train.build import Options, load_nano_codec
+from scope_play.train.build import Options, load_codec, load_nano_codec
 from scope_play.train.export import export_native
 from scope_play.train.importance import picture_change
 from tests.helpers.clip_folder import make_clip
+from tests.helpers.recordings import record
 from tests.helpers.small_codec import small_codec
 
 TINY_WORLD = DiTConfig(
@@ -73,9 +77,15 @@ def test_fine_tuning_a_scope_like_model_on_two_recorded_clips(tmp_path: Path) ->
     model = tmp_path / "scope.json"
     model.write_text(json.dumps({"world": asdict(SCOPE_LIKE), "wan_codec": SMALL_WAN}))
     recipe = json.dumps({"clips": 2, "micro_batch": 1, "latents": 4, "window": 3})
+    vae = VAENetwork(VAEConfig(**SMALL_WAN | {"latent_mean": (0.0,) * 4, "latent_std": (1.0,) * 4}))
+    save_file({name: part.contiguous() for name, part in vae.state_dict().items()}, tmp_path / "vae.safetensors")
+    with pytest.raises(ScopeError, match="give them with --codec"):
+        load_codec(Options(model=model), json.loads(model.read_text()))
     common = [
         "--model",
         model,
+        "--codec",
+        tmp_path / "vae.safetensors",
         "--clips",
         tmp_path / "clips",
         "--size",
@@ -93,6 +103,20 @@ def test_fine_tuning_a_scope_like_model_on_two_recorded_clips(tmp_path: Path) ->
     assert step == 3
     assert values["model"]["out_channels"] == 4
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_nano_goes_on_learning_from_a_recording_with_a_rewind_and_is_played(tmp_path: Path) -> None:
+    from scope_play.world import World
+
+    nano = World.load("nano")
+    record(tmp_path / "clips", 5, world=nano, rewinds={3: 1}, prompt=None)
+    recipe = json.dumps({"clips": 1, "micro_batch": 1, "latents": 3})
+    words = ["--clips", tmp_path / "clips", "--start", "nano", "--codec", "nano", "--recipe", recipe, "--no-sheets"]
+    assert scope_play("train", "world", "--out", tmp_path / "run", "--steps", 1, *words) == 0
+    world = World.load(tmp_path / "run" / "weights")
+    assert world.spec == replace(nano.spec, name=world.spec.name, stream=world.spec.stream)
+    with world.start(seed=1) as session:
+        assert session.step(np.zeros((4, 10), np.float32)).frames.shape == (4, 192, 320, 3)
 
 
 def test_all_of_nano_in_one_command(tmp_path: Path, sizes: Path) -> None:
