@@ -288,11 +288,14 @@ class App:
 
     def _input_setup(self) -> InputSetup:
         device = self.devices.active
+        if device.backend == "keyboard":
+            return InputSetup(mode=self.state.settings.mode, pad_name=device.name)
         profile = self._controls.for_pad(device.guid, device.name)
         signs = {"left_y": -1 if profile.left.invert_y else 1, "right_y": -1 if profile.right.invert_y else 1}
         return InputSetup(
             mode=self.state.settings.mode,
             dead_zone=profile.left.dead_zone,
+            right_dead_zone=profile.right.dead_zone,
             axis_signs={"left_x": 1, "right_x": 1, **signs},
             pad_name=device.name,
             pad_guid=device.guid,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,7 @@ class Capture:
         self._complain = complain
         self._since = 0.0
         self._trouble = ""
+        self._played_with: InputSetup | None = None
 
     def seconds(self, now: float) -> float | None:
         """How long the recording has been going; None if there is none."""
@@ -72,11 +74,12 @@ class Capture:
     def start(self, folder: Path, now: float) -> None:
         """Begin; what prevents it is told."""
         try:
-            self._playback.record(start(self._playback, folder, self._inputs()))
+            inputs = self._inputs()
+            self._playback.record(start(self._playback, folder, inputs))
         except ScopeError as error:
             self._complain(str(error), now)
             return
-        self._since, self._trouble = now, ""
+        self._since, self._trouble, self._played_with = now, "", inputs
         self._say(f"Recording to {for_people(folder)}", now)
 
     def stop(self, now: float) -> None:
@@ -94,10 +97,14 @@ class Capture:
             self._say(f"Saved {path.name} in {for_people(path.parent)}", now)
 
     def watch(self, now: float) -> None:
-        """Tell once what goes wrong, and let go of a recording that ended by itself."""
+        """Tell once what goes wrong, let go of a recording that ended by itself, and note another device or mode."""
         recording = self._playback.recording
         if recording is None:
             return
+        inputs = self._inputs()
+        if self._played_with not in (None, inputs):
+            recording.mark({"event": "input", **asdict(inputs)})
+        self._played_with = inputs
         status = recording.status
         if status.text != self._trouble:
             self._trouble = status.text

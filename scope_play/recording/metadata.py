@@ -85,10 +85,15 @@ class BuildSetup:
 
 @dataclass(frozen=True)
 class InputSetup:
-    """How the pad became rows. `axis_signs` maps an axis to +1 or -1, the factor its device value was multiplied by."""
+    """How a device became rows: the dead zones of the left and the right stick, 0 for keys and mouse.
+
+    `axis_signs` maps an axis to +1 or -1, the factor its device value was multiplied by. A recording's header has what
+    it began with; what it went on with is an event "input" with the same fields.
+    """
 
     mode: str = "exact"
     dead_zone: float = 0.0
+    right_dead_zone: float = 0.0
     axis_signs: Mapping[str, int] = field(default_factory=dict)
     pad_name: str = ""
     pad_guid: str = ""

@@ -17,6 +17,7 @@ from PIL import Image
 from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.errors import ScopeError
 from scope_play.play.engine.protocol import Phase
+from scope_play.play.input.shaping import StickShape
 from scope_play.play.menus.menu import Chosen, Nav
 from scope_play.play.menus.screen import Screen
 from scope_play.recording.clip import read_clip
@@ -99,6 +100,33 @@ def test_unplugging_pauses_and_releases_and_replugging_goes_on(start: Callable[.
         so_far = app.playback.chunk
         driver.until(lambda: app.playback.chunk >= so_far + 3)
         assert not rows(driver)[-1].any()
+
+
+def test_a_recording_knows_what_it_was_played_with(start: Callable[..., Driver], tmp_path: Path) -> None:
+    """It begins on the keyboard; then a pad takes over, with other dead zones, and goes away again."""
+    driver = start(record=tmp_path / "clips")
+    app = driver.app
+    driver.play()
+    begun = app.playback.chunk
+    driver.until(lambda: app.playback.chunk >= begun + 2)
+    with VirtualPad(PAD) as pad:
+        driver.until(lambda: "ready" in app.state.message.text)
+        pad.set_axis("left_y", 1.0)
+        driver.until(lambda: app.devices.active.name == PAD)
+        pad.set_axis("left_y", 0.0)
+        so_far = app.playback.chunk
+        driver.until(lambda: app.playback.chunk >= so_far + 2)
+    driver.until(lambda: driver.screen is Screen.PAUSE)
+    driver.choose("leave")
+    app.close()
+    (path,) = (tmp_path / "clips").iterdir()
+    metadata = read_clip(path).metadata
+    began = metadata.header.input
+    assert (began.pad_name, began.dead_zone, began.right_dead_zone) == ("keyboard and mouse", 0.0, 0.0)
+    played = [event for event in metadata.events if event["event"] == "input"]
+    assert [event["pad_name"] for event in played][:2] == [PAD, "keyboard and mouse"]
+    assert played[0]["dead_zone"] == StickShape().dead_zone
+    assert 1 < played[0]["frame"] < metadata.frames
 
 
 def test_overlays_go_on_and_off_and_never_reach_recording_or_screenshot(
