@@ -41,10 +41,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from scope_play.recording.clip import is_clip, read_clip
+    from scope_play.recording.crossfps import is_crossfps
 
     if args.out is not None and args.out.suffix.lower() != ".mp4":
         raise ScopeError(f"--out {args.out} must end in .mp4.")
-    if is_clip(args.recording) or args.recording.name.endswith(".partial"):
+    own = is_clip(args.recording) and not is_crossfps(args.recording)
+    if own or args.recording.name.endswith(".partial"):
         return _replay_clip(args, read_clip(args.recording, check_video=False))
     return _replay_file(args)
 
@@ -81,9 +83,11 @@ def _replay_clip(args: argparse.Namespace, clip: Clip) -> int:
 
 
 def _replay_file(args: argparse.Namespace) -> int:
+    from scope_play.recording.crossfps import first_frame, is_crossfps, read_crossfps
     from scope_play.recording.replay import file_script, find_actions
 
     actions = find_actions(args.recording)
+    image, prompt = args.image, args.prompt
     if args.check:
         raise ScopeError(
             f"{args.recording} is no clip of this app, so it has no frame hashes to --check; leave it out."
@@ -95,11 +99,15 @@ def _replay_file(args: argparse.Namespace) -> int:
 
     names = ("device", "precision", "cache", "decoder")
     world = open_world(LoadRequest(args.model or "nano", **{name: getattr(args, name) for name in names}))
+    if is_crossfps(args.recording):
+        image = first_frame(args.recording) if image is None else image
+        if prompt is None and world.spec.has_text:
+            prompt = read_crossfps(args.recording).metadata.header.prompt
     script = file_script(
         actions,
-        image=args.image,
+        image=image,
         seed=args.seed or 0,
-        prompt=args.prompt,
+        prompt=prompt,
         frames_per_chunk=world.spec.frames_per_chunk,
     )
     _run(args, script, world, check=False)

@@ -32,6 +32,7 @@ import numpy as np
 from scope_play.actions import COLUMNS
 from scope_play.errors import ScopeError
 from scope_play.recording.clip import Clip, read_clip
+from scope_play.recording.crossfps import is_crossfps, read_crossfps
 from scope_play.recording.lerobot_stats import Stats, as_lists, column_stats, merged, picture_stats
 from scope_play.recording.video import frames_at, pixel_format
 from scope_play.records import to_json
@@ -87,7 +88,7 @@ def export(clips: Sequence[Path], out: Path, task: str) -> int:
         raise ScopeError(f"{out} already exists; choose a new folder for the dataset.")
     if not out.absolute().parent.is_dir():
         raise ScopeError(f"{out} cannot be made because {out.parent} is not a folder; create it first.")
-    read = [read_clip(path) for path in clips]
+    read = [read_crossfps(path) if is_crossfps(path) else read_clip(path) for path in clips]
     _check_alike(read)
     episodes = plan(read)
     try:

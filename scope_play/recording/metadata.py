@@ -93,10 +93,10 @@ class InputSetup:
 
     mode: str = "exact"
     dead_zone: float = 0.0
-    right_dead_zone: float = 0.0
     axis_signs: Mapping[str, int] = field(default_factory=dict)
     pad_name: str = ""
     pad_guid: str = ""
+    right_dead_zone: float = 0.0
 
 
 @dataclass(frozen=True)

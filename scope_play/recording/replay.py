@@ -86,7 +86,9 @@ def clip_script(clip: Clip) -> Script:
     return Script(per_chunk, clip.start_image(), header.seed, first, tuple(beats), clip.columns.frame_hash)
 
 
-def file_script(path: Path, *, image: Path | None, seed: int, prompt: str | None, frames_per_chunk: int) -> Script:
+def file_script(
+    path: Path, *, image: np.ndarray | Path | None, seed: int, prompt: str | None, frames_per_chunk: int
+) -> Script:
     """The rows of an action file from `image` on; the last row is held to fill a chunk."""
     rows = read_actions(path)
     chunks = max(1, -(-(len(rows) - 1) // frames_per_chunk))

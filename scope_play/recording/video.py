@@ -29,6 +29,9 @@ LIMITED_RANGE = 1
 SEEK_BEYOND = 40
 """Frames; reading on is quicker than seeking over fewer."""
 
+LATE = 0.1
+"""Of a frame's time: by so much a frame may be shown early or late and count as in its place."""
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -206,6 +209,27 @@ def count_frames(path: Path) -> int:
         return 0
 
 
+def frames_at_rate(path: Path, fps: int) -> int:
+    """How many frames a video has, by the times in it, which must be 1 / `fps` seconds apart.
+
+    Raises:
+        ScopeError: they are not, or the file is not a video.
+    """
+    try:
+        with path.open("rb") as file, av.open(file, "r") as container:
+            base = container.streams.video[0].time_base
+            shown = [packet.pts for packet in container.demux(video=0) if packet.pts is not None and packet.size]
+    except (OSError, av.FFmpegError, IndexError) as error:
+        raise ScopeError(f"{path} is not a video that can be read ({error}); restore it from a copy.") from error
+    if not shown or base is None:
+        raise ScopeError(f"{path} has no frames; leave it out.")
+    times = (np.sort(np.array(shown)) - min(shown)) * float(base * fps)
+    if np.abs(times - np.arange(len(times))).max() > LATE:
+        rate = (len(times) - 1) / (times[-1] / fps) if times[-1] else 0.0
+        raise ScopeError(f"{path} has {rate:.4g} frames a second, or not evenly, where {fps} are needed; resample it.")
+    return len(times)
+
+
 def read_frames(path: Path) -> Iterator[np.ndarray]:
     """The frames of a video as uint8 `(H, W, 3)`.
 
@@ -213,10 +237,10 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
         ScopeError: the file is not a video or is damaged.
     """
     try:
-        with av.open(str(path)) as container:
+        with path.open("rb") as file, av.open(file, "r") as container:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, IndexError) as error:
+    except (OSError, av.FFmpegError, IndexError) as error:
         raise ScopeError(f"{path} is not a video that can be played ({error}); record or export it again.") from error
 
 
@@ -227,7 +251,7 @@ def frames_at(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         ScopeError: the file is not a video, is damaged, or has no such frame.
     """
     try:
-        with av.open(str(path)) as container:
+        with path.open("rb") as file, av.open(file, "r") as container:
             stream = container.streams.video[0]
             rate, base = stream.average_rate, stream.time_base
             if rate is None or base is None:
@@ -244,7 +268,7 @@ def frames_at(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
                         break
                 else:
                     raise ScopeError(f"{path} has no frame {number}; record or export it again.")
-    except (av.FFmpegError, IndexError) as error:
+    except (OSError, av.FFmpegError, IndexError) as error:
         raise ScopeError(f"{path} is not a video that can be played ({error}); record or export it again.") from error
 
 

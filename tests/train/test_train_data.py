@@ -96,7 +96,7 @@ def test_bad_folders_are_left_out_with_a_reason_and_only_no_good_one_is_an_error
     assert source.clips(2, 3, "world", 0).frames.shape[0] == 2
     for reason, why in zip(
         source.left_out,
-        ("6 frames where 9", "5 rows for 40 frames", r"no metadata\.json", "cannot be read", "not the metadata"),
+        ("6 frames where 9", "5 rows for 40 frames", r"no metadata\.json", "can be read", "not the metadata"),
         strict=True,
     ):
         assert re.search(why, reason)

@@ -17,10 +17,9 @@ import torch
 from scope_play.actions import FPS, fit_rows, read_actions
 from scope_play.errors import ScopeError
 from scope_play.files import for_people
+from scope_play.recording.video import frames_at, frames_at_rate
 from scope_play.train.data.sources import Clips, frames_of
 from scope_play.train.loop import generator
-
-LATE = 0.1  # frames by which a picture may be away from its twentieth of a second
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,6 @@ class FolderSource:
         """uint8 (count, H, W, 3), cropped about the centre and resized."""
         from PIL import Image
 
-        from scope_play.recording.video import frames_at
-
         made = []
         for frame in frames_at(folder / "video.mp4", range(begin, begin + count)):
             box = _centre_box(frame.shape[1], frame.shape[0], self.height / self.width)
@@ -108,7 +105,7 @@ def usable(folder: Path, frames: int) -> list[Stretch]:
             raise ScopeError(
                 f"{for_people(folder)} has no {name}; a clip folder holds video.mp4, actions_raw.parquet, metadata.json"
             )
-    total = _frames_at_rate(video)
+    total = frames_at_rate(video, FPS)
     rows_of(folder, total)
     cuts = sorted({frame for frame in _rewinds(folder / "metadata.json") if 0 < frame < total})
     parts = [Stretch(folder, a, b) for a, b in zip([0, *cuts], [*cuts, total], strict=True)]
@@ -130,27 +127,6 @@ def rows_of(folder: Path, frames: int) -> np.ndarray:
     if len(rows) < frames - 1:
         raise ScopeError(f"{for_people(path)} has {len(rows)} rows for {frames} frames; record or export it again")
     return fit_rows(rows, frames)
-
-
-def _frames_at_rate(video: Path) -> int:
-    """How many frames a video has, by the times in it, which must be a twentieth of a second apart."""
-    import av
-
-    try:
-        with video.open("rb") as file, av.open(file, "r") as container:
-            base = container.streams.video[0].time_base
-            packets = [packet.pts for packet in container.demux(video=0) if packet.pts is not None and packet.size]
-    except (OSError, av.FFmpegError, IndexError) as error:
-        raise ScopeError(f"{for_people(video)} cannot be read ({error}); restore it, or remove its folder") from error
-    if not packets or base is None:
-        raise ScopeError(f"{for_people(video)} has no frames; remove its folder")
-    times = (np.sort(np.array(packets)) - min(packets)) * float(base * FPS)
-    if np.abs(times - np.arange(len(times))).max() > LATE:
-        rate = (len(times) - 1) / (times[-1] / FPS) if times[-1] else 0.0
-        raise ScopeError(
-            f"{for_people(video)} has {rate:.4g} frames a second, or not evenly, where {FPS} are needed; resample it"
-        )
-    return len(times)
 
 
 def _rewinds(path: Path) -> list[int]:
