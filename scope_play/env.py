@@ -28,6 +28,8 @@ from gymnasium.vector.utils import batch_space
 from scope_play.actions import BUTTONS, FPS, ROW_WIDTH
 from scope_play.errors import ScopeError
 from scope_play.images import Image
+from scope_play.loading.load import frame_size
+from scope_play.loading.resolve import resolve
 from scope_play.session.batch import SessionBatch
 from scope_play.session.session import Session
 from scope_play.world import World
@@ -64,13 +66,24 @@ def action_row(action: dict[str, Any]) -> np.ndarray:
     return row
 
 
-def observation_space(world: World) -> spaces.Box:
-    return spaces.Box(0, 255, (world.spec.height, world.spec.width, 3), np.uint8)
+def observation_space(model: str | Path | World) -> spaces.Box:
+    """A frame. Nothing is loaded for it."""
+    size = (model.spec.height, model.spec.width) if isinstance(model, World) else frame_size(resolve(model))
+    return spaces.Box(0, 255, (*size, 3), np.uint8)
+
+
+def forked() -> bool:
+    """Whether this process is a fork of one with torch, whose threads it lacks: loading would wait for them for ever.
+
+    An environment can be made in one all the same, and refuses to be reset: what is raised where AsyncVectorEnv makes
+    it dies with its process, and what is raised in a reset reaches whoever asked for it.
+    """
+    return os.getpid() != LOADED_IN
 
 
 def check_process() -> None:
-    """Raises ScopeError in a fork, where torch would wait for ever for threads that only its parent has."""
-    if os.getpid() != LOADED_IN:
+    """Raises ScopeError in a fork."""
+    if forked():
         raise ScopeError(
             "this process was forked from one that uses torch, which would hang here; give AsyncVectorEnv (or "
             'multiprocessing) context="spawn".'
@@ -88,7 +101,7 @@ def check_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]
 class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]], EzPickle):
     """One running world. It is pickled by its arguments: a copy has not been reset.
 
-    Its methods raise ScopeError in a process forked from the one that imported this module.
+    In a process forked from the one that imported this module, `reset` and `step` raise ScopeError.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": FPS / CHUNK_FRAMES}  # noqa: RUF012
@@ -107,17 +120,17 @@ class ScopeEnv(gymnasium.Env[np.ndarray, dict[str, Any]], EzPickle):
         EzPickle.__init__(
             self, model, image=image, prompt=prompt, max_chunks=max_chunks, reward=reward, render_mode=render_mode
         )
-        check_process()
         if render_mode not in (None, "rgb_array"):
             raise ScopeError(f"render_mode {render_mode!r} is not known; use 'rgb_array' or None")
-        self.world = model if isinstance(model, World) else World.load(model)
-        self.metadata = {**self.metadata, "render_fps": FPS / self.world.spec.frames_per_chunk}
+        if not forked():
+            self.world = model if isinstance(model, World) else World.load(model)
+            self.metadata = {**self.metadata, "render_fps": FPS / self.world.spec.frames_per_chunk}
         self.image, self.prompt = image, prompt
         self.max_chunks = max_chunks
         self.reward = reward
         self.render_mode = render_mode
         self.action_space = action_space()
-        self.observation_space = observation_space(self.world)
+        self.observation_space = observation_space(model)
         self._session: Session | None = None
         self._frame: np.ndarray | None = None
 
@@ -178,14 +191,14 @@ class ScopeVectorEnv(VectorEnv[np.ndarray, dict[str, Any], np.ndarray], EzPickle
         reward: Reward | None = None,
     ) -> None:
         EzPickle.__init__(self, model, num_envs, images=images, max_chunks=max_chunks, reward=reward)
-        check_process()
-        self.world = model if isinstance(model, World) else World.load(model)
+        if not forked():
+            self.world = model if isinstance(model, World) else World.load(model)
         self.num_envs = num_envs
         self.images: Sequence[Image | None] = [None] * num_envs if images is None else images
         self.max_chunks = max_chunks
         self.reward = reward
         self.single_action_space = action_space()
-        self.single_observation_space = observation_space(self.world)
+        self.single_observation_space = observation_space(model)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._batch: SessionBatch | None = None

@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AsyncVectorEnv
 
 from scope_play.env import ScopeEnv, ScopeVectorEnv, check_process
 from scope_play.errors import ScopeError
@@ -120,10 +121,10 @@ def test_a_fork_of_a_process_with_torch_gets_a_sentence(world: World, use: str) 
     env.reset(seed=1)
     env.step(env.action_space.sample())
     uses: dict[str, Callable[[], object]] = {
-        "make": lambda: ScopeEnv(world),
+        "make": lambda: ScopeEnv("nano").reset(seed=1),
         "reset": lambda: env.reset(seed=1),
         "step": lambda: env.step(env.action_space.sample()),
-        "make two": lambda: ScopeVectorEnv(world, 2),
+        "make two": lambda: ScopeVectorEnv(world, 2).reset(seed=1),
     }
 
     def child(answer: Connection) -> None:
@@ -145,3 +146,14 @@ def test_a_fork_of_a_process_with_torch_gets_a_sentence(world: World, use: str) 
         process.kill()
         process.join()
     check_process()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_environments_side_by_side_in_forks_are_refused_where_they_were_asked_for(world: World) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        several = AsyncVectorEnv([lambda: ScopeEnv("nano-96x160")] * 2, context="fork")
+    assert several.single_observation_space.shape == (96, 160, 3)
+    with pytest.raises(ScopeError, match='context="spawn"'), pytest.warns(UserWarning, match="Worker"):
+        several.reset(seed=1)
+    several.close(terminate=True)

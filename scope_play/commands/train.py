@@ -154,12 +154,10 @@ def _as_weights(text: str) -> Path:
 
 def _frame_size(folder: Path | None) -> tuple[int, int]:
     """Of what the codec in a model folder draws; otherwise that of the arena."""
-    from scope_play.loading.nano import parse_native_config
-    from scope_play.weights.native import open_native_folder
+    from scope_play.loading.load import frame_size
+    from scope_play.loading.resolve import is_native, resolve
 
-    if folder is None or not (folder / "config.json").is_file():
-        return 96, 160
-    return parse_native_config(open_native_folder(folder).config, str(folder / "config.json")).size
+    return frame_size(resolve(folder)) if folder is not None and is_native(folder) else (96, 160)
 
 
 def _workers(device: torch.device) -> int:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +31,7 @@ import numpy as np
 
 from scope_play.actions import COLUMNS
 from scope_play.errors import ScopeError
+from scope_play.files import for_people
 from scope_play.recording.clip import Clip, read_clip
 from scope_play.recording.crossfps import is_crossfps, read_crossfps
 from scope_play.recording.lerobot_stats import Stats, as_lists, column_stats, merged, picture_stats
@@ -78,8 +79,10 @@ class Episode:
     data: int
 
 
-def export(clips: Sequence[Path], out: Path, task: str) -> int:
+def export(clips: Sequence[Path], out: Path, task: str, report: Callable[[str], None] = print) -> int:
     """Writes clip folders as one dataset to `out`, which must not exist. Returns the number of episodes.
+
+    `report` is told of clips whose video is shorter than their actions: what has no picture is left out.
 
     Raises:
         ScopeError: a clip is damaged or differs from the first in size or rate, `out` exists, or it cannot be written.
@@ -90,6 +93,10 @@ def export(clips: Sequence[Path], out: Path, task: str) -> int:
         raise ScopeError(f"{out} cannot be made because {out.parent} is not a folder; create it first.")
     read = [read_crossfps(path) if is_crossfps(path) else read_clip(path) for path in clips]
     _check_alike(read)
+    for clip in read:
+        shown, frames, why = clip.metadata.video_frames, clip.metadata.frames, clip.metadata.ending.video_problem
+        if shown < frames:
+            report(f"{for_people(clip.path)}: only its first {shown} of {frames} frames have video ({why})")
     episodes = plan(read)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as making:

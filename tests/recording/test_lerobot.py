@@ -22,7 +22,7 @@ from scope_play.actions import COLUMNS
 from scope_play.recording import lerobot
 from scope_play.recording.clip import read_clip
 from scope_play.recording.lerobot_stats import column_stats, merged, picture_stats
-from scope_play.recording.video import frames_at, read_frames
+from scope_play.recording.video import Encoding, frames_at, read_frames
 from tests.helpers.fake_world import FakeWorld, fake_spec
 from tests.helpers.recordings import record
 
@@ -268,3 +268,12 @@ def test_the_card_names_the_data_files_as_yaml_front_matter(tmp_path: Path) -> N
     assert "configs:\n- config_name: default\n  data_files: data/*/*.parquet\n" in front
     assert list((tmp_path / "out").glob("data/*/*.parquet"))
     assert "1 episodes at 20 frames/s" in text
+
+
+def test_what_has_no_video_is_left_out_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording whose encoder could not keep up has rows for more frames than pictures."""
+    clip = record(tmp_path / "clips", 400, world=FakeWorld(), encoding=Encoding(preset="placebo"))
+    shown, frames = (getattr(read_clip(clip).metadata, name) for name in ("video_frames", "frames"))
+    assert shown < frames
+    assert cli.main(["export", str(clip), "--out", str(tmp_path / "set")]) == 0
+    assert f"only its first {shown} of {frames} frames have video" in capsys.readouterr().out
