@@ -109,12 +109,16 @@ def read_actions(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def write_actions(
-    path: str | os.PathLike[str], rows: np.ndarray, extra: Mapping[str, Sequence[Any] | np.ndarray] | None = None
+    path: str | os.PathLike[str],
+    rows: np.ndarray,
+    extra: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+    *,
+    sync: bool = True,
 ) -> None:
     """Writes rows `(N, 10)` in the layout of the published action files, with `extra` columns of N values after them.
 
     A two-dimensional numpy array becomes a column of fixed-size lists. An existing file is replaced only once the new
-    one is complete.
+    one is complete, and, with `sync`, on the disk.
 
     Raises:
         ScopeError: a row is out of range, an extra column has another length or an action column's name, or the file
@@ -135,7 +139,7 @@ def write_actions(
         if len(values) != len(rows):
             raise ScopeError(f"The extra column {name} has {len(values)} values for {len(rows)} rows; give one a row.")
         columns[name] = _extra_column(values)
-    with replacing(path) as beside:
+    with replacing(path, sync=sync) as beside:
         pq.write_table(pa.table(columns), beside)
 
 

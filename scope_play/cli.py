@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from scope_play import __version__
 from scope_play.errors import ScopeError
+from scope_play.interrupts import Terminated, sigterm_as_interrupt
 
 COMMANDS: dict[str, str] = {
     "play": "play a world in a window (the default)",
@@ -49,7 +50,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Returns the exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    """Entry point. Returns the exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 143 terminated."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # standard output belongs to the commands
     _mend_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -60,10 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser(arguments[0])
     args = parser.parse_args(arguments)
     try:
-        return int(args.run(args))
+        with sigterm_as_interrupt():
+            return int(args.run(args))
     except ScopeError as error:
         print(f"scope-play: {error}", file=sys.stderr)
         return 2
+    except Terminated:
+        return 143
     except KeyboardInterrupt:
         return 130
 

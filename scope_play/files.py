@@ -13,10 +13,11 @@ from scope_play.errors import ScopeError
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
     """Yields a fresh path in the same folder, of the same suffix, that replaces `path` if the body succeeds.
 
-    The file is flushed to the disk before it is renamed, so after a crash `path` is the old file or the whole new one.
+    The file is flushed to the disk before it is renamed, so after a crash `path` is the old file or the whole new one;
+    without `sync` that holds only if the system does not crash, and nobody waits for the disk.
 
     Raises:
         ScopeError: the folder does not exist or the body could not write there.
@@ -27,8 +28,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     beside = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield beside
-        with beside.open("rb+") as written:
-            os.fsync(written.fileno())
+        if sync:
+            with beside.open("rb+") as written:
+                os.fsync(written.fileno())
         os.replace(beside, target)
     except OSError as error:
         raise ScopeError(

@@ -15,6 +15,7 @@ import numpy as np
 import pygame
 
 from scope_play.errors import ScopeError
+from scope_play.interrupts import asked_to_stop
 from scope_play.loading.request import LoadRequest, display_name
 from scope_play.play import capture
 from scope_play.play import settings as settings_file
@@ -44,6 +45,7 @@ IDLE_AFTER = 2.0
 """Seconds without a change on screen after which a menu looks for events less often."""
 
 BUSY_EVERY = 0.1
+INTERRUPTED = 130
 
 PATIENCE = 3.0
 """Seconds that closing waits for a model to finish its chunk, or its loading."""
@@ -123,13 +125,16 @@ class App:
         self.state.load()
 
     def run(self) -> int:
-        """Until the player leaves. Returns the exit code: 1 if the game that was to play by itself never began."""
-        try:
-            while not self.state.over:
-                self.step()
-                self.rest()
-        finally:
-            self.close()
+        """Until the player leaves. Returns the exit code: 1 if the game that was to play by itself never began, 130
+        after Ctrl-C or SIGTERM, which end a game as the player does."""
+        with asked_to_stop() as asked:
+            try:
+                while not (self.state.over or asked.is_set()):
+                    self.step()
+                    self.rest()
+            finally:
+                self.close()
+            self._code = INTERRUPTED if asked.is_set() else self._code
         if self.engine.alive or self._libraries.is_alive():
             _end_now(self._code)
         return self._code
@@ -287,19 +292,7 @@ class App:
             self.sampler.push(item)
 
     def _input_setup(self) -> InputSetup:
-        device = self.devices.active
-        if device.backend == "keyboard":
-            return InputSetup(mode=self.state.settings.mode, pad_name=device.name)
-        profile = self._controls.for_pad(device.guid, device.name)
-        signs = {"left_y": -1 if profile.left.invert_y else 1, "right_y": -1 if profile.right.invert_y else 1}
-        return InputSetup(
-            mode=self.state.settings.mode,
-            dead_zone=profile.left.dead_zone,
-            right_dead_zone=profile.right.dead_zone,
-            axis_signs={"left_x": 1, "right_x": 1, **signs},
-            pad_name=device.name,
-            pad_guid=device.guid,
-        )
+        return capture.input_setup(self.devices.active, self._controls, self.state.settings.mode)
 
     def _keep_settings(self, now: float) -> None:
         """What the player changed takes effect, and is written down if it does."""

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scope_play.actions import FPS
 from scope_play.errors import ScopeError
 from scope_play.files import for_people, user_folder
 
 if TYPE_CHECKING:
+    from scope_play.play.input.bindings import ControllerMap
+    from scope_play.play.input.translator import Device
     from scope_play.play.playback import Playback
     from scope_play.recording.metadata import InputSetup
     from scope_play.recording.recorder import Recorder
@@ -49,6 +52,28 @@ def load_libraries() -> None:
         importlib.import_module(name)
 
 
+def input_setup(device: Device, controls: ControllerMap, mode: str) -> InputSetup:
+    """What a recording keeps of the device that plays."""
+    from scope_play.recording.metadata import InputSetup
+
+    if device.backend == "keyboard":
+        return InputSetup(mode=mode, pad_name=device.name)
+    profile = controls.for_pad(device.guid, device.name)
+    return InputSetup(
+        mode=mode,
+        dead_zone=profile.left.dead_zone,
+        right_dead_zone=profile.right.dead_zone,
+        axis_signs={
+            "left_x": 1,
+            "right_x": 1,
+            "left_y": -1 if profile.left.invert_y else 1,
+            "right_y": -1 if profile.right.invert_y else 1,
+        },
+        pad_name=device.name,
+        pad_guid=device.guid,
+    )
+
+
 class Capture:
     """The recording of the present game. `say` and `complain` take a sentence for the player and the time."""
 
@@ -63,13 +88,13 @@ class Capture:
         self._inputs = inputs
         self._say = say
         self._complain = complain
-        self._since = 0.0
         self._trouble = ""
         self._played_with: InputSetup | None = None
 
-    def seconds(self, now: float) -> float | None:
-        """How long the recording has been going; None if there is none."""
-        return now - self._since if self._playback.recording else None
+    def seconds(self) -> float | None:
+        """How much has been recorded, pauses apart; None if nothing is."""
+        recording = self._playback.recording
+        return recording.status.frames / FPS if recording else None
 
     def start(self, folder: Path, now: float) -> None:
         """Begin; what prevents it is told."""
@@ -79,7 +104,7 @@ class Capture:
         except ScopeError as error:
             self._complain(str(error), now)
             return
-        self._since, self._trouble, self._played_with = now, "", inputs
+        self._trouble, self._played_with = "", inputs
         self._say(f"Recording to {for_people(folder)}", now)
 
     def stop(self, now: float) -> None:

@@ -63,6 +63,7 @@ def play_file(
             inputs=InputSetup(pad_name=actions.name, pad_guid="file"),
         )
         recorder = Recorder(out, header, opened.first_frame)
+        reason = "stopped before its end"
         try:
             total = max(1, -(-(len(rows) - 1) // opened.spec.frames_per_chunk))
             for done in range(total):
@@ -70,8 +71,9 @@ def play_file(
                 engine.play(0.0)
                 made = _await(engine, Made)
                 recorder.add_chunk(made.frames, made.rows, made.sampled, made.ready, 0, made.hashes)
+            reason = "the action file ended"
         finally:
-            clip = recorder.close("the action file ended")
+            clip = recorder.close(reason)
     finally:
         engine.close()
     if clip is None:

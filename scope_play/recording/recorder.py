@@ -296,7 +296,7 @@ def _create_folder(
         _write_png(making / FIRST, first_frame)
         if before is not None:
             _write_png(making / START, before.start_image)
-            write_actions(making / BEFORE, before.rows)
+            write_actions(making / BEFORE, before.rows, sync=False)
         head = head_line(header, frame_hash(first_frame), _summary(header, before))
         (making / JOURNAL).write_bytes(head)
         lock = claim(folder)

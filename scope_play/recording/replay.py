@@ -155,13 +155,15 @@ def save(frames: Iterable[Numbered], path: Path, fps: int) -> Iterator[Numbered]
     with replacing(path) as beside, tempfile.TemporaryDirectory(dir=beside.parent) as folder:
         writer: Mp4Writer | None = None
         fragments = Path(folder) / VIDEO
-        for number, frame in frames:
-            if writer is None:
-                writer = Mp4Writer(fragments, frame.shape[0], frame.shape[1], fps)
-            writer.write(frame)
-            yield number, frame
-        if writer is not None:
-            writer.close()
+        try:
+            for number, frame in frames:
+                if writer is None:
+                    writer = Mp4Writer(fragments, frame.shape[0], frame.shape[1], fps)
+                writer.write(frame)
+                yield number, frame
+        finally:  # open files cannot be removed everywhere
+            if writer is not None:
+                writer.close()
         copy_frames(fragments, beside)
 
 

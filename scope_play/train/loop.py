@@ -9,12 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -24,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
+from scope_play.interrupts import asked_to_stop
 from scope_play.train import checkpoint
 
 B = TypeVar("B")
@@ -207,27 +205,6 @@ class Run(Generic[B]):
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(line + "\n")
         self._report(line)
-
-
-@contextmanager
-def asked_to_stop() -> Iterator[threading.Event]:
-    """Set by the first SIGINT or SIGTERM; the second is let through. In another thread than the main one, never."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def ask(number: int, frame: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def require_no_run(folder: Path) -> None:

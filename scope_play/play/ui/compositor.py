@@ -63,7 +63,7 @@ class Compositor:
         return hud.Shown(
             stats=self._stats if state.settings.show_stats else None,
             pad=devices.state if state.settings.show_pad else None,
-            recording=state.capture.seconds(now),
+            recording=state.capture.seconds(),
             badge="untrained" if playback.spec and not playback.spec.trained else "",
             message=state.message.text,
             alert=state.message.alert,

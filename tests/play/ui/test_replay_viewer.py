@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pygame
 import pytest
 
+from scope_play.errors import ScopeError
 from scope_play.play.ui.replay_viewer import show
 
 
@@ -54,15 +57,54 @@ def test_frames_are_shown_in_step_with_the_clock_and_passed_on() -> None:
 
 
 def test_a_model_that_is_late_does_not_make_the_next_frames_hurry() -> None:
-    clock = Clock()
+    clock, shown = Clock(), threading.Event()
 
     def slow() -> Iterator[tuple[int, np.ndarray]]:
         for number, frame in pictures(6):
-            clock.now += 0.3 if number == 2 else 0.0
+            if number == 2:
+                shown.wait()
+                clock.now += 0.3
             yield number, frame
 
-    times = [clock.now for _ in show(slow(), 20, "clip", clock, clock.sleep)]
+    times = []
+    for number, _ in show(slow(), 20, "clip", clock, clock.sleep):
+        times.append(clock.now)
+        if number == 1:
+            shown.set()
+    assert np.diff(times).max() >= 0.3
     assert np.diff(times).min() >= 0.05 - 1e-9
+
+
+def test_the_window_heeds_keys_while_a_frame_takes_long() -> None:
+    """A frame that is not made before Escape has closed the window."""
+    clock = Clock()
+
+    def stuck() -> Iterator[tuple[int, np.ndarray]]:
+        for number, frame in pictures(3):
+            while number == 1 and pygame.display.get_init():
+                time.sleep(0.001)
+            yield number, frame
+
+    numbers = []
+    for number, _ in show(stuck(), 20, "clip", clock, clock.sleep):
+        numbers.append(number)
+        if number == 0:
+            press(pygame.K_ESCAPE)
+    assert numbers == [0, 1, 2]
+
+
+def test_what_goes_wrong_in_making_a_frame_is_raised_where_it_was_asked_for() -> None:
+    clock = Clock()
+
+    def broken() -> Iterator[tuple[int, np.ndarray]]:
+        yield from pictures(2)
+        raise ScopeError("the disk is full")
+
+    shown = show(broken(), 20, "clip", clock, clock.sleep)
+    assert [next(shown)[0], next(shown)[0]] == [0, 1]
+    with pytest.raises(ScopeError, match="the disk is full"):
+        next(shown)
+    assert not pygame.display.get_init()
 
 
 @pytest.mark.parametrize("key", [pygame.K_ESCAPE, pygame.K_q])
