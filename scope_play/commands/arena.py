@@ -24,14 +24,13 @@ def run(args: argparse.Namespace) -> int:
 
     from scope_play.images import parse_size
     from scope_play.loading.request import LoadRequest
-    from scope_play.play import settings as settings_file
     from scope_play.play.app import App, Options
-    from scope_play.play.input.bindings import load_map
+    from scope_play.play.stored import read_stored
 
     height, width = parse_size(args.size, "HEIGHTxWIDTH", least=(16, 16), most=4096)
     chosen = {"fullscreen": args.fullscreen, "window_size": args.window_size}
-    settings = settings_file.load(settings_file.settings_path())
-    settings = replace(settings, **{key: value for key, value in chosen.items() if value is not None})
+    stored = read_stored()
+    settings = replace(stored.settings, **{key: value for key, value in chosen.items() if value is not None})
     options = Options(
         models=("arena",),
         model="arena",
@@ -40,8 +39,13 @@ def run(args: argparse.Namespace) -> int:
         gamepad="scripted" if args.demo else args.gamepad,
         autoplay=args.demo,
         seconds=args.seconds,
+        complaints=stored.complaints,
     )
-
     return App(
-        options, settings, request=lambda model: LoadRequest(model, size=(height, width)), controls=load_map()
+        options,
+        settings,
+        request=lambda model: LoadRequest(model, size=(height, width)),
+        settings_path=stored.path,
+        stored=stored.settings,
+        controls=stored.controls,
     ).run()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scope_play.commands.arguments import as_number, as_path
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from scope_play.loading.request import LoadRequest
     from scope_play.play.settings import Settings
+    from scope_play.play.stored import Stored
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,18 +55,11 @@ def add_memory_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 
 def run(args: argparse.Namespace) -> int:
 
-    from scope_play.play import settings as settings_file
+    from scope_play.play.stored import read_stored
 
     if args.controls:
         return _print_controls()
-    path: Path | None = settings_file.settings_path()
-    complaints = []
-    try:
-        stored = settings_file.load(settings_file.settings_path())
-    except ScopeError as error:
-        # The game goes on with the defaults; the file is left as it is, to be mended.
-        complaints.append(str(error))
-        path, stored = None, settings_file.Settings()
+    stored = read_stored()
     chosen = {
         "model": args.model,
         "seed": args.seed,
@@ -74,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
         "fullscreen": args.fullscreen,
         "window_size": args.window_size,
     }
-    settings = replace(stored, **{key: value for key, value in chosen.items() if value is not None})
+    settings = replace(stored.settings, **{key: value for key, value in chosen.items() if value is not None})
     if args.headless:
         return _run_headless(args, settings)
     if args.actions or args.out:
         raise ScopeError("--actions and --out belong to --headless; add it, or leave them out.")
-    return _run_window(args, settings, stored, path, complaints)
+    return _run_window(args, settings, stored)
 
 
 def _print_controls() -> int:
@@ -94,18 +87,10 @@ def _print_controls() -> int:
     return 0
 
 
-def _run_window(
-    args: argparse.Namespace, settings: Settings, stored: Settings, path: Path | None, complaints: list[str]
-) -> int:
+def _run_window(args: argparse.Namespace, settings: Settings, stored: Stored) -> int:
     from scope_play.play.app import App, Options
-    from scope_play.play.input.bindings import ControllerMap, load_map
     from scope_play.weights.catalog import NANO_MODELS
 
-    try:
-        controls = load_map()
-    except ScopeError as error:
-        complaints.append(str(error))
-        controls = ControllerMap()
     options = Options(
         models=tuple(dict.fromkeys((*NANO_MODELS, settings.model))),
         model=settings.model,
@@ -116,15 +101,15 @@ def _run_window(
         gamepad="scripted" if args.demo else args.gamepad,
         autoplay=args.demo,
         seconds=args.seconds,
-        complaints=tuple(complaints),
+        complaints=stored.complaints,
     )
     app = App(
         options,
         settings,
         request=request_for(args, settings),
-        settings_path=path,
-        stored=stored,
-        controls=controls,
+        settings_path=stored.path,
+        stored=stored.settings,
+        controls=stored.controls,
     )
     return app.run()
 

@@ -275,6 +275,20 @@ def test_a_prompt_can_change_in_play_with_the_pads_own_keyboard(start: Callable[
         driver.until(lambda: app.playback.prompt == "qw")
 
 
+@pytest.mark.parametrize("v", [pygame.K_v, 0x43C], ids=["Latin", "Russian, where V types em"])
+def test_pasting_works_on_any_layout(start: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch, v: int) -> None:
+    monkeypatch.setattr(pygame.scrap, "get_text", lambda: "a hall")
+    driver = start()
+    driver.until(lambda: driver.app.state.own_picture is not None)
+    driver.choose("prompt")
+    for key, place in ((v, pygame.KSCAN_V), (0x43B, pygame.KSCAN_K)):
+        pressed = {"key": key, "scancode": place, "mod": pygame.KMOD_CTRL, "unicode": ""}
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, **pressed))
+        driver.app.step()
+    assert driver.app.state.box is not None
+    assert driver.app.state.box.text == "a hall"
+
+
 def test_typing_a_prompt_writes_and_moves_nothing_else(start: Callable[..., Driver]) -> None:
     driver = start()
     driver.until(lambda: driver.app.state.own_picture is not None)

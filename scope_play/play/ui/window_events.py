@@ -20,6 +20,9 @@ SWITCHES: dict[int, str] = {
     pygame.K_F11: "fullscreen",
 }
 
+LATIN = 0x7F
+"""Key codes above it are of letters that are not Latin."""
+
 
 def press(state: AppState, event: pygame.event.Event, now: float) -> None:
     """A key went down: one of the app's own, or an editing key while a line is being written."""
@@ -75,5 +78,11 @@ def _edit(state: AppState, event: pygame.event.Event, now: float) -> None:
         state.box = None
     elif event.key == pygame.K_BACKSPACE:
         state.box = textbox.deleted(state.box)
-    elif event.key == pygame.K_v and event.mod & (pygame.KMOD_CTRL | pygame.KMOD_META):
+    elif _means_v(event) and event.mod & (pygame.KMOD_CTRL | pygame.KMOD_META):
         write(state, pygame.scrap.get_text())
+
+
+def _means_v(event: pygame.event.Event) -> bool:
+    """The key that types v; where the layout has no Latin letters, the one in its place."""
+    in_place = getattr(event, "scancode", None) == pygame.KSCAN_V and event.key > LATIN
+    return event.key == pygame.K_v or in_place
