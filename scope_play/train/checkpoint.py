@@ -70,6 +70,18 @@ def load(path: Path, report: Callable[[str], None] = print) -> tuple[int, dict[s
             report(f"{damage}; going on from the one before it")
 
 
+class FileStore:
+    """`save` and `load` of one process, as a run asks for them."""
+
+    def save(self, folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Path:
+        return save(folder, step, tensors, values)
+
+    def load(
+        self, path: Path, like: Mapping[str, Tensor], report: Callable[[str], None] = print
+    ) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+        return load(path, report)
+
+
 def _read(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     index = json.loads((folder / "state.json").read_text())
     pieces: dict[str, Tensor] = {}

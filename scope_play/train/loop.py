@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
 from scope_play.interrupts import asked_to_stop
-from scope_play.train import checkpoint
+from scope_play.train.checkpoint import FileStore, checkpoints
+from scope_play.train.parallel.ranks import Ranks
 
 B = TypeVar("B")
 
@@ -92,10 +93,20 @@ class Trainer(Protocol[B]):
         """Let the learning rate fall to zero from the first to the last of these steps."""
 
 
+class Store(Protocol):
+    """Where a run's state lies: `train.checkpoint`, or a store that several processes share."""
+
+    def save(self, folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> object: ...
+    def load(
+        self, path: Path, like: Mapping[str, Tensor], report: Callable[[str], None]
+    ) -> tuple[int, dict[str, Tensor], dict[str, Any]]: ...
+
+
 class Run(Generic[B]):
     """A run folder: `metrics.jsonl`, `checkpoint-*`, `sheets/`, and the loop that fills them.
 
-    `save_every` and `sheet_every` are seconds; without the latter nothing is validated.
+    `save_every` and `sheet_every` are seconds; without the latter nothing is validated. Of several processes one
+    `leads`: it writes and tells, and when to stop and save is its word.
     """
 
     def __init__(
@@ -107,18 +118,22 @@ class Run(Generic[B]):
         sheet_every: float | None = 420,
         log_every: int = 10,
         report: Callable[[str], None] = print,
+        store: Store | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.folder = folder
         self.trainer = trainer
         self.step = 0
         self.cooling: tuple[int, int] | None = None
         self._save_every, self._sheet_every, self._log_every = save_every, sheet_every, log_every
-        self._report = report
+        self._ranks = ranks or Ranks.alone()
+        self._report = report if self._ranks.leads else lambda text: None
+        self._store = store or FileStore()
         (folder / "sheets").mkdir(parents=True, exist_ok=True)
 
     def resume(self, path: Path) -> None:
         """Go on from the newest checkpoint of `path`. Raises ScopeError where this run is made with other values."""
-        step, tensors, values = checkpoint.load(path, self._report)
+        step, tensors, values = self._store.load(path, self.trainer.state(), self._report)
         ours = json.loads(json.dumps(self.trainer.values()))
         for key in ("kind", "model", "recipe", "seed"):
             if key in values and values[key] != ours.get(key):
@@ -152,7 +167,7 @@ class Run(Generic[B]):
         in_a_row = 0
         with ThreadPoolExecutor(1) as ahead, asked_to_stop() as stop:
             pending: Future[B] = ahead.submit(self.trainer.batch, self.step)
-            while not (budget.spent(self.step, time.monotonic() - begun) or stop.is_set()):
+            while not self._ranks.agree(budget.spent(self.step, time.monotonic() - begun) or stop.is_set()):
                 batch = pending.result()
                 pending = ahead.submit(self.trainer.batch, self.step + 1)
                 metrics = self.trainer.update(batch, self.step)
@@ -172,7 +187,7 @@ class Run(Generic[B]):
                 if self.step % self._log_every == 0 and recent:
                     self._log(recent, now - begun)
                     recent.clear()
-                if now - saved > self._save_every:
+                if self._ranks.agree(now - saved > self._save_every):
                     self.save()
                     saved = now
                 if self._sheet_every is not None and now - shown > self._sheet_every:
@@ -186,7 +201,7 @@ class Run(Generic[B]):
             self.show()
 
     def save(self) -> None:
-        checkpoint.save(self.folder, self.step, self.trainer.state(), self.trainer.values())
+        self._store.save(self.folder, self.step, self.trainer.state(), self.trainer.values())
 
     def show(self) -> None:
         """Validates, logs the figures and keeps the contact sheet."""
@@ -201,6 +216,8 @@ class Run(Generic[B]):
         self._write({"step": self.step, "seconds": round(seconds, 1), **means})
 
     def _write(self, record: Mapping[str, Any]) -> None:
+        if not self._ranks.leads:
+            return
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **_rounded(record)})
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(line + "\n")
@@ -209,7 +226,7 @@ class Run(Generic[B]):
 
 def require_no_run(folder: Path) -> None:
     """Raises ScopeError where `folder` holds a training, which a new one must not replace."""
-    found = checkpoint.checkpoints(folder)
+    found = checkpoints(folder)
     if found:
         raise ScopeError(
             f"{folder} holds a training, {found[-1].name}; go on with --resume {folder}, or choose another --out"

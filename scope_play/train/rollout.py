@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from scope_play.model.dit.action import ActionWindows, window_rows
+from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.dit import DiT
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
 from scope_play.runtime.plain_dit import PlainDiT
+
+if TYPE_CHECKING:
+    from scope_play.train.methods.batch import ClipBatch
 
 
 def noise_like(shape: Sequence[int], draw: torch.Generator, device: torch.device) -> Tensor:
@@ -18,7 +24,15 @@ def noise_like(shape: Sequence[int], draw: torch.Generator, device: torch.device
     return torch.randn(tuple(shape), generator=draw, device=draw.device).to(device)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Played:
+    """latents (B, C, F, h, w), the first as given; noisy (B, C, F - 1, h, w), what the last step of each other began
+    from."""
+
+    latents: Tensor
+    noisy: Tensor
+
+
 def rollout(
     model: DiT,
     first: Tensor,
@@ -31,12 +45,38 @@ def rollout(
     draw: torch.Generator,
     project: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Plays `latents` latent frames from the start image's latent.
+    """Plays `latents` latent frames from the start image's latent: (B, C, latents, h, w). As `played`."""
+    return played(
+        model, first, buttons, sticks, latents, window=window, sigmas=sigmas, draw=draw, project=project
+    ).latents
 
-    first (B, C, h, w); buttons (B, N, 6) and sticks (B, N, 4) with N >= 4 (latents - 1); sigmas: the noise levels
-    visited, descending from 1; project: what the codec makes of each latent before it is remembered. Returns
-    (B, C, latents, h, w), the first being `first`.
-    """
+
+def play(network: DiT, batch: ClipBatch, *, sigmas: Sequence[float], window: int, draw: torch.Generator) -> Played:
+    """Plays a batch's clips from their start images, under their prompts and actions."""
+    text = None if batch.context is None else network.text_keys(batch.context)
+    first, count = batch.first[:, :, 0], batch.latents.shape[2]
+    return played(
+        network, first, batch.buttons, batch.sticks, count, window=window, sigmas=sigmas, draw=draw, text=text
+    )
+
+
+@torch.no_grad()
+def played(
+    model: DiT,
+    first: Tensor,
+    buttons: Tensor,
+    sticks: Tensor,
+    latents: int,
+    *,
+    window: int,
+    sigmas: Sequence[float],
+    draw: torch.Generator,
+    project: Callable[[Tensor], Tensor] | None = None,
+    text: list[TextKV] | None = None,
+) -> Played:
+    """first (B, C, h, w); buttons (B, N, 6) and sticks (B, N, 4) with N >= 4 (latents - 1); sigmas: the noise levels
+    visited, descending from 1; project: what the codec makes of each latent before it is remembered; text: the prompts'
+    keys."""
     action = model.config.action
     if action is None:
         raise ValueError("rollouts need a model with actions")
@@ -46,24 +86,19 @@ def rollout(
     stick_windows, button_windows = window_rows(sticks, latents, action), window_rows(buttons, latents, action)
     streamed = PlainDiT(model)
     zero = streamed.embed_time(torch.zeros(batch, 1, device=first.device), 1)
-    made = [first]
+    made, begun = [first], []
     for index in range(latents):
         windows = ActionWindows(stick_windows[:, index : index + 1], button_windows[:, index : index + 1])
         if index > 0:
-            noise = noise_like((batch, channels, 1, height, width), draw, first.device) * model.config.noise_scale
-            latent = _denoise(streamed, noise, cache, windows, sigmas)
-            made.append((latent if project is None else project(latent))[:, :, 0])
+            x = noise_like((batch, channels, 1, height, width), draw, first.device) * model.config.noise_scale
+            plan = streamed.plan_chunk(x, cache, windows)
+            for sigma, following in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
+                noisy = x
+                time = streamed.embed_time(torch.full((batch, 1), 1000 * sigma, device=x.device), 1)
+                x = x + (following - sigma) * streamed.step(x, time, cache, plan, text_cache=text).float()
+            begun.append(noisy)
+            made.append((x if project is None else project(x))[:, :, 0])
         latent = made[-1][:, :, None]
-        streamed.step(latent, zero, cache, streamed.plan_chunk(latent, cache, windows))
+        streamed.step(latent, zero, cache, streamed.plan_chunk(latent, cache, windows), text_cache=text)
         cache.commit()
-    return torch.stack(made, 2)
-
-
-def _denoise(
-    streamed: PlainDiT, x: Tensor, cache: StreamCache, windows: ActionWindows, sigmas: Sequence[float]
-) -> Tensor:
-    plan = streamed.plan_chunk(x, cache, windows)
-    for sigma, following in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
-        time = streamed.embed_time(torch.full((len(x), 1), 1000 * sigma, device=x.device), 1)
-        x = x + (following - sigma) * streamed.step(x, time, cache, plan).float()
-    return x
+    return Played(torch.stack(made, 2), torch.cat(begun, 2))

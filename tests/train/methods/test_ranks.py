@@ -1,0 +1,54 @@
+"""Two processes learn what one learns, and a training goes on with another number of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(count: int, folder: Path, steps: int, kind: str, *resume: object) -> list[float]:
+    """The losses that the leading one of `count` processes tells."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = []
+    for rank in range(count):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        words = [sys.executable, "-m", "tests.train.methods.ranks_user", folder, steps, kind, *resume]
+        started.append(
+            subprocess.Popen(
+                list(map(str, words)),
+                env={**os.environ, **place, **where} if count > 1 else {**os.environ, "PYTHONPATH": str(ROOT)},
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    said = [process.communicate(timeout=240) for process in started]
+    assert all(process.returncode == 0 for process in started), "\n".join(error for _, error in said)
+    return [float(line) for line in said[0][0].splitlines() if line.startswith(("0", "1", "2", "3"))]
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_two_processes_equal_one_over_twenty_steps(tmp_path: Path, kind: str) -> None:
+    alone, together = run(1, tmp_path / "one", 20, kind), run(2, tmp_path / "two", 20, kind)
+    assert len(alone) == len(together) == 20
+    assert together == pytest.approx(alone, rel=1e-5)
+    assert alone[-1] < alone[0]
+
+
+def test_a_training_goes_on_with_one_process_and_again_with_two(tmp_path: Path) -> None:
+    whole = run(1, tmp_path / "whole", 9, "full")
+    first = run(2, tmp_path / "a", 3, "full")
+    second = run(1, tmp_path / "b", 6, "full", tmp_path / "a")
+    third = run(2, tmp_path / "c", 9, "full", tmp_path / "b")
+    assert first + second + third == pytest.approx(whole, rel=1e-5)
