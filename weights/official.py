@@ -34,6 +34,7 @@ from scope_play.weights.checkpoint import Progress, build_on_meta, check_fit, lo
 from scope_play.weights.hashing import HashCache, sha256_of_all
 from scope_play.weights.jsons import read_json_object
 from scope_play.weights.sources import PickleSource, SafetensorsSource, Source
+from scope_play.weights.tokenizer import read_tokenizer
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "SCOPE.safetensors"
@@ -123,7 +124,7 @@ class ScopeFolder:
         )
 
     def tokenizer(self) -> PromptTokenizer:
-        return load_tokenizer(self.path / TOKENIZER)
+        return read_tokenizer(self.path / TOKENIZER)
 
     def hashes(self, cache: HashCache | None = None) -> dict[str, str]:
         """SHA-256 of every weight file, by name within the folder."""
@@ -160,27 +161,6 @@ def read_settings(path: Path) -> dict[str, Any]:
         return {}
     content = read_json_object(path)
     return content if content.get("format") == FORMAT else {}
-
-
-def load_tokenizer(folder: Path) -> PromptTokenizer:
-    """A tokenizer from a local folder; never from the network, and never running code from the folder.
-
-    Raises:
-        ScopeError: transformers is not installed, or the folder holds no tokenizer.
-    """
-    try:
-        from transformers import AutoTokenizer
-    except ImportError as error:
-        raise ScopeError(
-            "prompts need the package transformers, which is not installed; run: pip install 'scope-play[text]'"
-        ) from error
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
-        raise ScopeError(
-            f"{folder} holds no readable tokenizer; download it again: scope-play download scope"
-        ) from error
-    return PromptTokenizer(tokenizer)
 
 
 def _dit_source(folder: Path) -> Source:
