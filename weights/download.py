@@ -77,11 +77,27 @@ def checkpoint_folder(name: str) -> Path:
 
 
 def resolve_model(model: str | Path) -> str | Path:
-    """The downloaded folder for a checkpoint's name; a folder, and nano, as they are."""
+    """The downloaded folder for a checkpoint's name, or the Hub's own cache of it; a folder, and nano, as they are."""
     checkpoint = CATALOG.get(str(model))
     if checkpoint is None or checkpoint.repository is None or Path(model).is_dir():
         return model
-    return checkpoint_folder(checkpoint.name)
+    folder = checkpoint_folder(checkpoint.name)
+    cached = [] if folder.is_dir() else hub_snapshots(checkpoint.repository, checkpoint.revision)
+    return cached[0] if cached else folder
+
+
+def hub_snapshots(repository: str, revision: str | None = None) -> list[Path]:
+    """What the Hub's client has of a repository in its cache, at `revision` or the branch last fetched."""
+    cache = os.environ.get("HF_HUB_CACHE") or os.path.join(
+        os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"), "hub"
+    )
+    folder = Path(os.path.expanduser(cache)) / f"models--{repository.replace('/', '--')}"
+    head = folder / "refs" / "main"
+    try:
+        commits = [revision or head.read_text().strip()]
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [place for commit in commits if (place := folder / "snapshots" / commit).is_dir()]
 
 
 def connect() -> HfApi:

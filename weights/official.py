@@ -1,18 +1,18 @@
-"""The folder of released SCOPE weights: what must be in it, and its parts as modules. Source: SPEC.md section 7.
+"""SCOPE's weights: what must be there, and its parts as modules. Source: SPEC.md section 7.
 
     model-*-of-*.safetensors with model.safetensors.index.json, or SCOPE.safetensors   the DiT
     Wan2.2_VAE.pth                                                                      the video autoencoder
     models_t5_umt5-xxl-enc-bf16.pth                                                     the text encoder
     google/umt5-xxl/                                                                    its tokenizer
 
-A `config.json` marked `"format": "scope-play"` may give the configs under `dit`, `vae` and `text_encoder`; otherwise
-they are read off the tensors. (The release has a `config.json` of another kind, which is not needed.)
+That is the release; `find` and `recognise` take the last three from elsewhere and in other forms too. A `config.json`
+marked `"format": "scope-play"` may give the configs under `dit`, `vae` and `text_encoder`; otherwise they are read off
+the tensors. (The release has a `config.json` of another kind, which is not needed.)
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,32 +31,28 @@ from scope_play.model.wan_vae.vae import WanVAE
 from scope_play.records import read_record
 from scope_play.weights import shapes
 from scope_play.weights.checkpoint import Progress, build_on_meta, check_fit, load_into
+from scope_play.weights.find import RELEASED, TOKENIZER, Search, find_dit, search_places
+from scope_play.weights.foreign.lora import LoraSpec, MergedSource, merge_loras
 from scope_play.weights.hashing import HashCache, sha256_of_all
 from scope_play.weights.jsons import read_json_object
-from scope_play.weights.sources import PickleSource, SafetensorsSource, Source
-from scope_play.weights.tokenizer import read_tokenizer
+from scope_play.weights.recognise import EMBEDDED, Part
+from scope_play.weights.sources import Source
+from scope_play.weights.tokenizer import read_pieces, read_tokenizer, tokenizer_files
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "SCOPE.safetensors"
-VAE_FILE = "Wan2.2_VAE.pth"
-TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
-TOKENIZER = "google/umt5-xxl"
 CONFIG = "config.json"
 FORMAT = "scope-play"
-
-_SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 
 
 class ScopeFolder:
     """An official folder whose headers have been checked. Each part is loaded when it is asked for, and not kept."""
 
-    def __init__(self, path: Path, dit_source: Source, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, sources: Mapping[str, Source], tokenizer: Path | Source, settings: Mapping[str, Any]
+    ) -> None:
+        """`tokenizer` is a folder, or a text encoder's file that carries one."""
         self.path = path
-        self.sources: Mapping[str, Source] = {
-            "dit": dit_source,
-            "vae": PickleSource(path / VAE_FILE),
-            "text_encoder": PickleSource(path / TEXT_FILE),
-        }
+        self.sources = sources
+        self._tokenizer = tokenizer
         self._settings = settings
 
     @cached_property
@@ -88,13 +84,13 @@ class ScopeFolder:
             check_fit(build_on_meta(build).state_dict(), self.sources[part])
         if self.dit_config.text_dim not in (None, self.text_config.dim):
             raise ScopeError(
-                f"{self.path}: the DiT reads text of width {self.dit_config.text_dim} but {TEXT_FILE} gives "
-                f"{self.text_config.dim}; these files belong to different models."
+                f"{self.path}: the DiT reads text of width {self.dit_config.text_dim} but "
+                f"{self.sources['text_encoder'].path} gives {self.text_config.dim}; these files belong to different models."
             )
         if self.dit_config.in_channels != self.vae_config.z_dim:
             raise ScopeError(
-                f"{self.path}: the DiT reads {self.dit_config.in_channels} latent channels but {VAE_FILE} gives "
-                f"{self.vae_config.z_dim}; these files belong to different models."
+                f"{self.path}: the DiT reads {self.dit_config.in_channels} latent channels but "
+                f"{self.sources['vae'].path} gives {self.vae_config.z_dim}; these files belong to different models."
             )
 
     def dit(
@@ -124,35 +120,80 @@ class ScopeFolder:
         )
 
     def tokenizer(self) -> PromptTokenizer:
-        return read_tokenizer(self.path / TOKENIZER)
+        """Raises ScopeError naming the file or the package that is missing."""
+        if isinstance(self._tokenizer, Path):
+            return read_tokenizer(self._tokenizer)
+        (content,) = (tensor.numpy().tobytes() for _, tensor in self._tokenizer.read([EMBEDDED]))
+        try:
+            return PromptTokenizer(read_pieces(content, str(self._tokenizer.path)))
+        except ImportError as error:
+            raise ScopeError(
+                f"{self._tokenizer.path} needs the package {error.name}; run: pip install 'scope-play[text]'"
+            ) from error
+
+    @property
+    def tokenizer_files(self) -> Sequence[Path]:
+        """What prompts are read with."""
+        return tokenizer_files(self._tokenizer) if isinstance(self._tokenizer, Path) else self._tokenizer.files
+
+    def elsewhere(self) -> dict[str, Path]:
+        """Parts that are not in the model's own folder, and where they are."""
+        inside = self.path if self.path.is_dir() else self.path.parent
+        return {part: source.path for part, source in self.sources.items() if not source.path.is_relative_to(inside)}
 
     def hashes(self, cache: HashCache | None = None) -> dict[str, str]:
-        """SHA-256 of every weight file, by name within the folder."""
-        cache = cache or HashCache()
-        files = [file for source in self.sources.values() for file in source.files]
-        return {file.relative_to(self.path).as_posix(): cache.sha256(file) for file in files}
+        """SHA-256 of every file the weights come from: by name within the folder, or by part for those elsewhere."""
+        cache, found = cache or HashCache(), {}
+        folder = self.path if self.path.is_dir() else self.path.parent
+        for part, source in self.sources.items():
+            for file in source.files:
+                inside = file.is_relative_to(folder)
+                found[file.relative_to(folder).as_posix() if inside else f"{part}/{file.name}"] = cache.sha256(file)
+            for lora in source.loras if isinstance(source, MergedSource) else ():
+                found[lora.label] = cache.sha256(lora.source.path)
+        return found
 
     def sha256(self, cache: HashCache | None = None) -> str:
         """One hash for all weight files."""
         return sha256_of_all(self.hashes(cache))
 
 
-def open_scope_folder(path: str | Path) -> ScopeFolder:
-    """Open an official folder and check that it is complete and consistent, without loading any weights.
+def open_scope_folder(path: str | Path, *, wan: Path | None = None, loras: Sequence[LoraSpec] = ()) -> ScopeFolder:
+    """Open SCOPE's weights and check that they are complete and consistent, without loading any.
+
+    path: the folder, or the transformer's one file. wan: where else to look for the parts of Wan2.2. loras: to be
+    merged into the transformer.
 
     Raises:
         ScopeError: names the files that are missing or damaged, or the tensors that do not fit.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise ScopeError(f"{folder} is not a folder; give the folder with SCOPE's weights (scope-play download scope).")
-    required = [VAE_FILE, TEXT_FILE, f"{TOKENIZER}/"]
-    missing = [name for name in required if not (folder / name).exists()]
-    if missing:
-        raise ScopeError(f"{folder} lacks {', '.join(missing)}; complete it with: scope-play download scope")
-    opened = ScopeFolder(folder, _dit_source(folder), read_settings(folder / CONFIG))
+    model = Path(path)
+    if not model.exists():
+        raise ScopeError(f"{model} is not a folder; give the folder with SCOPE's weights (scope-play download scope).")
+    if wan is not None and not wan.is_dir():
+        raise ScopeError(f"--wan {wan} is not a folder; give the one with Wan2.2's autoencoder and text encoder.")
+    folder = model if model.is_dir() else model.parent
+    dit = find_dit(model)
+    search = Search(search_places(folder, wan))
+    parts = {kind: search.part(kind) for kind in RELEASED}
+    found = {kind: part for kind, part in parts.items() if part is not None}
+    tokenizer = search.tokenizer() or _embedded(found.get("text_encoder"))
+    missing = [RELEASED[kind] for kind in RELEASED if kind not in found]
+    if missing or tokenizer is None:
+        missing += [f"{TOKENIZER}/"] if tokenizer is None else []
+        seen = f" ({'; '.join(search.refused[:3])})" if search.refused else ""
+        raise ScopeError(
+            f"{folder} lacks {', '.join(missing)}{seen}; complete it with: scope-play download scope, or name the "
+            f"folder of Wan2.2's with --wan"
+        )
+    sources = {"dit": merge_loras(dit, loras)} | {kind: part.source for kind, part in found.items()}
+    opened = ScopeFolder(model, sources, tokenizer, read_settings(folder / CONFIG))
     opened.check()
     return opened
+
+
+def _embedded(part: Part | None) -> Source | None:
+    return None if part is None else part.tokenizer
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -161,51 +202,3 @@ def read_settings(path: Path) -> dict[str, Any]:
         return {}
     content = read_json_object(path)
     return content if content.get("format") == FORMAT else {}
-
-
-def _dit_source(folder: Path) -> Source:
-    if (folder / INDEX).exists():
-        return _indexed_source(folder)
-    shards = sorted(file for file in folder.iterdir() if _SHARD.fullmatch(file.name))
-    if shards:
-        _check_shard_numbers(folder, shards)
-        return SafetensorsSource(folder, shards)
-    if (folder / SINGLE).exists():
-        return SafetensorsSource(folder / SINGLE, [folder / SINGLE])
-    raise ScopeError(
-        f"{folder} lacks the DiT: neither model-*-of-*.safetensors nor {SINGLE} is there; "
-        f"complete it with: scope-play download scope"
-    )
-
-
-def _indexed_source(folder: Path) -> Source:
-    index = folder / INDEX
-    places = read_json_object(index).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
-        raise ScopeError(f"{index}: 'weight_map' must map tensor names to file names; download it again.")
-    names = sorted(set(places.values()))
-    outside = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
-    if outside:
-        raise ScopeError(f"{index}: file name {outside[0][:80]!r} points out of the folder; download the index again.")
-    absent = [name for name in names if not (folder / name).is_file()]
-    if absent:
-        raise ScopeError(f"{folder} lacks {', '.join(absent)}; complete it with: scope-play download scope")
-    for name in names:
-        shard = SafetensorsSource(folder / name, [folder / name])
-        listed = {tensor for tensor, file in places.items() if file == name}
-        if differing := sorted(listed ^ shard.tensors.keys()):
-            raise ScopeError(
-                f"{folder / name} and {INDEX} disagree about {len(differing)} tensors ({', '.join(differing[:3])}); "
-                f"download both again."
-            )
-    return SafetensorsSource(folder, [folder / name for name in names])
-
-
-def _check_shard_numbers(folder: Path, shards: list[Path]) -> None:
-    matches = [_SHARD.fullmatch(shard.name) for shard in shards]
-    numbers = [(int(match.group(1)), int(match.group(2))) for match in matches if match]
-    of = {total for _, total in numbers}
-    absent = sorted(set(range(1, max(of) + 1)) - {number for number, _ in numbers}) if len(of) == 1 else []
-    if len(of) > 1 or absent:
-        fault = f"lacks DiT shard {absent[0]} of {max(of)}" if absent else "holds shards of different sets"
-        raise ScopeError(f"{folder} {fault}; complete it with: scope-play download scope")

@@ -49,7 +49,7 @@ def read_fast(file: Path) -> Pieces:
 
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # noqa: BLE001 - the library raises Exception itself
+    except Exception as error:
         raise ScopeError(f"{file} is no readable tokenizer ({error}); download it again") from error
     if tokenizer.token_to_id("</s>") != END:
         raise ScopeError(f"{file} is the tokenizer of another model, as </s> is not token {END}; take UMT5's")

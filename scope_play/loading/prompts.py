@@ -17,8 +17,8 @@ from scope_play.files import replacing, user_folder
 from scope_play.loading.free_memory import FreeMemory, gib
 from scope_play.loading.memory import text_bytes
 from scope_play.model.umt5.tokenizer import TOKENS, clean_prompt
-from scope_play.weights.hashing import HashCache, sha256_of_all, sha256_of_file
-from scope_play.weights.official import TOKENIZER, ScopeFolder
+from scope_play.weights.hashing import HashCache, sha256_of_all
+from scope_play.weights.official import ScopeFolder
 
 # fmt: off
 DEFAULT_NEGATIVE_PROMPT = (
@@ -125,8 +125,8 @@ class PromptLibrary:
             hashes = HashCache()
             files = self.folder.sources["text_encoder"].files
             weights = {file.name: hashes.sha256(file) for file in files}
-            tokenizer = sorted(file for file in (self.folder.path / TOKENIZER).iterdir() if file.is_file())
-            self._encoder = sha256_of_all(weights | {file.name: sha256_of_file(file) for file in tokenizer})
+            tokenizer = {file.name: hashes.sha256(file) for file in self.folder.tokenizer_files}
+            self._encoder = sha256_of_all(weights | tokenizer)
         content = json.dumps([clean_prompt(prompt), self._encoder, str(self.dtype)])
         return hashlib.sha256(content.encode()).hexdigest()
 

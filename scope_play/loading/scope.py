@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
+from scope_play.files import place
 from scope_play.loading.device import pick_device, resolve_precision
 from scope_play.loading.first_scene import draw_first_scene
 from scope_play.loading.free_memory import FreeMemory, gib
@@ -26,6 +28,7 @@ from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.codec import Codec
 from scope_play.session.loaded_model import LoadedModel
 from scope_play.weights.download import checkpoint_folder
+from scope_play.weights.foreign.lora import LoraSpec
 from scope_play.weights.hashing import HashCache, sha256_of_all
 from scope_play.weights.official import ScopeFolder, open_scope_folder
 from scope_play.weights.preview import find_tiny_decoder, read_tiny_decoder
@@ -95,7 +98,7 @@ def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
     if decoder not in DECODERS:
         raise ScopeError(f"decoder {decoder!r} is not known; use one of {', '.join(DECODERS)}")
     options = MemoryOptions(linears, decoder)
-    opened = open_scope_folder(folder)
+    opened = open_scope(folder, request.wan, request.lora)
     library = PromptLibrary(opened, dtype)
 
     def read(prompt: str) -> Tensor:
@@ -113,7 +116,7 @@ def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
         stream,
         size=OFFICIAL_SIZE,
         name=folder.resolve().name,
-        identity={"model": str(folder.resolve()), "sha256": hash_all(opened, preview)},
+        identity=identify(folder, request, hash_all(opened, preview)),
         prompt_reader=read,
         precision=linears,
         decoder=decoder,
@@ -122,9 +125,25 @@ def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
     )
 
 
+def open_scope(model: Path, wan: str | None, lora: Sequence[str]) -> ScopeFolder:
+    """The weights that a request names. Raises ScopeError naming what is not there or does not fit."""
+    specs = [LoraSpec.parse(text) for text in lora]
+    return open_scope_folder(model, wan=None if wan is None else place(wan), loras=specs)
+
+
 def find_preview(folder: Path) -> Source:
     """The tiny decoder beside a model's weights or in its own place. Raises ScopeError when it is in neither."""
     return find_tiny_decoder([folder, checkpoint_folder(PREVIEW)])
+
+
+def identify(model: Path, request: LoadRequest, sha256: str) -> dict[str, str]:
+    """What tells a loaded model from others, and finds it again."""
+    found = {"model": str(model.resolve()), "sha256": sha256}
+    if request.wan is not None:
+        found["wan"] = str(place(request.wan))
+    if request.lora:
+        found["lora"] = "\n".join(request.lora)
+    return found
 
 
 def hash_all(opened: ScopeFolder, preview: Source | None) -> str:
