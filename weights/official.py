@@ -30,7 +30,7 @@ from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.model.wan_vae.vae import WanVAE
 from scope_play.records import read_record
 from scope_play.weights import shapes
-from scope_play.weights.checkpoint import Progress, build_on_meta, check_fit, load_into
+from scope_play.weights.checkpoint import Progress, build_on_meta, check_fit, load_into, load_without_blocks
 from scope_play.weights.find import RELEASED, TOKENIZER, Search, find_dit, search_places
 from scope_play.weights.foreign.lora import LoraSpec, MergedSource, merge_loras
 from scope_play.weights.hashing import HashCache, sha256_of_all
@@ -75,13 +75,9 @@ class ScopeFolder:
 
     def check(self) -> None:
         """Raise ScopeError unless every part holds exactly the tensors its config asks for. Reads headers only."""
-        builds: dict[str, Callable[[], nn.Module]] = {
-            "dit": lambda: DiT(self.dit_config),
-            "vae": lambda: VAENetwork(self.vae_config),
-            "text_encoder": lambda: TextEncoder(self.text_config),
-        }
-        for part, build in builds.items():
-            check_fit(build_on_meta(build).state_dict(), self.sources[part])
+        for part in self.sources:
+            build, source = self._part(part)
+            check_fit(build_on_meta(build).state_dict(), source)
         if self.dit_config.text_dim not in (None, self.text_config.dim):
             raise ScopeError(
                 f"{self.path}: the DiT reads text of width {self.dit_config.text_dim} but "
@@ -94,30 +90,42 @@ class ScopeFolder:
             )
 
     def dit(
-        self, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", progress: Progress | None = None
+        self,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+        progress: Progress | None = None,
+        prepare: Callable[[nn.Module], None] | None = None,
     ) -> DiT:
-        return load_into(
-            lambda: DiT(self.dit_config), self.sources["dit"], dtype=dtype, device=device, progress=progress
-        )
+        """`prepare`: see `load_into`."""
+        build, source = self._part("dit")
+        return load_into(build, source, dtype=dtype, device=device, progress=progress, prepare=prepare)
 
     def vae(
         self, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", progress: Progress | None = None
     ) -> WanVAE:
-        network = load_into(
-            lambda: VAENetwork(self.vae_config), self.sources["vae"], dtype=dtype, device=device, progress=progress
-        )
-        return WanVAE(network)
+        build, source = self._part("vae")
+        return WanVAE(load_into(build, source, dtype=dtype, device=device, progress=progress))
 
     def text_encoder(
         self, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", progress: Progress | None = None
     ) -> TextEncoder:
-        return load_into(
-            lambda: TextEncoder(self.text_config),
-            self.sources["text_encoder"],
-            dtype=dtype,
-            device=device,
-            progress=progress,
-        )
+        build, source = self._part("text_encoder")
+        return load_into(build, source, dtype=dtype, device=device, progress=progress)
+
+    def without_blocks(
+        self, part: str, dtype: torch.dtype, device: torch.device | str
+    ) -> tuple[Any, list[dict[str, str]], Callable[[], nn.Module]]:
+        """Part "dit" or "text_encoder" with its blocks left in their files; see `load_without_blocks`."""
+        build, source = self._part(part)
+        return load_without_blocks(build, source, dtype=dtype, device=device)
+
+    def _part(self, part: str) -> tuple[Callable[[], Any], Source]:
+        builds: dict[str, Callable[[], nn.Module]] = {
+            "dit": lambda: DiT(self.dit_config),
+            "vae": lambda: VAENetwork(self.vae_config),
+            "text_encoder": lambda: TextEncoder(self.text_config),
+        }
+        return builds[part], self.sources[part]
 
     def tokenizer(self) -> PromptTokenizer:
         """Raises ScopeError naming the file or the package that is missing."""
