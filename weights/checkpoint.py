@@ -61,14 +61,18 @@ def load_into(
 def load_without_blocks(
     build: Callable[[], M], source: Source, *, dtype: torch.dtype, device: torch.device | str
 ) -> tuple[M, list[dict[str, str]], Callable[[], nn.Module]]:
-    """As `load_into`, with the `blocks` left in their files.
+    """As `load_into`, with the `blocks` left in their files, and embeddings in the 16 bits that they are stored in.
 
     Returns the module, whose `blocks` are the meta device's; the names of each block's tensors, in the block -> in
     `source`; and what makes room for a block on `device`.
     """
     module = _checked(build, source)
     rest, blocks = _by_block(module)
-    _fill(module, {name: name for name in rest}, source, dtype, device, lambda nbytes: None)
+    tables = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
+    for name in rest:
+        stored = source.tensors[name].dtype
+        kept = stored if name in tables and stored is not None and stored.itemsize == 2 else dtype
+        _fill(module, {name: name}, source, kept, device, lambda nbytes: None)
     first = next(module.blocks.children())  # type: ignore[union-attr]
 
     def make_room() -> nn.Module:

@@ -81,7 +81,8 @@ class ScopeFolder:
         if self.dit_config.text_dim not in (None, self.text_config.dim):
             raise ScopeError(
                 f"{self.path}: the DiT reads text of width {self.dit_config.text_dim} but "
-                f"{self.sources['text_encoder'].path} gives {self.text_config.dim}; these files belong to different models."
+                f"{self.sources['text_encoder'].path} gives {self.text_config.dim}; these files belong to different "
+                f"models."
             )
         if self.dit_config.in_channels != self.vae_config.z_dim:
             raise ScopeError(

@@ -23,7 +23,7 @@ class Family(Enum):
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """A model's family, its name for people, and the folder of its weights, or SCOPE's one file (the simulator's: none)."""
+    """A model's family, its name for people, and its folder (or one file) of weights; the simulator has none."""
 
     family: Family
     name: str

@@ -111,10 +111,10 @@ class StreamedBlocks(nn.Module):
         """`make_slot` builds a block on `device`, whatever its numbers."""
         super().__init__()
         self.store = store
-        self.filled = 0
-        """Blocks copied so far."""
-        # In a tuple, so that the slots' parameters are not this module's.
-        self._slots = tuple(_Slot(make_slot(), device) for _ in range(min(SLOTS, store.layers)))
+        # In a tuple, so that the slots' parameters are not this module's. Tensors of inference mode could not be
+        # written from the thread that copies.
+        with torch.inference_mode(False):
+            self._slots = tuple(_Slot(make_slot(), device) for _ in range(min(SLOTS, store.layers)))
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, "blocks") if store.waits else None
         self._arriving: dict[int, Future[None]] = {}
@@ -144,7 +144,6 @@ class StreamedBlocks(nn.Module):
 
     def _fetch(self, index: int) -> None:
         slot = self._slots[index % len(self._slots)]
-        self.filled += 1
         if self._thread is None:
             slot.fill(self.store, index, self._copies)
         else:

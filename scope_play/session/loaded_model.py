@@ -16,6 +16,8 @@ from scope_play.kernels.text_attention import shorten
 from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.dit import DiT
 from scope_play.runtime.fused_dit import FusedDiT
+from scope_play.runtime.offload import is_streamed
+from scope_play.runtime.plain_dit import PlainDiT
 from scope_play.runtime.select import network_for_session, network_for_streaming, refuse_kernels
 from scope_play.sampling.cached_stream import CachedStream
 from scope_play.sampling.stream import Stream
@@ -56,10 +58,12 @@ class LoadedModel:
         self.device, self.dtype = weight.device, weight.dtype
         self.network.eval()
         self.identity = self.identity or {"model": self.name, "sha256": ""}
-        self.streaming_network: FusedDiT | None = None
+        self.streaming_network: FusedDiT | PlainDiT | None = None
         """The form that serves caches; None in streaming mode 'window', which runs the network itself."""
         causal = self.network.config.causal
-        if self.stream.mode == "cached":
+        if is_streamed(self.network):
+            self.streaming_network = PlainDiT(self.network) if self.stream.mode == "cached" else None
+        elif self.stream.mode == "cached":
             self.streaming_network = network_for_streaming(self.network, latents=self.stream.room(causal))
         else:
             refuse_kernels(self.stream.mode)
@@ -81,8 +85,9 @@ class LoadedModel:
     @property
     def kernels(self) -> str:
         """Which kernels a session runs on, and why, for people."""
-        if self.streaming_network is None:
-            return "none (streaming mode 'window' runs the network itself)"
+        if not isinstance(self.streaming_network, FusedDiT):
+            reason = "its blocks are offloaded" if is_streamed(self.network) else "streaming mode 'window'"
+            return f"none ({reason}: the network runs as it is)"
         return f"{self.streaming_network.kernels.backend} ({self.streaming_network.kernels.reason})"
 
     def open_stream(self, first: Tensor) -> Stream:
@@ -90,7 +95,9 @@ class LoadedModel:
         if self.streaming_network is None:
             return WindowStream(self.network, self.stream, first)
         project = self.codec.project if isinstance(self.codec, ProjectingCodec) else None
-        return CachedStream(network_for_session(self.streaming_network), self.stream, first, project=project)
+        form = self.streaming_network
+        network = network_for_session(form) if isinstance(form, FusedDiT) else form
+        return CachedStream(network, self.stream, first, project=project)
 
     def fit_image(self, image: Image | None) -> np.ndarray:
         """The start image as the model gets it: uint8 (height, width, 3)."""

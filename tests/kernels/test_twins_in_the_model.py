@@ -12,7 +12,7 @@ from torch import Tensor
 from scope_play.kernels import Kernels, select
 from scope_play.kernels.attention import sdpa
 from scope_play.kernels.torch_primitives import rotate
-from scope_play.model.dit.action import ActionWindows, ActionCondition, TimePlan
+from scope_play.model.dit.action import ActionCondition, ActionWindows, TimePlan
 from scope_play.model.dit.block import Block, PassPlan
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.layers import Rotation, pixel_rotation, split_heads, video_rotation

@@ -143,10 +143,10 @@ def scaled_fp8(state: dict[str, torch.Tensor], style: str, keep: str) -> dict[st
 
 @pytest.mark.parametrize("style", ["older", "newer"])
 def test_scaled_8_bit_files_are_weights_times_scales(style: str, official: Path, tmp_path: Path) -> None:
-    dit = {name: tensor for name, tensor in merged_dit(official).items()}
+    dit = merged_dit(official)
     stored = scaled_fp8(dit, style, keep="embed")
     save_file({f"model.diffusion_model.{k}": v for k, v in stored.items()}, tmp_path / "scope_fp8.safetensors")
-    text = {theirs: tensor for theirs, tensor in _as_transformers(torch.load(official / TEXT_FILE)).items()}
+    text = _as_transformers(torch.load(official / TEXT_FILE))
     (tmp_path / "text_encoders").mkdir()
     save_file(
         scaled_fp8(text, style, keep="shared"), tmp_path / "text_encoders" / "umt5_xxl_fp8_e4m3fn_scaled.safetensors"
@@ -222,7 +222,7 @@ def test_a_model_may_be_one_file(official: Path, tmp_path: Path) -> None:
         file.unlink()
     save_file({f"pipe.dit.{k}": v for k, v in merged_dit(official).items()}, folder / "tuned.safetensors")
     one, many = open_scope_folder(folder / "tuned.safetensors"), open_scope_folder(official)
-    assert all(torch.equal(a, b) for a, b in zip(one.dit().state_dict().values(), many.dit().state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(one.dit().parameters(), many.dit().parameters(), strict=True))
     assert "tuned.safetensors" in one.hashes()
     about = json.loads((official / "model.safetensors.index.json").read_text())
     assert load_file(official / next(iter(about["weight_map"].values())))
