@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +22,7 @@ class LoopbackHub(ThreadingHTTPServer):
     """Serves `folders`, repository -> folder, at any revision. `ranges` notes (path, Range header) of every transfer.
 
     cut: the path of a file whose next transfer breaks in the middle and is refused when asked to go on. busy: so many
-    requests are first answered with 503.
+    requests are first answered with 503. prepare, sent: called with the path of a file before and after it is sent.
     """
 
     daemon_threads = True
@@ -34,6 +34,8 @@ class LoopbackHub(ThreadingHTTPServer):
         self.cut: str | None = None
         self.busy = 0
         self.ranges: list[tuple[str, str | None]] = []
+        self.prepare: Callable[[str], None] = lambda path: None
+        self.sent: Callable[[str], None] = lambda path: None
 
     @property
     def url(self) -> str:
@@ -69,9 +71,12 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             inside = path.removeprefix(f"{repository}/resolve/")
             name = inside.partition("/")[2]
-            if inside != path and ".." not in name.split("/") and (folder / name).is_file():
-                self._send(name, folder / name)
-                return
+            if inside != path and ".." not in name.split("/"):
+                self.server.prepare(name)
+                if (folder / name).is_file():
+                    self._send(name, folder / name)
+                    self.server.sent(name)
+                    return
         self._answer(404, b"{}")
 
     def _send(self, name: str, file: Path) -> None:

@@ -6,13 +6,11 @@ import time
 
 import torch
 
-from scope_play.loading.memory import latent_size, tokens_per_latent
+from scope_play.loading.memory import dit_counts, latent_size, tokens_per_latent
 from scope_play.model.dit.config import DiTConfig
-from scope_play.model.dit.dit import DiT
 from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.sampling.clip import ClipShape, Sampling
 from scope_play.sampling.guidance import guidance_branches
-from scope_play.weights.checkpoint import build_on_meta
 
 DECODER_PRODUCTS = 8.5e6
 """Multiply-adds of the released decoder per pixel of a frame; counted with torch's FlopCounterMode."""
@@ -23,8 +21,7 @@ def clip_seconds(config: DiTConfig, vae: VAEConfig, shape: ClipShape, sampling: 
     """Of sampling and decoding, at the rate of a product like those of a block, measured now."""
     passes = sampling.steps * len(guidance_branches(sampling.guidance, sampling.action_guidance))
     tokens = shape.latents * tokens_per_latent(config, latent_size(vae, shape.height, shape.width))
-    network = build_on_meta(lambda: DiT(config))
-    parameters = sum(parameter.numel() for parameter in network.blocks.parameters())
+    parameters = dit_counts(config).blocks
     attention = 2 * config.layers * tokens * config.dim
     pixels = shape.frames * shape.height * shape.width
     decoding = DECODER_PRODUCTS * (vae.dec_dim / RELEASED_WIDTH) ** 2 * pixels

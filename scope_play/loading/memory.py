@@ -7,7 +7,9 @@ what no tensor shows: workspaces of libraries, and memory that the allocator can
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -77,10 +79,6 @@ def parameter_bytes(module: nn.Module, dtype: torch.dtype) -> int:
     return sum(parameter.numel() for parameter in module.parameters()) * dtype.itemsize
 
 
-def largest_tensor(module: nn.Module, dtype: torch.dtype) -> int:
-    return max(parameter.numel() for parameter in module.parameters()) * dtype.itemsize
-
-
 def latent_size(vae: VAEConfig, height: int, width: int) -> tuple[int, int]:
     return height // vae.spatial_stride, width // vae.spatial_stride
 
@@ -113,14 +111,30 @@ def text_key_bytes(config: DiTConfig, prompt_tokens: int, dtype: torch.dtype) ->
     return 0 if config.text_dim is None else 2 * config.layers * prompt_tokens * config.dim * dtype.itemsize
 
 
+class DiTCounts(NamedTuple):
+    """Numbers in a transformer: in all, in its blocks, in its largest tensor; and what 8 bits would make of it."""
+
+    total: int
+    blocks: int
+    largest: int
+    eighths: int
+    scales: int
+
+
+@lru_cache(maxsize=16)
+def dit_counts(config: DiTConfig) -> DiTCounts:
+    network = build_on_meta(lambda: DiT(config))
+    sizes = [parameter.numel() for parameter in network.parameters()]
+    blocks = sum(parameter.numel() for parameter in network.blocks.parameters())
+    return DiTCounts(sum(sizes), blocks, max(sizes), *eight_bit_saving(network))
+
+
 def network_bytes(config: DiTConfig, dtype: torch.dtype, linears: str | None = None) -> int:
     """The transformer's weights; `linears` "fp8" or "int8" for 8 bits in its blocks."""
-    network = build_on_meta(lambda: DiT(config))
-    total = parameter_bytes(network, dtype)
+    counts = dit_counts(config)
     if linears is None:
-        return total
-    weights, scales = eight_bit_saving(network)
-    return total - weights * (dtype.itemsize - 1) + scales * torch.float32.itemsize
+        return counts.total * dtype.itemsize
+    return (counts.total - counts.eighths) * dtype.itemsize + counts.eighths + counts.scales * torch.float32.itemsize
 
 
 def text_bytes(config: TextEncoderConfig, dtype: torch.dtype, *, streamed: bool) -> int:
@@ -130,8 +144,7 @@ def text_bytes(config: TextEncoderConfig, dtype: torch.dtype, *, streamed: bool)
     if streamed:
         blocks = parameter_bytes(network.blocks, dtype)
         weights += SLOTS * (blocks // config.layers) - blocks
-    working = max(text_pass_bytes(config, TOKENS, dtype), largest_tensor(network, dtype))
-    return int(MARGIN * (weights + working))
+    return int(MARGIN * (weights + text_pass_bytes(config, TOKENS, dtype)))
 
 
 def cache_bytes(config: DiTConfig, stream: StreamConfig, tokens: int, dtype: torch.dtype) -> int:
@@ -156,7 +169,7 @@ def clip_need(
     prompt_tokens: int = TOKENS,
 ) -> Need:
     """Of an offline clip. `text` is what reading its prompts takes; 0 when they were read before."""
-    network = build_on_meta(lambda: DiT(config))
+    counts = dit_counts(config)
     size, latents = (shape.height, shape.width), latent_size(vae, shape.height, shape.width)
     prompts = len({branch.prompt for branch in guidance_branches(sampling.guidance, sampling.action_guidance)})
     one_pass = clip_pass_bytes(
@@ -164,14 +177,14 @@ def clip_need(
     )
     frames = 2 * shape.frames * shape.height * shape.width * 3
     decoding = decode_bytes(vae, *size, shape.latents, dtype) + frames
-    blocks = parameter_bytes(network.blocks, dtype)
+    blocks = counts.blocks * dtype.itemsize
     return Need(
-        weights=parameter_bytes(network, dtype) + module_bytes(lambda: VAENetwork(vae), dtype),
+        weights=network_bytes(config, dtype) + module_bytes(lambda: VAENetwork(vae), dtype),
         blocks=blocks,
         block=blocks // max(1, config.layers),
         held=prompts * text_key_bytes(config, prompt_tokens, dtype),
         working=max(one_pass, decoding, encode_bytes(vae, *size, dtype)),
-        loading=largest_tensor(network, dtype),
+        loading=counts.largest * dtype.itemsize,
         text=text,
     )
 
@@ -189,9 +202,8 @@ def stream_need(
     text: int = 0,
 ) -> Need:
     """Of one session of a network with `codec` bytes of autoencoder, whose work takes `coding` bytes a latent."""
-    network = build_on_meta(lambda: DiT(config))
-    weights = network_bytes(config, dtype, linears)
-    blocks = parameter_bytes(network.blocks, dtype) - (parameter_bytes(network, dtype) - weights)
+    counts, weights = dit_counts(config), network_bytes(config, dtype, linears)
+    blocks = weights - (counts.total - counts.blocks) * dtype.itemsize
     block = blocks // max(1, config.layers)
     branches = guidance_branches(stream.guidance, stream.action_guidance)
     keys = text_key_bytes(config, TOKENS, dtype)
@@ -203,7 +215,7 @@ def stream_need(
         held=held,
         working=max(stream_pass_bytes(config, stream, latents, TOKENS, dtype, linears, offloaded=offloaded), coding),
         # What is put into 8 bits is read block by block.
-        loading=largest_tensor(network, dtype) if linears is None else parameter_bytes(network.blocks[0], dtype),
+        loading=(counts.largest if linears is None else counts.blocks // max(1, config.layers)) * dtype.itemsize,
         text=text,
     )
 
@@ -232,8 +244,3 @@ def official_stream_need(
     return stream_need(
         config, stream, latents, dtype, codec=codec, coding=coding, linears=linears, offloaded=offloaded, text=text
     )
-
-
-def without_text(need: Need) -> Need:
-    """The same once its prompts are read."""
-    return replace(need, text=0)
