@@ -60,7 +60,7 @@ def add_weight_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
         "--offload",
         choices=("auto", "none", "blocks", "disk"),
         help="blocks: keep SCOPE's blocks in host memory and stream them through the GPU, for cards of 12-24 GB; disk: "
-        "leave them in their files, for hosts with little memory (default: what fits)",
+        "leave them in their files, for hosts with little memory (default: what fits; play on a GPU: none)",
     )
     parser.add_argument(
         "--wan", metavar="DIR", help="Wan2.2's autoencoder, text encoder and tokenizer, if not beside the model"

@@ -30,12 +30,18 @@ def place(need: Callable[[str], Need], free: FreeMemory, offload: str) -> str | 
 
 
 def require_place(
-    need: Callable[[str], Need], free: FreeMemory, offload: str, task: str, lighter: Iterable[tuple[str, Need]]
+    need: Callable[[str], Need],
+    free: FreeMemory,
+    offload: str,
+    task: str,
+    lighter: Iterable[tuple[str, Need]],
+    *,
+    in_real_time: bool = False,
 ) -> str:
     """As `place`, or a ScopeError that says what would fit.
 
     task: what is asked for, such as "This clip". lighter: other settings, as they are written on the command line, with
-    what they need.
+    what they need. in_real_time: offloading, which takes many times as long, is the last thing to offer.
     """
     if offload not in CHOICES:
         raise ScopeError(f"offload {offload!r} is not known; use one of {', '.join(CHOICES)}")
@@ -49,18 +55,21 @@ def require_place(
         problem, there = f"Reading the prompt needs {gib(known.text)} of memory", max(free.device, free.host)
     elif known.on_device(asked) <= free.device:
         problem, there = f"{task} needs {gib(known.on_host(asked))} of host memory", free.host
-    raise ScopeError(f"{problem}, and {gib(there)} are free; {_mend(need, free, asked, lighter)}.")
+    raise ScopeError(f"{problem}, and {gib(there)} are free; {_mend(need, free, lighter, in_real_time)}.")
 
 
-def _mend(need: Callable[[str], Need], free: FreeMemory, asked: str, lighter: Iterable[tuple[str, Need]]) -> str:
-    other = place(need, free, "auto")
-    if other is not None:
-        return f"close other programs, or use --offload {other}"
-    for words, lighter_need in lighter:
-        if fits(lighter_need, free, "none"):
-            return f"close other programs, or use {words}"
-        if fits(lighter_need, free, "disk"):
-            return f"close other programs, or use {words} --offload disk"
+def _mend(
+    need: Callable[[str], Need], free: FreeMemory, lighter: Iterable[tuple[str, Need]], in_real_time: bool
+) -> str:
+    ways = [("", need(mode), mode) for mode in OFFLOADS]
+    lighter = list(lighter)
+    whole = [(words, other, "none") for words, other in lighter]
+    ways = [*whole, *ways] if in_real_time else [*ways, *whole]
+    ways += [(words, other, "disk") for words, other in lighter]
+    for words, other, mode in ways:
+        if fits(other, free, mode):
+            offload = "" if mode == "none" else f"--offload {mode}"
+            return f"close other programs, or use {' '.join(filter(None, (words, offload)))}"
     return "no way of using this model fits, so close other programs, or use --model nano, which runs in 1 GiB"
 
 

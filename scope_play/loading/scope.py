@@ -121,9 +121,10 @@ def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
     offload = require_place(
         lambda mode: estimate.need(stream, options, mode),
         FreeMemory.now(device),
-        request.offload or "auto",
+        request.offload or ("auto" if device.type == "cpu" else "none"),
         "Playing this model",
         estimate.lighter(stream, options),
+        in_real_time=True,
     )
     if offload != "none" and linears is not None:
         raise ScopeError(f"blocks in {linears} are not offloaded; use --precision bf16, or --offload none")

@@ -59,7 +59,7 @@ def clip_pass_bytes(config: DiTConfig, shape: ClipShape, latents: tuple[int, int
     def step() -> None:
         euler_step(x, velocity(x, torch.tensor(500.0)), torch.tensor(1.0), torch.tensor(0.9))
 
-    return peak_live_bytes((), step)
+    return peak_live_bytes(network.parameters(), step)
 
 
 def text_on_meta(config: DiTConfig, prompt: int, dtype: torch.dtype, batch: int) -> list[TextKV]:
@@ -91,8 +91,10 @@ def stream_pass_bytes(config: DiTConfig, stream: StreamConfig, latents: tuple[in
         form = PlainDiT(network) if offloaded else FusedDiT(network, torch_kernels("a simulation"))  # type: ignore[arg-type]
         made = CachedStream(form, replace(stream, steps=1), first)
         held = [tensor for memory in made.cache.memories() for tensor in memory.tensors()]
+        held += [*form.parameters(), *form.buffers()] if isinstance(form, nn.Module) else []
     else:
         made, held = WindowStream(network, replace(stream, steps=1), first), []  # type: ignore[arg-type]
+    held += [*network.parameters(), *network.buffers()]
     if config.text_dim is not None:
         made.guided.text = text_on_meta(config, prompt, dtype, made.guided.count)
 
@@ -116,7 +118,7 @@ def stream_pass_bytes(config: DiTConfig, stream: StreamConfig, latents: tuple[in
 def decode_bytes(vae: VAEConfig, height: int, width: int, latents: int, dtype: torch.dtype) -> int:
     """Decoding latents one after the other, with what the stream remembers."""
     codec = WanVAE(build(lambda: VAENetwork(vae), dtype))  # type: ignore[arg-type]
-    return _decoding(codec.decoder().push, vae, height, width, latents, dtype)
+    return _decoding(codec.network, codec.decoder().push, vae, height, width, latents, dtype)
 
 
 @lru_cache(maxsize=64)
@@ -124,11 +126,17 @@ def decode_bytes(vae: VAEConfig, height: int, width: int, latents: int, dtype: t
 def preview_bytes(vae: VAEConfig, height: int, width: int, dtype: torch.dtype) -> int:
     """The same with the tiny decoder."""
     network = build(TaehvDecoder, dtype)
-    return _decoding(TaehvStream(network).push, vae, height, width, 3, dtype)  # type: ignore[arg-type]
+    return _decoding(network, TaehvStream(network).push, vae, height, width, 3, dtype)  # type: ignore[arg-type]
 
 
 def _decoding(
-    push: Callable[[Tensor], Tensor], vae: VAEConfig, height: int, width: int, latents: int, dtype: torch.dtype
+    network: nn.Module,
+    push: Callable[[Tensor], Tensor],
+    vae: VAEConfig,
+    height: int,
+    width: int,
+    latents: int,
+    dtype: torch.dtype,
 ) -> int:
     size = (1, vae.z_dim, 1, height // vae.spatial_stride, width // vae.spatial_stride)
 
@@ -136,7 +144,7 @@ def _decoding(
         for _ in range(min(latents, 3)):
             to_levels(push(torch.empty(size, dtype=dtype, device=META)).float())
 
-    return peak_live_bytes((), decode)
+    return peak_live_bytes(network.parameters(), decode)
 
 
 @lru_cache(maxsize=64)
@@ -148,7 +156,7 @@ def encode_bytes(vae: VAEConfig, height: int, width: int, dtype: torch.dtype) ->
     def encode() -> None:
         codec.encoder().push(torch.empty(1, 3, 1, height, width, dtype=dtype, device=META))
 
-    return peak_live_bytes((), encode)
+    return peak_live_bytes(codec.network.parameters(), encode)
 
 
 @lru_cache(maxsize=64)
@@ -161,4 +169,4 @@ def text_pass_bytes(config: TextEncoderConfig, tokens: int, dtype: torch.dtype) 
     def encode() -> None:
         network(ids, torch.empty(1, tokens, dtype=torch.long, device=META))
 
-    return peak_live_bytes((), encode)
+    return peak_live_bytes(network.parameters(), encode)
