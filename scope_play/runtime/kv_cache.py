@@ -219,7 +219,8 @@ class StreamCache:
     def layout(self, latents: int, clean: int = 0) -> FrameLayout:
         """Where the `latents` of the next pass stand; with `clean`, the last so many are the chunk it commits."""
         if clean:
-            return joint_layout(self.position, latents - clean, clean, window=self.config.window, device=self.device)
+            window, start = self.config.window, self.start
+            return joint_layout(self.position, latents - clean, clean, window=window, start=start, device=self.device)
         positions = torch.arange(self.position, self.position + latents, device=self.device)
         return FrameLayout(positions, positions)
 
