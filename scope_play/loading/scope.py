@@ -143,6 +143,7 @@ def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
         decoder=decoder,
         negative_prompt=DEFAULT_NEGATIVE_PROMPT,
         first_scene=lambda: draw_first_scene(OFFICIAL_SIZE),
+        row_dtype=torch.bfloat16,
     )
 
 

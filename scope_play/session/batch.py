@@ -219,7 +219,10 @@ class SessionBatch:
         """Windows of the chunk's latents."""
         ends = FRAMES_PER_LATENT * (1 + np.arange(self.model.spec.stream.chunk))
         cut = joined[:, ends[:, None] + np.arange(WINDOW_ROWS)]
-        values = to_device(torch.from_numpy(cut), self.model.device, self.model.dtype)
+        rows = torch.from_numpy(cut)
+        if self.model.row_dtype is not None:
+            rows = rows.to(self.model.row_dtype)
+        values = to_device(rows, self.model.device, self.model.dtype)
         return ActionWindows(sticks=values[..., len(BUTTONS) :], buttons=values[..., : len(BUTTONS)])
 
     def check_open(self) -> None:

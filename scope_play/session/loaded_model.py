@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
 from scope_play.images import Image, crop_and_resize, read_image
@@ -28,7 +30,15 @@ from scope_play.session.interfaces import WorldSpec
 
 FIRST_LATENTS = 8
 """How many start images a model remembers."""
+M = TypeVar("M", bound=nn.Module)
 PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def own(network: M) -> M:
+    """What may be laid out anew and cast: `network`, or a copy without gradients if it is being trained."""
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        return network
+    return copy.deepcopy(network).requires_grad_(False)
 
 
 @dataclass
@@ -37,7 +47,8 @@ class LoadedModel:
 
     identity: see `WorldLike`. precision: how the network's linears are stored when that is not its dtype, "fp8" or
     "int8". decoder: which one `codec` has, "full" or "tiny". prompt_reader: text to context, for a model with text.
-    first_scene: draws the picture a session starts from when none is given, uint8 (H, W, 3).
+    first_scene: draws the picture a session starts from when none is given, uint8 (H, W, 3). row_dtype: what action
+    rows are rounded to, beside the network's own type.
     """
 
     network: DiT
@@ -52,8 +63,10 @@ class LoadedModel:
     prompt_reader: PromptReader | None = None
     negative_prompt: str = ""
     first_scene: Callable[[], np.ndarray] | None = None
+    row_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
+        self.network = own(self.network)
         weight = next(self.network.parameters())
         self.device, self.dtype = weight.device, weight.dtype
         self.network.eval()

@@ -29,7 +29,7 @@ from scope_play.model.dit.layout import FrameLayout, bidirectional, block_causal
 from scope_play.model.dit.memory import LayerMemory
 
 SMALLEST_SIGMA = 0.02
-"""Noise levels below this, such as a clean context's 0, divide by it when a clean prediction becomes a velocity."""
+"""In training, noise levels below this divide by it when a clean prediction becomes a velocity."""
 
 
 class TimeEmbedding(NamedTuple):
@@ -155,7 +155,9 @@ class DiT(nn.Module):
         if self.config.prediction == "velocity":
             return output
         clean = output if previous is None else previous + output
-        sigmas = (timesteps / 1000).clamp_min(SMALLEST_SIGMA)
+        sigmas = timesteps / 1000
+        # Sampling divides by what it multiplies with later, or noise would stay; a clean context's 0 has no velocity.
+        sigmas = sigmas.clamp_min(SMALLEST_SIGMA) if self.training else torch.where(sigmas > 0, sigmas, 1.0)
         return (latents - clean) / sigmas[:, None, :, None, None]
 
     def embed_time(self, timesteps: Tensor, frames: int, index: Tensor | None = None) -> TimeEmbedding:
