@@ -66,10 +66,31 @@ def select_attention(device: torch.device | str, dtype: torch.dtype) -> Attentio
         if obstacle is None and dtype not in (torch.float16, torch.bfloat16):
             obstacle = f"flash-attn knows float16 and bfloat16, not {dtype}"
         if obstacle is None:
-            return Attention(name, importlib.import_module(FLASH[name][0]).flash_attn_func)
+            found = try_flash(name, *(probe(device, dtype) for _ in range(3)))
+            if not isinstance(found, str):
+                return Attention(name, found)
+            obstacle = found
         if setting == name:
             raise ScopeError(f"{VARIABLE}={name}, but {obstacle}; unset it or use {VARIABLE}=sdpa")
     return Attention("sdpa", sdpa)
+
+
+def probe(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What an attention is tried out with, (1, 16, 1, 128)."""
+    return torch.ones(1, 16, 1, 128, device=device, dtype=dtype)
+
+
+def try_flash(name: str, q: Tensor, k: Tensor, v: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor] | str:
+    """The installed flash-attn, if it computes; else why it does not, as half a sentence.
+
+    A build for another torch or GPU is installed and does not even import; some return a pair.
+    """
+    try:
+        call = importlib.import_module(FLASH[name][0]).flash_attn_func
+        made = call(q, k, v)
+    except Exception as error:  # noqa: BLE001 - a foreign extension can raise anything
+        return f"{FLASH[name][0]} does not work here ({str(error).strip().splitlines()[:1] or type(error).__name__})"
+    return call if isinstance(made, Tensor) else lambda q, k, v: call(q, k, v)[0]
 
 
 def _flash_obstacle(name: str, device: torch.device) -> str | None:

@@ -10,7 +10,7 @@ import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 VARIABLE = "SCOPE_PLAY_KERNELS"
 SETTINGS = ("auto", "triton", "torch")
 MAX_LATENTS = 4
+"""In a chunk, for the kernel of pixel attention."""
 HEAD_DIMS = range(16, 129, 2)
 MIN_CAPABILITY = (8, 0)
 
@@ -50,10 +51,17 @@ def select(device: torch.device | str, dtype: torch.dtype, *, heads: int, head_d
 
     Raises ScopeError when SCOPE_PLAY_KERNELS has an unknown value, or is `triton` where Triton cannot run.
     """
-    obstacle = triton_obstacle(device, dtype, heads=heads, head_dim=head_dim, latents=latents)
+    obstacle = triton_obstacle(device, dtype, heads=heads, head_dim=head_dim)
+    long = None if latents <= MAX_LATENTS else f"it knows chunks of up to {MAX_LATENTS} latents, not {latents}"
+    if long is not None and _setting() == "triton":  # all of them were asked for
+        obstacle = f"of pixel attention {long}"
     if _backend(obstacle) == "triton":
         reason = "Triton's interpreter" if _interpreting() else f"{VARIABLE}={_setting()}"
-        return triton_kernels(reason, *tuned_cuts(device, dtype, heads, head_dim, latents))
+        kernels = triton_kernels(reason, *tuned_cuts(device, dtype, heads, head_dim, latents))
+        if long is None:
+            return kernels
+        twin = torch_kernels("").pixel_attention
+        return replace(kernels, pixel_attention=twin, reason=f"{reason}; pixel attention in PyTorch, as {long}")
     if _setting() == "torch":
         return torch_kernels(f"{VARIABLE}=torch")
     return torch_kernels(obstacle or "Triton is interpreting, which only serves tests")
@@ -89,14 +97,10 @@ def machine_obstacle(device: torch.device | str, dtype: torch.dtype) -> str | No
     return None
 
 
-def triton_obstacle(
-    device: torch.device | str, dtype: torch.dtype, *, heads: int, head_dim: int, latents: int
-) -> str | None:
+def triton_obstacle(device: torch.device | str, dtype: torch.dtype, *, heads: int, head_dim: int) -> str | None:
     """Why the Triton kernels cannot serve this model, as half a sentence; None when they can."""
     if head_dim not in HEAD_DIMS or (heads * head_dim) % 8:
         return f"the kernels know even head sizes from 16 to 128 and widths in steps of 8, not {heads} x {head_dim}"
-    if latents > MAX_LATENTS:
-        return f"the kernels know chunks of up to {MAX_LATENTS} latents, not {latents}"
     return machine_obstacle(device, dtype)
 
 

@@ -65,12 +65,18 @@ class World:
         mode: str | None = None,
         cache: str | None = None,
         decoder: str | None = None,
+        wan: str | Path | None = None,
+        lora: Sequence[str] = (),
+        offload: str | None = None,
     ) -> World:
         """Load "nano" or a folder of weights. What is None is as the weights say, on the best device there is.
 
         precision: "fp32", "bf16" or "fp16", or 8 bits for the weights of the blocks: "fp8" (Ada, Hopper and newer) or
         "int8". cache: "fp8" halves what is remembered. decoder: "tiny" takes the public preview decoder of Wan2.2's
-        latents in place of the model's own.
+        latents in place of the model's own. wan: a folder with the autoencoder, text encoder and tokenizer of Wan2.2,
+        if they are not beside the model. lora: files to merge into the transformer, each "FILE" or "FILE:scale".
+        offload: "blocks" keeps the transformer's blocks in host memory, "disk" in their files; "none", or what fits
+        ("auto").
 
         Raises ScopeError naming the file, tensor or setting that does not fit.
         """
@@ -87,6 +93,9 @@ class World:
             action_guidance=action_guidance,
             mode=mode,
             cache=cache,
+            wan=None if wan is None else str(wan),
+            lora=tuple(lora),
+            offload=offload,
         )
         return cls(load_model(resolve(request.model), request))
 

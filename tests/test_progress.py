@@ -1,4 +1,4 @@
-"""Stage bars: one bar a stage, amounts in the right unit, and nothing where there is no terminal."""
+"""Stage bars: one bar a stage, amounts in the right unit, and lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -30,5 +30,10 @@ def test_the_same_stage_of_the_next_clip_is_a_new_bar() -> None:
     assert "1/2" in last
 
 
-def test_without_a_terminal_nothing_is_drawn() -> None:
-    assert draw(("steps", 1, 2), terminal=False).strip() == ""
+def test_without_a_terminal_there_is_a_line_now_and_then() -> None:
+    text, now = io.StringIO(), iter(range(0, 1000, 20))
+    with StageBars(Console(file=text, force_terminal=False, width=100), clock=lambda: float(next(now))) as bars:
+        for step in range(7):
+            bars("steps", step, 6)
+    lines = text.getvalue().strip().splitlines()
+    assert lines == ["steps 0/6", "steps 2/6, about 2 min left", "steps 4/6, about 50 s left", "steps 6/6"]

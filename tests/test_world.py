@@ -5,17 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
 
 from scope_play.errors import ScopeError
 from scope_play.images import read_image
 from scope_play.loading.first_scene import draw_first_scene
-from scope_play.loading.nano import FIRST_SCENE, parse_native_config, to_native_json
+from scope_play.loading.nano import FIRST_SCENE, native_model, parse_native_config, to_native_json
 from scope_play.model.dit.action import window_rows
 from scope_play.model.dit.config import ActionConfig
+from scope_play.model.dit.dit import DiT
+from scope_play.model.nano_codec.codec import NanoCodec
+from scope_play.sampling.schedule import euler_step, make_sigmas
 from scope_play.sampling.stream import latent_noise
 from scope_play.weights.catalog import nano_folder
 from scope_play.world import World
@@ -308,3 +314,33 @@ def test_what_a_codec_settles_is_what_is_shown_and_remembered() -> None:
     assert features[:, others].abs().max() <= 0.2 + 1e-5
     shown = world.model.codec.decode_chunk(made[2][:, :, 0])[0].clamp(-1, 1).permute(1, 2, 3, 0)
     np.testing.assert_allclose(frames[1], ((shown + 1) * 127.5).numpy(), atol=1.0)
+
+
+def test_a_network_in_training_is_left_as_it_is() -> None:
+    config = small_config()
+    network, codec = DiT(config.world).train(), NanoCodec(config.codec).train()
+    before = {name: (id(parameter), parameter.clone()) for name, parameter in network.named_parameters()}
+    world = World(native_model(network, codec, config, "mine", dtype=torch.bfloat16))
+    with world.start(np.zeros((32, 64, 3), np.uint8)) as session:
+        session.step(np.zeros((4, 10), np.float32))
+    assert network.training
+    assert codec.training
+    for name, parameter in network.named_parameters():
+        assert before[name][0] == id(parameter)
+        assert torch.equal(before[name][1], parameter)
+        assert parameter.requires_grad
+    assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in codec.parameters())
+
+
+def test_many_steps_leave_no_noise() -> None:
+    """A network that predicts the clean latents is followed exactly, below the smallest sigma of training too."""
+    config = replace(small_config().world, prediction="clean", from_previous=False)
+    assert config.patch == (1, 1, 1)
+    network, clean = DiT(config).eval(), torch.randn(1, config.out_channels, 1, 2, 2)
+    predicted = rearrange(clean, "b c f h w -> b f (h w) c")
+    sigmas = make_sigmas(80, 1.0)
+    x = torch.randn_like(clean)
+    for sigma, after in pairwise(sigmas):
+        velocity = network.velocity(predicted, x, None, (1000 * sigma).reshape(1, 1))
+        x = euler_step(x, velocity, sigma, after)
+    torch.testing.assert_close(x, clean, rtol=0, atol=1e-5)

@@ -18,11 +18,19 @@ NANO_MODELS = ("nano", "nano-96x160")
 
 @dataclass(frozen=True)
 class CatalogFile:
-    """One file of a checkpoint: path within its folder, size in bytes, SHA-256 in hexadecimal."""
+    """One file of a checkpoint: path within its folder, size in bytes, SHA-256 in hexadecimal.
+
+    path may be a pattern (`model-*-of-*.safetensors`) for all that the repository has. required: without it there is
+    nothing to play. instead: the checkpoint, by name, whose file of the same path serves where this repository has
+    none. or_else: the same in one file of this repository.
+    """
 
     path: str
     nbytes: int | None = None
     sha256: str | None = None
+    required: bool = True
+    instead: str | None = None
+    or_else: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,15 +67,13 @@ SCOPE = Checkpoint(
     licence="Apache-2.0",
     source="https://huggingface.co/zizhaotong/SCOPE",
     files=(
-        CatalogFile("model-00001-of-00003.safetensors"),
-        CatalogFile("model-00002-of-00003.safetensors"),
-        CatalogFile("model-00003-of-00003.safetensors"),
-        CatalogFile("model.safetensors.index.json"),
-        CatalogFile("Wan2.2_VAE.pth"),
-        CatalogFile("models_t5_umt5-xxl-enc-bf16.pth"),
-        CatalogFile("google/umt5-xxl/config.json"),
-        CatalogFile("google/umt5-xxl/spiece.model"),
-        CatalogFile("google/umt5-xxl/tokenizer_config.json"),
+        CatalogFile("model-*-of-*.safetensors", or_else="SCOPE.safetensors"),
+        CatalogFile("model.safetensors.index.json", required=False),
+        CatalogFile("Wan2.2_VAE.pth", instead="wan2.2"),
+        CatalogFile("models_t5_umt5-xxl-enc-bf16.pth", instead="wan2.2"),
+        CatalogFile("google/umt5-xxl/tokenizer.json", required=False, instead="wan2.2"),
+        CatalogFile("google/umt5-xxl/spiece.model", instead="wan2.2"),
+        CatalogFile("google/umt5-xxl/tokenizer_config.json", required=False),
     ),
     approximate_nbytes=30 * 10**9,
 )

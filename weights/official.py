@@ -1,18 +1,18 @@
-"""The folder of released SCOPE weights: what must be in it, and its parts as modules. Source: SPEC.md section 7.
+"""SCOPE's weights: what must be there, and its parts as modules. Source: SPEC.md section 7.
 
     model-*-of-*.safetensors with model.safetensors.index.json, or SCOPE.safetensors   the DiT
     Wan2.2_VAE.pth                                                                      the video autoencoder
     models_t5_umt5-xxl-enc-bf16.pth                                                     the text encoder
     google/umt5-xxl/                                                                    its tokenizer
 
-A `config.json` marked `"format": "scope-play"` may give the configs under `dit`, `vae` and `text_encoder`; otherwise
-they are read off the tensors. (The release has a `config.json` of another kind, which is not needed.)
+That is the release; `find` and `recognise` take the last three from elsewhere and in other forms too. A `config.json`
+marked `"format": "scope-play"` may give the configs under `dit`, `vae` and `text_encoder`; otherwise they are read off
+the tensors. (The release has a `config.json` of another kind, which is not needed.)
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,32 +30,29 @@ from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.model.wan_vae.vae import WanVAE
 from scope_play.records import read_record
 from scope_play.weights import shapes
-from scope_play.weights.checkpoint import Progress, build_on_meta, check_fit, load_into
+from scope_play.weights.checkpoint import Progress, build_on_meta, check_fit, load_into, load_without_blocks
+from scope_play.weights.find import RELEASED, TOKENIZER, Search, find_dit, search_places
+from scope_play.weights.foreign.lora import LoraSpec, MergedSource, merge_loras
 from scope_play.weights.hashing import HashCache, sha256_of_all
 from scope_play.weights.jsons import read_json_object
-from scope_play.weights.sources import PickleSource, SafetensorsSource, Source
+from scope_play.weights.recognise import EMBEDDED, Part
+from scope_play.weights.sources import Source
+from scope_play.weights.tokenizer import read_pieces, read_tokenizer, tokenizer_files
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "SCOPE.safetensors"
-VAE_FILE = "Wan2.2_VAE.pth"
-TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
-TOKENIZER = "google/umt5-xxl"
 CONFIG = "config.json"
 FORMAT = "scope-play"
-
-_SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 
 
 class ScopeFolder:
     """An official folder whose headers have been checked. Each part is loaded when it is asked for, and not kept."""
 
-    def __init__(self, path: Path, dit_source: Source, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, sources: Mapping[str, Source], tokenizer: Path | Source, settings: Mapping[str, Any]
+    ) -> None:
+        """`tokenizer` is a folder, or a text encoder's file that carries one."""
         self.path = path
-        self.sources: Mapping[str, Source] = {
-            "dit": dit_source,
-            "vae": PickleSource(path / VAE_FILE),
-            "text_encoder": PickleSource(path / TEXT_FILE),
-        }
+        self.sources = sources
+        self._tokenizer = tokenizer
         self._settings = settings
 
     @cached_property
@@ -78,80 +75,134 @@ class ScopeFolder:
 
     def check(self) -> None:
         """Raise ScopeError unless every part holds exactly the tensors its config asks for. Reads headers only."""
+        for part in self.sources:
+            build, source = self._part(part)
+            check_fit(build_on_meta(build).state_dict(), source)
+        if self.dit_config.text_dim not in (None, self.text_config.dim):
+            raise ScopeError(
+                f"{self.path}: the DiT reads text of width {self.dit_config.text_dim} but "
+                f"{self.sources['text_encoder'].path} gives {self.text_config.dim}; these files belong to different "
+                f"models."
+            )
+        if self.dit_config.in_channels != self.vae_config.z_dim:
+            raise ScopeError(
+                f"{self.path}: the DiT reads {self.dit_config.in_channels} latent channels but "
+                f"{self.sources['vae'].path} gives {self.vae_config.z_dim}; these files belong to different models."
+            )
+
+    def dit(
+        self,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+        progress: Progress | None = None,
+        prepare: Callable[[nn.Module], None] | None = None,
+    ) -> DiT:
+        """`prepare`: see `load_into`."""
+        build, source = self._part("dit")
+        return load_into(build, source, dtype=dtype, device=device, progress=progress, prepare=prepare)
+
+    def vae(
+        self, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", progress: Progress | None = None
+    ) -> WanVAE:
+        build, source = self._part("vae")
+        return WanVAE(load_into(build, source, dtype=dtype, device=device, progress=progress))
+
+    def text_encoder(
+        self, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", progress: Progress | None = None
+    ) -> TextEncoder:
+        build, source = self._part("text_encoder")
+        return load_into(build, source, dtype=dtype, device=device, progress=progress)
+
+    def without_blocks(
+        self, part: str, dtype: torch.dtype, device: torch.device | str
+    ) -> tuple[Any, list[dict[str, str]], Callable[[], nn.Module]]:
+        """Part "dit" or "text_encoder" with its blocks left in their files; see `load_without_blocks`."""
+        build, source = self._part(part)
+        return load_without_blocks(build, source, dtype=dtype, device=device)
+
+    def _part(self, part: str) -> tuple[Callable[[], Any], Source]:
         builds: dict[str, Callable[[], nn.Module]] = {
             "dit": lambda: DiT(self.dit_config),
             "vae": lambda: VAENetwork(self.vae_config),
             "text_encoder": lambda: TextEncoder(self.text_config),
         }
-        for part, build in builds.items():
-            check_fit(build_on_meta(build).state_dict(), self.sources[part])
-        if self.dit_config.text_dim not in (None, self.text_config.dim):
-            raise ScopeError(
-                f"{self.path}: the DiT reads text of width {self.dit_config.text_dim} but {TEXT_FILE} gives "
-                f"{self.text_config.dim}; these files belong to different models."
-            )
-        if self.dit_config.in_channels != self.vae_config.z_dim:
-            raise ScopeError(
-                f"{self.path}: the DiT reads {self.dit_config.in_channels} latent channels but {VAE_FILE} gives "
-                f"{self.vae_config.z_dim}; these files belong to different models."
-            )
-
-    def dit(
-        self, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", progress: Progress | None = None
-    ) -> DiT:
-        return load_into(
-            lambda: DiT(self.dit_config), self.sources["dit"], dtype=dtype, device=device, progress=progress
-        )
-
-    def vae(
-        self, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", progress: Progress | None = None
-    ) -> WanVAE:
-        network = load_into(
-            lambda: VAENetwork(self.vae_config), self.sources["vae"], dtype=dtype, device=device, progress=progress
-        )
-        return WanVAE(network)
-
-    def text_encoder(
-        self, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", progress: Progress | None = None
-    ) -> TextEncoder:
-        return load_into(
-            lambda: TextEncoder(self.text_config),
-            self.sources["text_encoder"],
-            dtype=dtype,
-            device=device,
-            progress=progress,
-        )
+        return builds[part], self.sources[part]
 
     def tokenizer(self) -> PromptTokenizer:
-        return load_tokenizer(self.path / TOKENIZER)
+        """Raises ScopeError naming the file or the package that is missing."""
+        if isinstance(self._tokenizer, Path):
+            return read_tokenizer(self._tokenizer)
+        (content,) = (tensor.numpy().tobytes() for _, tensor in self._tokenizer.read([EMBEDDED]))
+        try:
+            return PromptTokenizer(read_pieces(content, str(self._tokenizer.path)))
+        except ImportError as error:
+            raise ScopeError(
+                f"{self._tokenizer.path} needs the package {error.name}; run: pip install 'scope-play[text]'"
+            ) from error
+
+    @property
+    def tokenizer_files(self) -> Sequence[Path]:
+        """What prompts are read with."""
+        return tokenizer_files(self._tokenizer) if isinstance(self._tokenizer, Path) else self._tokenizer.files
+
+    def elsewhere(self) -> dict[str, Path]:
+        """Parts that are not in the model's own folder, and where they are."""
+        inside = self.path if self.path.is_dir() else self.path.parent
+        return {part: source.path for part, source in self.sources.items() if not source.path.is_relative_to(inside)}
 
     def hashes(self, cache: HashCache | None = None) -> dict[str, str]:
-        """SHA-256 of every weight file, by name within the folder."""
-        cache = cache or HashCache()
-        files = [file for source in self.sources.values() for file in source.files]
-        return {file.relative_to(self.path).as_posix(): cache.sha256(file) for file in files}
+        """SHA-256 of every file the weights come from: by name within the folder, or by part for those elsewhere."""
+        cache, found = cache or HashCache(), {}
+        folder = self.path if self.path.is_dir() else self.path.parent
+        for part, source in self.sources.items():
+            for file in source.files:
+                inside = file.is_relative_to(folder)
+                found[file.relative_to(folder).as_posix() if inside else f"{part}/{file.name}"] = cache.sha256(file)
+            for lora in source.loras if isinstance(source, MergedSource) else ():
+                found[lora.label] = cache.sha256(lora.source.path)
+        return found
 
     def sha256(self, cache: HashCache | None = None) -> str:
         """One hash for all weight files."""
         return sha256_of_all(self.hashes(cache))
 
 
-def open_scope_folder(path: str | Path) -> ScopeFolder:
-    """Open an official folder and check that it is complete and consistent, without loading any weights.
+def open_scope_folder(path: str | Path, *, wan: Path | None = None, loras: Sequence[LoraSpec] = ()) -> ScopeFolder:
+    """Open SCOPE's weights and check that they are complete and consistent, without loading any.
+
+    path: the folder, or the transformer's one file. wan: where else to look for the parts of Wan2.2. loras: to be
+    merged into the transformer.
 
     Raises:
         ScopeError: names the files that are missing or damaged, or the tensors that do not fit.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise ScopeError(f"{folder} is not a folder; give the folder with SCOPE's weights (scope-play download scope).")
-    required = [VAE_FILE, TEXT_FILE, f"{TOKENIZER}/"]
-    missing = [name for name in required if not (folder / name).exists()]
-    if missing:
-        raise ScopeError(f"{folder} lacks {', '.join(missing)}; complete it with: scope-play download scope")
-    opened = ScopeFolder(folder, _dit_source(folder), read_settings(folder / CONFIG))
+    model = Path(path)
+    if not model.exists():
+        raise ScopeError(f"{model} is not a folder; give the folder with SCOPE's weights (scope-play download scope).")
+    if wan is not None and not wan.is_dir():
+        raise ScopeError(f"--wan {wan} is not a folder; give the one with Wan2.2's autoencoder and text encoder.")
+    folder = model if model.is_dir() else model.parent
+    dit = find_dit(model)
+    search = Search(search_places(folder, wan))
+    parts = {kind: search.part(kind) for kind in RELEASED}
+    found = {kind: part for kind, part in parts.items() if part is not None}
+    tokenizer = search.tokenizer() or _embedded(found.get("text_encoder"))
+    missing = [RELEASED[kind] for kind in RELEASED if kind not in found]
+    if missing or tokenizer is None:
+        missing += [f"{TOKENIZER}/"] if tokenizer is None else []
+        seen = f" ({'; '.join(search.refused[:3])})" if search.refused else ""
+        raise ScopeError(
+            f"{folder} lacks {', '.join(missing)}{seen}; complete it with: scope-play download scope, or name the "
+            f"folder of Wan2.2's with --wan"
+        )
+    sources = {"dit": merge_loras(dit, loras)} | {kind: part.source for kind, part in found.items()}
+    opened = ScopeFolder(model, sources, tokenizer, read_settings(folder / CONFIG))
     opened.check()
     return opened
+
+
+def _embedded(part: Part | None) -> Source | None:
+    return None if part is None else part.tokenizer
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -160,72 +211,3 @@ def read_settings(path: Path) -> dict[str, Any]:
         return {}
     content = read_json_object(path)
     return content if content.get("format") == FORMAT else {}
-
-
-def load_tokenizer(folder: Path) -> PromptTokenizer:
-    """A tokenizer from a local folder; never from the network, and never running code from the folder.
-
-    Raises:
-        ScopeError: transformers is not installed, or the folder holds no tokenizer.
-    """
-    try:
-        from transformers import AutoTokenizer
-    except ImportError as error:
-        raise ScopeError(
-            "prompts need the package transformers, which is not installed; run: pip install 'scope-play[text]'"
-        ) from error
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
-        raise ScopeError(
-            f"{folder} holds no readable tokenizer; download it again: scope-play download scope"
-        ) from error
-    return PromptTokenizer(tokenizer)
-
-
-def _dit_source(folder: Path) -> Source:
-    if (folder / INDEX).exists():
-        return _indexed_source(folder)
-    shards = sorted(file for file in folder.iterdir() if _SHARD.fullmatch(file.name))
-    if shards:
-        _check_shard_numbers(folder, shards)
-        return SafetensorsSource(folder, shards)
-    if (folder / SINGLE).exists():
-        return SafetensorsSource(folder / SINGLE, [folder / SINGLE])
-    raise ScopeError(
-        f"{folder} lacks the DiT: neither model-*-of-*.safetensors nor {SINGLE} is there; "
-        f"complete it with: scope-play download scope"
-    )
-
-
-def _indexed_source(folder: Path) -> Source:
-    index = folder / INDEX
-    places = read_json_object(index).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
-        raise ScopeError(f"{index}: 'weight_map' must map tensor names to file names; download it again.")
-    names = sorted(set(places.values()))
-    outside = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
-    if outside:
-        raise ScopeError(f"{index}: file name {outside[0][:80]!r} points out of the folder; download the index again.")
-    absent = [name for name in names if not (folder / name).is_file()]
-    if absent:
-        raise ScopeError(f"{folder} lacks {', '.join(absent)}; complete it with: scope-play download scope")
-    for name in names:
-        shard = SafetensorsSource(folder / name, [folder / name])
-        listed = {tensor for tensor, file in places.items() if file == name}
-        if differing := sorted(listed ^ shard.tensors.keys()):
-            raise ScopeError(
-                f"{folder / name} and {INDEX} disagree about {len(differing)} tensors ({', '.join(differing[:3])}); "
-                f"download both again."
-            )
-    return SafetensorsSource(folder, [folder / name for name in names])
-
-
-def _check_shard_numbers(folder: Path, shards: list[Path]) -> None:
-    matches = [_SHARD.fullmatch(shard.name) for shard in shards]
-    numbers = [(int(match.group(1)), int(match.group(2))) for match in matches if match]
-    of = {total for _, total in numbers}
-    absent = sorted(set(range(1, max(of) + 1)) - {number for number, _ in numbers}) if len(of) == 1 else []
-    if len(of) > 1 or absent:
-        fault = f"lacks DiT shard {absent[0]} of {max(of)}" if absent else "holds shards of different sets"
-        raise ScopeError(f"{folder} {fault}; complete it with: scope-play download scope")

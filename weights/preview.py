@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scope_play.errors import ScopeError
 from scope_play.model.taehv import TaehvDecoder
-from scope_play.weights.sources import PickleSource, SafetensorsSource, Source
+from scope_play.weights.sources import Source, open_source
 
 NAMES = ("taew2_2.safetensors", "taew2_2.pth")
 WHERE_FROM = "github.com/madebyollin/taehv"
@@ -19,7 +19,7 @@ def find_tiny_decoder(folders: Sequence[Path]) -> Source:
         for name in NAMES:
             file = folder / name
             if file.is_file():
-                return SafetensorsSource(file, [file]) if file.suffix == ".safetensors" else PickleSource(file)
+                return open_source(file)
     raise ScopeError(
         f"The tiny decoder needs {' or '.join(NAMES)} from {WHERE_FROM} (MIT licence), and there is none in "
         f"{' or '.join(str(folder) for folder in folders)}; put it there, or leave out the tiny decoder."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,8 +66,8 @@ class Source(Protocol):
     def tensors(self) -> Mapping[str, StoredTensor]:
         """Every tensor in the files. Raises ScopeError for a damaged file."""
 
-    def read(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every tensor once, on the CPU; each is valid only until the next one is asked for."""
+    def read(self, names: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor once, or those of `names`, on the CPU; each is valid only until the next is asked for."""
 
 
 class SafetensorsSource:
@@ -80,19 +80,22 @@ class SafetensorsSource:
     @cached_property
     def tensors(self) -> Mapping[str, StoredTensor]:
         found: dict[str, StoredTensor] = {}
-        for file in self.files:
-            for name, stored in _safetensors_header(file).items():
+        for file, header in self._headers.items():
+            for name, stored in header.items():
                 if name in found:
                     raise ScopeError(f"{file}: tensor {name!r} is also in another shard of {self.path}; keep one.")
                 found[name] = stored
         return found
 
-    def read(self) -> Iterator[tuple[str, Tensor]]:
-        for file in self.files:
-            header = _safetensors_header(file)
-            for names in _windows(header):
+    @cached_property
+    def _headers(self) -> Mapping[Path, Mapping[str, StoredTensor]]:
+        return {file: _safetensors_header(file) for file in self.files}
+
+    def read(self, names: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        for file, header in self._headers.items():
+            for window in _windows(_chosen(header, names)):
                 with _open_safetensors(file) as handle:
-                    for name in names:
+                    for name in window:
                         yield name, handle.get_tensor(name)
 
 
@@ -113,10 +116,10 @@ class PickleSource:
             for name, tensor in self._load().items()
         }
 
-    def read(self) -> Iterator[tuple[str, Tensor]]:
-        for names in _windows(self.tensors):
+    def read(self, names: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        for window in _windows(_chosen(self.tensors, names)):
             loaded = self._load()
-            for name in names:
+            for name in window:
                 yield name, loaded[name]
 
     def _load(self) -> dict[str, Tensor]:
@@ -132,6 +135,15 @@ class PickleSource:
                 f"download it again from a source you trust."
             ) from error
         return _state_dict(content, self.path)
+
+
+def open_source(file: Path) -> Source:
+    """One weight file, by its suffix. Its content is not looked at yet."""
+    return SafetensorsSource(file, [file]) if file.suffix == ".safetensors" else PickleSource(file)
+
+
+def _chosen(header: Mapping[str, StoredTensor], names: Collection[str] | None) -> Mapping[str, StoredTensor]:
+    return header if names is None else {name: stored for name, stored in header.items() if name in names}
 
 
 def _safetensors_header(file: Path) -> dict[str, StoredTensor]:

@@ -28,13 +28,14 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from scope_play.bench.literal import freqs_1d, literal_action, literal_forward
-    from scope_play.bench.measure import interleave, peak_live_bytes
+    from scope_play.bench.measure import interleave
     from scope_play.bench.report import write_result
     from scope_play.kernels.text_attention import shorten
     from scope_play.model.dit.action import ActionModule, ActionWindows, TimePlan, window_rows
     from scope_play.model.dit.config import ActionConfig, DiTConfig
     from scope_play.model.dit.dit import DiT
     from scope_play.model.dit.layers import pixel_rotation
+    from scope_play.runtime.live_bytes import peak_live_bytes
 
     rows, columns = (int(side) for side in args.grid.split("x"))
     frames, tokens = args.latents, rows * columns
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             difference = float((mine().flatten() - other().flatten()).abs().max())
             seconds = interleave({"ours": mine, "literal": other}, args.repeats)
             fast, slow = (1000 * statistics.median(seconds[key]) for key in ("ours", "literal"))
-            small, large = (peak_live_bytes(dit, function) / 1e6 for function in (mine, other))
+            small, large = (peak_live_bytes(dit.parameters(), function) / 1e6 for function in (mine, other))
             results[name] = {
                 "ours_ms": fast, "literal_ms": slow, "speed_ratio": slow / fast,
                 "ours_mb": small, "literal_mb": large, "memory_ratio": large / small, "max_difference": difference,

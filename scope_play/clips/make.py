@@ -7,7 +7,7 @@ frames = generate("weights/scope", image="start.png", actions="run.parquet", pro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,15 +18,17 @@ import torch
 from scope_play.actions import FRAMES_PER_LATENT, ROW_WIDTH, as_model_actions, check_rows, fit_rows, read_actions
 from scope_play.errors import ScopeError
 from scope_play.images import crop_and_resize, frames_at_most, read_image
-from scope_play.loading.device import EIGHT_BIT, pick_device, resolve_dtype
+from scope_play.loading.device import EIGHT_BIT, default_precision, pick_device, resolve_dtype
+from scope_play.loading.expected import clip_seconds
 from scope_play.loading.free_memory import FreeMemory
-from scope_play.loading.memory import clip_activations, clip_need
-from scope_play.loading.placement import require_placement
+from scope_play.loading.memory import Need, clip_need
+from scope_play.loading.placement import require_place, smaller_clips
 from scope_play.loading.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
 from scope_play.loading.request import LoadRequest
 from scope_play.loading.resolve import resolve
+from scope_play.loading.scope import load_network, open_scope
 from scope_play.model.wan_vae.tiling import Tiling
-from scope_play.runtime.offload import stream_blocks
+from scope_play.progress import note, span
 from scope_play.sampling.clip import (
     ClipShape,
     Conditions,
@@ -36,17 +38,18 @@ from scope_play.sampling.clip import (
     ignore_progress,
 )
 from scope_play.session.interfaces import WorldLike
+from scope_play.session.loaded_model import PRECISION_NAMES
 from scope_play.weights.hashing import HashCache
-from scope_play.weights.official import ScopeFolder, open_scope_folder
+from scope_play.weights.official import ScopeFolder
 from scope_play.world import open_world
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scope_play.model.dit.dit import DiT
-    from scope_play.model.wan_vae.vae import WanVAE
 
 DEFAULT_FRAMES = 81
+WORTH_SAYING = 60.0
+"""Seconds that a clip may take without a word beforehand."""
 MAX_LATENTS = 100
 """Positions in time that the released network knows: 397 frames."""
 
@@ -56,7 +59,7 @@ class ClipOptions:
     """What all clips of a run share. None means the model's own default.
 
     `frames` is rounded down to 4k+1, `size` (height, width) up to multiples of 32. `offload` is one of "auto", "none",
-    "blocks".
+    "blocks", "disk"; it, wan and lora as in `World.load`.
     """
 
     frames: int | None = None
@@ -72,6 +75,8 @@ class ClipOptions:
     cache: str | None = None
     decoder: str | None = None
     offload: str = "auto"
+    wan: str | None = None
+    lora: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class StreamMaker:
             raise ScopeError(f"{spec.name} makes {spec.height}x{spec.width} pixels only; leave out the size.")
         if options.shift is not None or options.negative_prompt is not None:
             raise ScopeError(f"{spec.name} has a schedule of its own; leave out the shift and the negative prompt.")
-        if options.offload == "blocks":
+        if options.offload in ("blocks", "disk"):
             raise ScopeError(f"{spec.name} is played whole, so its blocks cannot be offloaded; leave out --offload.")
         if options.guidance not in (None, 1) and not spec.has_text:
             raise ScopeError(f"{spec.name} takes no prompt that guidance could strengthen; leave it out.")
@@ -148,34 +153,38 @@ class OfflineMaker:
         self.sampling = sampling_of(options)
         self.negative = DEFAULT_NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
         self.device = pick_device(options.device)
-        self.dtype = resolve_dtype(options.precision, "bf16")
+        self.dtype = resolve_dtype(options.precision, default_precision(self.device))
         library = PromptLibrary(folder, self.dtype)
         texts = [*prompts, *([self.negative] if self.sampling.guidance != 1 else [])]
-        text_config = folder.text_config if library.missing(texts) else None
-        configs = folder.dit_config, folder.vae_config
-        self.offload = require_placement(
-            clip_need(*configs, text_config, self.shape, self.dtype),
+        text = library.need(texts)
+
+        def need(shape: ClipShape) -> Need:
+            return clip_need(folder.dit_config, folder.vae_config, shape, self.sampling, self.dtype, text=text)
+
+        self.offload = require_place(
+            lambda offload: need(self.shape),
             FreeMemory.now(self.device),
             options.offload,
-            self.shape,
-            lambda shape: clip_activations(*configs, shape, self.dtype),
+            "This clip",
+            (
+                (f"--size {one.height}x{one.width} --frames {one.frames}", need(one))
+                for one in smaller_clips(self.shape)
+            ),
         )
+        if self.device.type == "cpu":
+            self._say_how_long()
         self.contexts = library.embed(texts, self.device, progress)
-        self.dit, self.vae = self._load(progress)
+        self.dit = load_network(folder, self.dtype, self.device, None, self.offload, _stage(progress, "transformer"))
+        self.vae = folder.vae(self.dtype, self.device, _stage(progress, "autoencoder"))
 
-    def _load(self, progress: Progress) -> tuple[DiT, WanVAE]:
-        streamed = self.offload == "blocks"
-        dit = self.folder.dit(
-            self.dtype,
-            "cpu" if streamed else self.device,
-            progress=lambda done, total: progress("transformer", done, total),
-        )
-        if streamed:
-            stream_blocks(dit, self.device)
-        vae = self.folder.vae(
-            self.dtype, self.device, progress=lambda done, total: progress("autoencoder", done, total)
-        )
-        return dit, vae
+    def _say_how_long(self) -> None:
+        """What to expect of a processor, from a product of its own measured a moment ago."""
+        config, vae = self.folder.dit_config, self.folder.vae_config
+        seconds = clip_seconds(config, vae, self.shape, self.sampling, self.dtype)
+        where = {"disk": ", with the transformer's blocks read from their files in every pass"}.get(self.offload, "")
+        name = PRECISION_NAMES[self.dtype]
+        if seconds > WORTH_SAYING:
+            note(f"on this processor a clip will take about {span(seconds)}, in {name}{where}; Ctrl-C stops it")
 
     def make(self, inputs: ClipInputs, progress: Progress) -> Iterator[np.ndarray]:
         image = inputs.image
@@ -211,13 +220,17 @@ class OfflineMaker:
             "model": {"model": str(self.folder.path), "sha256": self.folder.sha256(HashCache())},
             **vars(self.sampling),
             "negative_prompt": self.negative,
-            "precision": {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype],
+            "precision": PRECISION_NAMES[self.dtype],
             "device": str(self.device),
             "offload": self.offload,
         }
 
     def _context(self, prompt: str) -> Tensor:
         return self.contexts[prompt].to(self.device, self.dtype)
+
+
+def _stage(progress: Progress, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(name, done, total)
 
 
 def refuse_streaming_options(options: ClipOptions) -> None:
@@ -264,9 +277,9 @@ def open_model(
     place = resolve(model)
     if place.streams:
         names = ("device", "precision", "steps", "guidance", "action_guidance", "cache", "decoder")
-        request = LoadRequest(str(model), **{name: getattr(options, name) for name in names})
+        request = LoadRequest(str(model), **{name: getattr(options, name) for name in (*names, "wan", "lora")})
         return StreamMaker(open_world(request), options)
-    return OfflineMaker(open_scope_folder(place.folder), options, prompts, progress)
+    return OfflineMaker(open_scope(place.folder, options.wan, options.lora), options, prompts, progress)
 
 
 def generate(

@@ -18,6 +18,7 @@ BENCHES: dict[str, str] = {
     "precision": "what 8-bit weights and caches change in each block",
     "profile": "streaming, operation by operation",
     "gpu": "everything that waits for a GPU, one part after another",
+    "rehearsal": "the released weights' whole path with random numbers: download to replay, memory of each step",
     "roofline": "the floor that arithmetic and bandwidth set, for a GPU you name",
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scope_play.commands.arguments import as_number, as_path
-from scope_play.commands.play import add_memory_options
+from scope_play.commands.play import add_memory_options, add_weight_options
 from scope_play.errors import ScopeError
 from scope_play.images import parse_size
 
@@ -52,12 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     place = parser.add_argument_group("where it runs")
     place.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     add_memory_options(place)
-    place.add_argument(
-        "--offload",
-        choices=("auto", "none", "blocks"),
-        default="auto",
-        help="blocks: keep SCOPE's blocks in host memory and stream them through the GPU, for cards of 12-24 GB",
-    )
+    add_weight_options(place)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         cache=args.cache,
         decoder=args.decoder,
-        offload=args.offload,
+        offload=args.offload or "auto",
+        wan=args.wan,
+        lora=tuple(args.lora),
     )
     if args.image_dir is None:
         jobs = [single_job(args.image, args.actions, args.prompt, args.out)]

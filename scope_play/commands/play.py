@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--steps", type=int, help="denoising passes a chunk; fewer is faster and coarser")
     add_memory_options(parser)
+    add_weight_options(parser)
     add("--fullscreen", action="store_true", default=None)
     add("--window-size", metavar="WxH", help="for example 1280x720")
     add("--demo", action="store_true", help="plays by itself")
@@ -53,8 +54,27 @@ def add_memory_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def add_weight_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Where SCOPE's parts are, and where they go, as `World.load` takes it."""
+    parser.add_argument(
+        "--offload",
+        choices=("auto", "none", "blocks", "disk"),
+        help="blocks: keep SCOPE's blocks in host memory and stream them through the GPU, for cards of 12-24 GB; disk: "
+        "leave them in their files, for hosts with little memory (default: what fits; play on a GPU: none)",
+    )
+    parser.add_argument(
+        "--wan", metavar="DIR", help="Wan2.2's autoencoder, text encoder and tokenizer, if not beside the model"
+    )
+    parser.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:SCALE]",
+        help="merge into the transformer; repeatable",
+    )
 
+
+def run(args: argparse.Namespace) -> int:
     from scope_play.play.stored import read_stored
 
     if args.controls:
@@ -144,6 +164,15 @@ def request_for(args: argparse.Namespace, settings: Settings) -> Callable[[str],
     def request(model: str) -> LoadRequest:
         if model != settings.model:
             return LoadRequest(model, steps=args.steps)
-        return LoadRequest(model, steps=args.steps, precision=args.precision, cache=args.cache, decoder=args.decoder)
+        return LoadRequest(
+            model,
+            steps=args.steps,
+            precision=args.precision,
+            cache=args.cache,
+            decoder=args.decoder,
+            offload=args.offload,
+            wan=args.wan,
+            lora=tuple(args.lora),
+        )
 
     return request

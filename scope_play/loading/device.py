@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from scope_play.errors import ScopeError
@@ -12,6 +14,21 @@ EIGHT_BIT = ("fp8", "int8")
 
 
 DEVICES = ("cpu", "cuda")
+
+
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""How Linux calls a processor's instructions for bfloat16 products, on x86 and Arm."""
+
+
+def default_precision(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """ "bf16", or "fp32" on a processor without bfloat16 products, where they are some 30 times slower."""
+    if device.type != "cpu":
+        return "bf16"
+    try:
+        flags = set(cpuinfo.read_text().split())
+    except OSError:
+        return "fp32"
+    return "bf16" if flags & BF16_FLAGS else "fp32"
 
 
 def pick_device(device: str | None) -> torch.device:

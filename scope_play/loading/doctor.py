@@ -15,9 +15,11 @@ from typing import Any
 import torch
 
 from scope_play.errors import ScopeError
+from scope_play.loading.device import DTYPES, default_precision
 from scope_play.loading.free_memory import FreeMemory, gib
-from scope_play.loading.memory import ClipNeed, clip_need, module_bytes, stream_need
+from scope_play.loading.memory import Need, clip_need, module_bytes, stream_need, text_bytes
 from scope_play.loading.nano import NativeConfig, parse_native_config, untrained_nano_config
+from scope_play.loading.placement import OFFLOADS, fits
 from scope_play.loading.resolve import is_native
 from scope_play.loading.scope import OFFICIAL_STREAM, PREVIEW, MemoryEstimate, MemoryOptions, find_preview
 from scope_play.model.dit.config import SCOPE_5B
@@ -25,8 +27,7 @@ from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.umt5.encoder import UMT5_XXL
 from scope_play.model.wan_vae.config import WAN22_VAE
 from scope_play.runtime.quantize import fp8_obstacle
-from scope_play.sampling.clip import ClipShape
-from scope_play.sampling.stream import cache_config
+from scope_play.sampling.clip import ClipShape, Sampling
 from scope_play.weights.catalog import CATALOG, nano_folder
 from scope_play.weights.download import checkpoint_folder
 from scope_play.weights.jsons import read_json_object
@@ -40,6 +41,8 @@ LIGHTER = (
 )
 """Ways to play SCOPE with less memory: as they are asked for, and what they are."""
 PACKAGES = ("numpy", "pygame-ce", "av", "triton", "transformers", "ftfy", "flash-attn")
+NANO_DRAWING = 256 << 20
+"""What drawing and looking at pictures takes nano, generously."""
 WINDOWLESS = frozenset({"dummy", "offscreen"})
 
 
@@ -187,20 +190,22 @@ def judge_modes(free: FreeMemory, device: str, weights: dict[str, str], *, has_d
     """Each mode with its expected memory on `device`, and whether weights, memory and display allow it."""
     scope = None if weights["scope"] == "ready" else f"weights {weights['scope']}"
     window = None if has_display else "no display (--headless works)"
-    nano, clip = nano_need(nano_config()), scope_clip_need()
-    yield judge("play nano", device, nano, free.device, window)
-    yield judge("play nano --headless", device, nano, free.device)
-    yield judge("play scope", device, scope_stream_need(), free.device, scope, window)
+    precision = default_precision(torch.device(device))
+    nano = nano_need(nano_config())
+    yield judge("play nano", device, nano, free, "none", window)
+    yield judge("play nano --headless", device, nano, free)
+    play = MemoryEstimate(SCOPE_5B, WAN22_VAE, DTYPES[precision], text=prompt_need(precision))
+    yield judge("play scope", device, play.need(OFFICIAL_STREAM, MemoryOptions()), free, "none", scope, window)
     for words, options, keys in LIGHTER:
         tiny = f"weights {PREVIEW} not there" if options.decoder == "tiny" and weights[PREVIEW] != "ready" else None
-        needed = scope_stream_need(options, keys)
-        yield judge(f"play scope {words}", device, needed, free.device, scope, window, no_fp8(options, device), tiny)
-    prompts = None if clip.text <= max(free.device, free.host) else f"reading a prompt takes {gib(clip.text)}"
-    yield judge("generate with scope", device, clip.on_device("none"), free.device, scope, prompts)
-    if device == "cuda":
-        pinned = None if clip.blocks <= free.host else f"its blocks take {gib(clip.blocks)} of host memory"
-        needed = clip.on_device("blocks")
-        yield judge("generate with scope --offload blocks", device, needed, free.device, scope, prompts, pinned)
+        needed = play.need(replace(OFFICIAL_STREAM, cache=keys), options)
+        yield judge(f"play scope {words}", device, needed, free, "none", scope, window, no_fp8(options, device), tiny)
+    slow = play.need(OFFICIAL_STREAM, MemoryOptions(), "disk")
+    yield judge("play scope --offload disk", device, slow, free, "disk", scope, window)
+    clip = scope_clip_need(precision)
+    for offload in OFFLOADS if device == "cuda" else ("none", "disk"):
+        words = "" if offload == "none" else f" --offload {offload}"
+        yield judge(f"generate with scope{words}", device, clip, free, offload, scope)
 
 
 def no_fp8(options: MemoryOptions, device: str) -> str | None:
@@ -211,10 +216,18 @@ def no_fp8(options: MemoryOptions, device: str) -> str | None:
     return None if obstacle is None else f"fp8 {obstacle}"
 
 
-def judge(name: str, device: str, needs: int, free: int, *obstacles: str | None) -> Mode:
-    memory = None if needs <= free else f"{gib(free)} are free"
+def judge(name: str, device: str, need: Need, free: FreeMemory, offload: str = "none", *obstacles: str | None) -> Mode:
+    on_device, on_host = need.on_device(offload), need.on_host(offload)
+    memory = None
+    if not fits(need, free, offload):
+        if need.text > max(free.device, free.host):
+            memory = f"reading a prompt takes {gib(need.text)}"
+        elif on_device > free.device:
+            memory = f"{gib(free.device)} are free"
+        else:
+            memory = f"its blocks take {gib(on_host)} of host memory, and {gib(free.host)} are free"
     reasons = [reason for reason in (memory, *obstacles) if reason is not None]
-    return Mode(name, device, needs, not reasons, "; ".join(reasons))
+    return Mode(name, device, on_device, not reasons, "; ".join(reasons))
 
 
 def nano_config() -> NativeConfig:
@@ -225,25 +238,20 @@ def nano_config() -> NativeConfig:
     return parse_native_config(read_json_object(path), str(path))
 
 
-def nano_need(config: NativeConfig) -> int:
-    """Bytes of one session of nano, in float32."""
-    stream = config.sampling
-    _, rows, columns = config.world.patch
-    height, width = config.codec.latent_size(*config.size)
-    tokens = (height // rows) * (width // columns)
+def nano_need(config: NativeConfig) -> Need:
+    """Of one session of nano, in float32."""
+    latents = config.codec.latent_size(*config.size)
     codec = module_bytes(lambda: NanoCodec(config.codec), torch.float32)
-    need = stream_need(config.world, codec, tokens, torch.float32, chunk=stream.chunk)
-    return need.on_device(cache_config(stream, config.world.causal))
+    return stream_need(config.world, config.sampling, latents, torch.float32, codec=codec, coding=NANO_DRAWING)
 
 
 @cache
-def scope_stream_need(options: MemoryOptions = MemoryOptions(), keys: str = "full") -> int:  # noqa: B008 - frozen
-    """Bytes of one session of SCOPE, in bfloat16 where `options` does not say otherwise."""
-    stream = replace(OFFICIAL_STREAM, cache=keys)
-    return MemoryEstimate(SCOPE_5B, WAN22_VAE, torch.bfloat16).nbytes(stream, options)
+def scope_clip_need(precision: str) -> Need:
+    """What an 81-frame clip of SCOPE takes, with prompts never read before."""
+    text = prompt_need(precision)
+    return clip_need(SCOPE_5B, WAN22_VAE, ClipShape(), Sampling(), DTYPES[precision], text=text)
 
 
 @cache
-def scope_clip_need() -> ClipNeed:
-    """What an 81-frame clip of SCOPE takes, in bfloat16."""
-    return clip_need(SCOPE_5B, WAN22_VAE, UMT5_XXL, ClipShape(), torch.bfloat16)
+def prompt_need(precision: str) -> int:
+    return text_bytes(UMT5_XXL, DTYPES[precision], streamed=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 GIB = 2**30
+GROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,53 @@ class FreeMemory:
 
 
 def host_free() -> int:
-    """Memory this process can still take without swapping, within its control group's limit if it has one."""
+    """Memory this process can still take without swapping, within the limits of its control groups."""
     import psutil
 
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
+    return min([int(psutil.virtual_memory().available), *group_rooms()])
+
+
+def group_rooms(groups: Path = GROUPS, membership: Path = MEMBERSHIP) -> Iterator[int]:
+    """What every control group that this process is in, with a limit of memory, leaves it, of version 1 or 2.
+
+    Cached file content counts as used there, but gives way: what was not used lately is added back.
+    """
+    for line in _lines(membership):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            root, names = groups, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root, names = groups / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        inside = root / path.strip("/")
+        # In a container the path is the host's, which is not there, and the root is the container's own group.
+        for folder in [inside, *inside.parents] if inside.is_dir() else [root]:
+            limit, used = _number(folder / names[0]), _number(folder / names[1])
+            if limit is not None and used is not None:
+                yield max(0, limit - used + _statistic(folder / "memory.stat", names[2]))
+            if folder == root:
+                break
+
+
+def _lines(file: Path) -> list[str]:
     try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
+        return file.read_text().splitlines()
+    except OSError:
+        return []  # a system without control groups
+
+
+def _number(file: Path) -> int | None:
+    """The number in a file; None for "max", which is no limit, and where there is no such file."""
+    try:
+        return int(file.read_text())
     except (OSError, ValueError):
-        return free  # no control group, or "max": no limit
-    return min(free, max(0, limit - used))
+        return None
+
+
+def _statistic(file: Path, name: str) -> int:
+    found = (line.split() for line in _lines(file))
+    return next((int(parts[1]) for parts in found if len(parts) == 2 and parts[0] == name), 0)
 
 
 def gib(size: int) -> str:

@@ -17,6 +17,8 @@ def load_model(model: ModelPlace, request: LoadRequest) -> LoadedModel:
         raise ScopeError(f"{model.name} is {model.family.value} and no network; play it with `scope-play arena`")
     if model.family is Family.OFFICIAL:
         return load_official(model.folder, request)
+    if request.wan or request.lora or request.offload not in (None, "auto", "none"):
+        raise ScopeError(f"{model.name} is whole and small as it is; leave out wan, lora and offload")
     if request.decoder == "tiny":
         raise ScopeError(f"{model.name} has a small decoder of its own, so it takes no tiny one; leave the decoder out")
     return untrained_nano(request) if model.family is Family.UNTRAINED else load_native(model, request)

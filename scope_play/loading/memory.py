@@ -1,36 +1,77 @@
-"""How much memory a model will take, computed from its config before anything is loaded.
+"""How much memory a model will take, known before anything is loaded: one estimate for all commands.
 
-Weights, keys and values are exact. Activations are estimates of what lives at once in the largest operation; the
-`MARGIN` on the whole covers what is not counted (workspaces, fragmentation).
+Weights, keys and values are counted; what passes take besides is simulated (`simulate`). `MARGIN` on the whole covers
+what no tensor shows: workspaces of libraries, and memory that the allocator cannot give out again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from scope_play.loading.simulate import (
+    clip_pass_bytes,
+    decode_bytes,
+    encode_bytes,
+    preview_bytes,
+    stream_pass_bytes,
+    text_pass_bytes,
+)
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
-from scope_play.model.taehv import WIDTHS, TaehvDecoder
+from scope_play.model.taehv import TaehvDecoder
 from scope_play.model.umt5.encoder import TextEncoder, TextEncoderConfig
+from scope_play.model.umt5.tokenizer import TOKENS
 from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.model.wan_vae.network import Decoder, VAENetwork
-from scope_play.runtime.kv_cache import CacheConfig
 from scope_play.runtime.offload import SLOTS
 from scope_play.runtime.quantize import eight_bit_saving
-from scope_play.sampling.clip import ClipShape
+from scope_play.sampling.clip import ClipShape, Sampling
+from scope_play.sampling.guidance import guidance_branches
+from scope_play.sampling.stream import cache_config
+from scope_play.sampling.stream_config import StreamConfig
+from scope_play.weights.checkpoint import build_on_meta
 
-MARGIN = 1.1
-PROMPT_TOKENS = 512
+MARGIN = 1.05
+OFFLOADS = ("none", "blocks", "disk")
+"""Where the transformer's blocks lie: on the device, in host memory, in their files."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a way of using a model takes, in bytes.
+
+    weights: of all that stays loaded, of which `blocks` can lie elsewhere, in pieces of `block`. held: caches, keys of
+    prompts. working: the most that comes and goes beside them. loading: what the loader holds for a moment beside the
+    weights. text: the moment in which a prompt is read, before the rest is loaded; 0 if there is none.
+    """
+
+    weights: int
+    blocks: int
+    block: int
+    held: int
+    working: int
+    loading: int
+    text: int = 0
+
+    def on_device(self, offload: str = "none") -> int:
+        """The peak on the device, of all moments but `text`."""
+        weights = self.weights if offload == "none" else self.weights - self.blocks + SLOTS * self.block
+        return int(MARGIN * (weights + max(self.held + self.working, self.loading)))
+
+    def on_host(self, offload: str) -> int:
+        """What lies in host memory beside."""
+        return self.blocks if offload == "blocks" else 0
 
 
 def module_bytes(build: Callable[[], nn.Module], dtype: torch.dtype) -> int:
     """Bytes of the parameters of what `build` makes, without allocating them."""
-    with torch.device("meta"):
-        return parameter_bytes(build(), dtype)
+    return parameter_bytes(build_on_meta(build), dtype)
 
 
 def parameter_bytes(module: nn.Module, dtype: torch.dtype) -> int:
@@ -38,10 +79,13 @@ def parameter_bytes(module: nn.Module, dtype: torch.dtype) -> int:
     return sum(parameter.numel() for parameter in module.parameters()) * dtype.itemsize
 
 
-def tokens_per_latent(config: DiTConfig, vae: VAEConfig, shape: ClipShape) -> int:
-    """Tokens of one latent frame of a clip."""
-    _, rows, columns = config.patch
-    return (shape.height // vae.spatial_stride // rows) * (shape.width // vae.spatial_stride // columns)
+def latent_size(vae: VAEConfig, height: int, width: int) -> tuple[int, int]:
+    return height // vae.spatial_stride, width // vae.spatial_stride
+
+
+def tokens_per_latent(config: DiTConfig, latents: tuple[int, int]) -> int:
+    """Tokens of one latent frame of that (height, width)."""
+    return (latents[0] // config.patch[1]) * (latents[1] // config.patch[2])
 
 
 def slot_bytes(config: DiTConfig, tokens: int, dtype: torch.dtype) -> int:
@@ -67,164 +111,136 @@ def text_key_bytes(config: DiTConfig, prompt_tokens: int, dtype: torch.dtype) ->
     return 0 if config.text_dim is None else 2 * config.layers * prompt_tokens * config.dim * dtype.itemsize
 
 
-def pass_bytes(config: DiTConfig, tokens: int, dtype: torch.dtype) -> int:
-    """Estimate for one pass over `tokens` tokens: hidden states, then either attention or the feed-forward."""
-    hidden = tokens * config.dim
-    attention = 6 * hidden * dtype.itemsize + 4 * hidden * torch.float32.itemsize
-    feed_forward = (5 * hidden + 2 * tokens * config.ffn_dim) * dtype.itemsize
-    return max(attention, feed_forward)
+class DiTCounts(NamedTuple):
+    """Numbers in a transformer: in all, in its blocks, in its largest tensor; and what 8 bits would make of it."""
+
+    total: int
+    blocks: int
+    largest: int
+    eighths: int
+    scales: int
 
 
-def decode_bytes(vae: VAEConfig, height: int, width: int, dtype: torch.dtype) -> int:
-    """Estimate for decoding one latent frame: the last two stages at half resolution, and the stream's memory."""
-    pixels = (height // 2) * (width // 2)
-    widest = vae.temporal_stride * pixels * 2 * vae.dec_dim
-    memory = 2 * 2 * (vae.num_res_blocks + 1) * pixels * 2 * vae.dec_dim
-    return (6 * widest + memory) * dtype.itemsize + widest * torch.float32.itemsize
-
-
-def encode_bytes(vae: VAEConfig, height: int, width: int, dtype: torch.dtype) -> int:
-    """Estimate for encoding the start image: its first stage, at half resolution, with the stream's memory."""
-    return 18 * (height // 2) * (width // 2) * vae.dim * dtype.itemsize
-
-
-def preview_bytes(height: int, width: int, dtype: torch.dtype) -> int:
-    """Estimate for decoding one latent frame with the tiny decoder: four frames at half resolution, and its memory."""
-    return 12 * WIDTHS[-1] * (height // 2) * (width // 2) * dtype.itemsize
+@lru_cache(maxsize=16)
+def dit_counts(config: DiTConfig) -> DiTCounts:
+    network = build_on_meta(lambda: DiT(config))
+    sizes = [parameter.numel() for parameter in network.parameters()]
+    blocks = sum(parameter.numel() for parameter in network.blocks.parameters())
+    return DiTCounts(sum(sizes), blocks, max(sizes), *eight_bit_saving(network))
 
 
 def network_bytes(config: DiTConfig, dtype: torch.dtype, linears: str | None = None) -> int:
     """The transformer's weights; `linears` "fp8" or "int8" for 8 bits in its blocks."""
-    with torch.device("meta"):
-        network = DiT(config)
-    total = parameter_bytes(network, dtype)
+    counts = dit_counts(config)
     if linears is None:
-        return total
-    weights, scales = eight_bit_saving(network)
-    return total - weights * (dtype.itemsize - 1) + scales * torch.float32.itemsize
+        return counts.total * dtype.itemsize
+    return (counts.total - counts.eighths) * dtype.itemsize + counts.eighths + counts.scales * torch.float32.itemsize
 
 
-def text_bytes(config: TextEncoderConfig, dtype: torch.dtype) -> int:
-    """What encoding a prompt takes."""
-    return int(MARGIN * module_bytes(lambda: TextEncoder(config), dtype))
+def text_bytes(config: TextEncoderConfig, dtype: torch.dtype, *, streamed: bool) -> int:
+    """What reading a prompt takes; `streamed`, with the encoder's blocks left in their files."""
+    network = build_on_meta(lambda: TextEncoder(config))
+    weights = parameter_bytes(network, dtype)
+    if streamed:
+        blocks = parameter_bytes(network.blocks, dtype)
+        weights += SLOTS * (blocks // config.layers) - blocks
+    return int(MARGIN * (weights + text_pass_bytes(config, TOKENS, dtype)))
 
 
-@dataclass(frozen=True)
-class ClipNeed:
-    """What an offline clip takes, in bytes.
-
-    `text` is the peak while prompts are encoded, before the rest is loaded. `block` is one block of `blocks`, which
-    are part of `transformer`.
-    """
-
-    text: int
-    transformer: int
-    blocks: int
-    block: int
-    vae: int
-    text_keys: int
-    activations: int
-
-    def on_device(self, offload: str) -> int:
-        """Peak on the device while sampling or decoding; the text encoder has been freed by then."""
-        weights = self.transformer
-        if offload == "blocks":
-            weights += SLOTS * self.block - self.blocks
-        return int(MARGIN * (weights + self.vae + self.text_keys + self.activations))
+def cache_bytes(config: DiTConfig, stream: StreamConfig, tokens: int, dtype: torch.dtype) -> int:
+    """Keys and values of a stream, for all its branches."""
+    if stream.mode != "cached":
+        return 0
+    layout = cache_config(stream, config.causal)
+    slot = slot_bytes(config, tokens, dtype)
+    ring = slot_bytes_fp8(config, tokens, dtype) if layout.kv_dtype == "fp8" else slot
+    branches = len(guidance_branches(stream.guidance, stream.action_guidance))
+    return branches * (layout.tail * slot + layout.window * ring)
 
 
 def clip_need(
     config: DiTConfig,
     vae: VAEConfig,
-    text: TextEncoderConfig | None,
     shape: ClipShape,
+    sampling: Sampling,
     dtype: torch.dtype,
     *,
-    prompts: int = 2,
-    prompt_tokens: int = PROMPT_TOKENS,
-) -> ClipNeed:
-    """The memory of an offline clip. `text` is None when all prompts are already encoded."""
-    with torch.device("meta"):
-        network = DiT(config)
-    blocks = parameter_bytes(network.blocks, dtype)
-    return ClipNeed(
-        text=0 if text is None else text_bytes(text, dtype),
-        transformer=parameter_bytes(network, dtype),
+    text: int = 0,
+    prompt_tokens: int = TOKENS,
+) -> Need:
+    """Of an offline clip. `text` is what reading its prompts takes; 0 when they were read before."""
+    counts = dit_counts(config)
+    size, latents = (shape.height, shape.width), latent_size(vae, shape.height, shape.width)
+    prompts = len({branch.prompt for branch in guidance_branches(sampling.guidance, sampling.action_guidance)})
+    one_pass = clip_pass_bytes(
+        config, shape, latents, prompt_tokens, dtype, sampling.guidance, sampling.action_guidance
+    )
+    frames = 2 * shape.frames * shape.height * shape.width * 3
+    decoding = decode_bytes(vae, *size, shape.latents, dtype) + frames
+    blocks = counts.blocks * dtype.itemsize
+    return Need(
+        weights=network_bytes(config, dtype) + module_bytes(lambda: VAENetwork(vae), dtype),
         blocks=blocks,
         block=blocks // max(1, config.layers),
-        vae=module_bytes(lambda: VAENetwork(vae), dtype),
-        text_keys=prompts * text_key_bytes(config, prompt_tokens, dtype),
-        activations=clip_activations(config, vae, shape, dtype),
+        held=prompts * text_key_bytes(config, prompt_tokens, dtype),
+        working=max(one_pass, decoding, encode_bytes(vae, *size, dtype)),
+        loading=counts.largest * dtype.itemsize,
+        text=text,
     )
-
-
-def clip_activations(config: DiTConfig, vae: VAEConfig, shape: ClipShape, dtype: torch.dtype) -> int:
-    """Estimate of what one pass over a whole clip, or decoding one of its latent frames, takes beside the weights."""
-    tokens = shape.latents * tokens_per_latent(config, vae, shape)
-    return max(pass_bytes(config, tokens, dtype), decode_bytes(vae, shape.height, shape.width, dtype))
-
-
-@dataclass(frozen=True)
-class StreamNeed:
-    """What one streaming session takes, in bytes: weights, working memory, and what each latent leaves in the caches.
-
-    `per_latent` is that in full, `per_latent_fp8` in fp8, `widened` what one layer's attention unpacks of the latter.
-    """
-
-    weights: int
-    working: int
-    per_latent: int
-    per_latent_fp8: int
-    widened: int
-
-    def on_device(self, cache: CacheConfig) -> int:
-        """Peak with caches of this size."""
-        remembered = self.per_latent_fp8 + self.widened if cache.kv_dtype == "fp8" else self.per_latent
-        held = self.per_latent * cache.tail + remembered * cache.window
-        return int(MARGIN * (self.weights + self.working + held))
 
 
 def stream_need(
     config: DiTConfig,
-    codec: int,
-    tokens: int,
+    stream: StreamConfig,
+    latents: tuple[int, int],
     dtype: torch.dtype,
     *,
-    chunk: int = 1,
-    decoding: int = 0,
+    codec: int,
+    coding: int,
     linears: str | None = None,
-) -> StreamNeed:
-    """For a network and `codec` bytes of autoencoder, whose decoder takes `decoding` bytes a latent."""
-    return StreamNeed(
-        weights=network_bytes(config, dtype, linears) + codec,
-        working=text_key_bytes(config, PROMPT_TOKENS, dtype) + max(pass_bytes(config, tokens * chunk, dtype), decoding),
-        per_latent=slot_bytes(config, tokens, dtype),
-        per_latent_fp8=slot_bytes_fp8(config, tokens, dtype),
-        widened=2 * tokens * config.dim * dtype.itemsize,
+    offloaded: bool = False,
+    text: int = 0,
+) -> Need:
+    """Of one session of a network with `codec` bytes of autoencoder, whose work takes `coding` bytes a latent."""
+    counts, weights = dit_counts(config), network_bytes(config, dtype, linears)
+    blocks = weights - (counts.total - counts.blocks) * dtype.itemsize
+    block = blocks // max(1, config.layers)
+    branches = guidance_branches(stream.guidance, stream.action_guidance)
+    keys = text_key_bytes(config, TOKENS, dtype)
+    held = len(branches) * keys + cache_bytes(config, stream, tokens_per_latent(config, latents), dtype)
+    return Need(
+        weights=weights + codec,
+        blocks=blocks,
+        block=block,
+        held=held,
+        working=max(stream_pass_bytes(config, stream, latents, TOKENS, dtype, linears, offloaded=offloaded), coding),
+        # What is put into 8 bits is read block by block.
+        loading=(counts.largest if linears is None else counts.blocks // max(1, config.layers)) * dtype.itemsize,
+        text=text,
     )
 
 
 def official_stream_need(
     config: DiTConfig,
     vae: VAEConfig,
+    stream: StreamConfig,
     size: tuple[int, int],
     dtype: torch.dtype,
     *,
-    chunk: int = 1,
     linears: str | None = None,
     decoder: str = "full",
-) -> StreamNeed:
+    offloaded: bool = False,
+    text: int = 0,
+) -> Need:
     """For the released networks at `size` (height, width); with the tiny decoder the full one is not kept."""
-    codec, decoding = module_bytes(lambda: VAENetwork(vae), dtype), decode_bytes(vae, *size, dtype)
+    codec = module_bytes(lambda: VAENetwork(vae), dtype)
     if decoder == "tiny":
         codec += module_bytes(TaehvDecoder, dtype) - module_bytes(lambda: Decoder(vae), dtype)
-        decoding = max(preview_bytes(*size, dtype), encode_bytes(vae, *size, dtype))
+        decoding = preview_bytes(vae, *size, dtype)
+    else:
+        decoding = decode_bytes(vae, *size, 3, dtype)
+    coding = max(decoding, encode_bytes(vae, *size, dtype))
+    latents = latent_size(vae, *size)
     return stream_need(
-        config,
-        codec,
-        tokens_per_latent(config, vae, ClipShape(1, *size)),
-        dtype,
-        chunk=chunk,
-        decoding=decoding,
-        linears=linears,
+        config, stream, latents, dtype, codec=codec, coding=coding, linears=linears, offloaded=offloaded, text=text
     )

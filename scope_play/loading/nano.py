@@ -22,7 +22,7 @@ from scope_play.records import read_record
 from scope_play.runtime.fast_field import fast_drawer
 from scope_play.runtime.quantize import quantise_blocks
 from scope_play.sampling.stream_config import StreamConfig
-from scope_play.session.loaded_model import LoadedModel
+from scope_play.session.loaded_model import LoadedModel, own
 from scope_play.weights.catalog import NANO_MODELS, nano_folder
 from scope_play.weights.native import open_native_folder
 
@@ -128,12 +128,11 @@ def native_model(
 ) -> LoadedModel:
     """`first_scene` is the picture a session starts from unless told otherwise; without one the arena draws it.
 
-    `linears` "fp8" or "int8" stores the blocks' linears so, in the network that is given.
+    `linears` "fp8" or "int8" stores the blocks' linears so. Networks that are being trained are left as they are.
     """
     device = device or torch.device("cpu")
-    network = network.to(device, dtype).requires_grad_(False)
+    network, codec = (own(part).to(device, dtype).requires_grad_(False) for part in (network, codec))
     quantise_blocks(network, linears or "bf16")
-    codec = codec.to(device, dtype).requires_grad_(False)
     codec.drawer = fast_drawer(codec)
     changes = {} if request is None else request.stream_changes()
     return LoadedModel(

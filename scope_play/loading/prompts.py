@@ -16,9 +16,12 @@ from scope_play.errors import ScopeError
 from scope_play.files import replacing, user_folder
 from scope_play.loading.free_memory import FreeMemory, gib
 from scope_play.loading.memory import text_bytes
+from scope_play.loading.streamed import load_streamed
+from scope_play.model.umt5.encoder import TextEncoder
 from scope_play.model.umt5.tokenizer import TOKENS, clean_prompt
-from scope_play.weights.hashing import HashCache, sha256_of_all, sha256_of_file
-from scope_play.weights.official import TOKENIZER, ScopeFolder
+from scope_play.progress import note
+from scope_play.weights.hashing import HashCache, sha256_of_all
+from scope_play.weights.official import ScopeFolder
 
 # fmt: off
 DEFAULT_NEGATIVE_PROMPT = (
@@ -90,16 +93,17 @@ class PromptLibrary:
 
     def _encode(self, prompts: Sequence[str], device: torch.device | str, progress: Progress) -> dict[str, Tensor]:
         tokenizer = self.folder.tokenizer()
+        tokens = {prompt: tokenizer([prompt]) for prompt in prompts}
+        for prompt, read in tokens.items():
+            if read.lengths[0] > TOKENS:
+                note(f"the prompt {prompt[:40]!r}... has {read.lengths[0]} tokens, of which the first {TOKENS} count")
         device = self._place(torch.device(device))
-        encoder = self.folder.text_encoder(
-            self.dtype, device, progress=lambda done, total: progress("text encoder", done, total)
-        )
+        encoder = self._load(device, progress)
         encoded = {}
-        for count, prompt in enumerate(prompts):
+        for count, (prompt, read) in enumerate(tokens.items()):
             progress("prompts", count, len(prompts))
-            tokens = tokenizer([prompt])
-            context = encoder.encode(tokens.ids.to(device), tokens.mask.to(device))
-            encoded[prompt] = context[0, : int(tokens.mask.sum())].cpu()
+            context = encoder.encode(read.ids.to(device), read.mask.to(device))
+            encoded[prompt] = context[0, : int(read.mask.sum())].cpu()
             self.cache.put(self._key(prompt), encoded[prompt])
         progress("prompts", len(prompts), len(prompts))
         del encoder
@@ -107,12 +111,19 @@ class PromptLibrary:
             torch.cuda.empty_cache()
         return encoded
 
+    def _load(self, device: torch.device, progress: Progress) -> TextEncoder:
+        if device.type == "cpu":  # a prompt goes through every block once: copying them first would gain nothing
+            return load_streamed(self.folder, "text_encoder", self.dtype, device)
+        return self.folder.text_encoder(
+            self.dtype, device, progress=lambda done, total: progress("text encoder", done, total)
+        )
+
     def _place(self, device: torch.device) -> torch.device:
         """Where the text encoder fits."""
-        needed = text_bytes(self.folder.text_config, self.dtype)
         free = FreeMemory.now(device)
-        if needed <= free.device:
+        if device.type != "cpu" and text_bytes(self.folder.text_config, self.dtype, streamed=False) <= free.device:
             return device
+        needed = text_bytes(self.folder.text_config, self.dtype, streamed=True)
         if needed <= free.host:
             return torch.device("cpu")
         raise ScopeError(
@@ -120,13 +131,17 @@ class PromptLibrary:
             f"or use a prompt that has been used before."
         )
 
+    def need(self, prompts: Sequence[str]) -> int:
+        """The least memory that reading those of `prompts` takes which were never read before."""
+        return text_bytes(self.folder.text_config, self.dtype, streamed=True) if self.missing(prompts) else 0
+
     def _key(self, prompt: str) -> str:
         if self._encoder is None:
             hashes = HashCache()
             files = self.folder.sources["text_encoder"].files
             weights = {file.name: hashes.sha256(file) for file in files}
-            tokenizer = sorted(file for file in (self.folder.path / TOKENIZER).iterdir() if file.is_file())
-            self._encoder = sha256_of_all(weights | {file.name: sha256_of_file(file) for file in tokenizer})
+            tokenizer = {file.name: hashes.sha256(file) for file in self.folder.tokenizer_files}
+            self._encoder = sha256_of_all(weights | tokenizer)
         content = json.dumps([clean_prompt(prompt), self._encoder, str(self.dtype)])
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -19,7 +19,7 @@ class LoadRequest:
     """`model`: "nano", "arena", the name of a download or a folder. What is None is as the weights say.
 
     device: "cpu", "cuda" or "cuda:N". precision, decoder and what follows: as in `World.load`. size: (height, width) of
-    the simulator's picture.
+    the simulator's picture. wan, lora, offload: as in `World.load`.
     """
 
     model: str
@@ -35,6 +35,9 @@ class LoadRequest:
     mode: str | None = None
     cache: str | None = None
     size: tuple[int, int] | None = None
+    wan: str | None = None
+    lora: tuple[str, ...] = ()
+    offload: str | None = None
 
     def stream_changes(self) -> dict[str, Any]:
         """The fields of `StreamConfig` that this request sets."""
@@ -67,4 +70,7 @@ def request_like(header: ClipHeader) -> LoadRequest:
         action_guidance=model.action_guidance,
         mode=model.mode,
         cache=model.cache,
+        wan=model.wan,
+        lora=model.lora,
+        offload=model.offload,
     )

@@ -23,7 +23,7 @@ class Family(Enum):
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """A model's family, its name for people, and the folder of its weights (the simulator's stands for none)."""
+    """A model's family, its name for people, and its folder (or one file) of weights; the simulator has none."""
 
     family: Family
     name: str
@@ -47,8 +47,8 @@ def resolve(model: str | Path) -> ModelPlace:
         folder = nano_folder(name)
         return ModelPlace(Family.NATIVE if is_native(folder) else Family.UNTRAINED, name, folder)
     folder = Path(resolve_model(model))
-    if not folder.is_dir():
-        raise ScopeError(f"there is no model {name!r}; give 'nano' or a folder of weights")
+    if not folder.exists():
+        raise ScopeError(f"there is no model {name!r}; give 'nano', or a folder or file of weights")
     return ModelPlace(Family.NATIVE if is_native(folder) else Family.OFFICIAL, folder.resolve().name, folder)
 
 

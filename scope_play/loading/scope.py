@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,23 +10,27 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
-from scope_play.loading.device import pick_device, resolve_precision
+from scope_play.files import place
+from scope_play.loading.device import default_precision, pick_device, resolve_precision
 from scope_play.loading.first_scene import draw_first_scene
-from scope_play.loading.free_memory import FreeMemory, gib
-from scope_play.loading.memory import StreamNeed, network_bytes, official_stream_need
-from scope_play.loading.placement import require_stream
+from scope_play.loading.free_memory import FreeMemory
+from scope_play.loading.memory import Need, official_stream_need
+from scope_play.loading.placement import require_place
 from scope_play.loading.prompts import DEFAULT_NEGATIVE_PROMPT, PromptLibrary
 from scope_play.loading.request import LoadRequest
+from scope_play.loading.streamed import load_streamed
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.taehv import PreviewCodec
 from scope_play.model.wan_vae.config import VAEConfig
-from scope_play.runtime.quantize import place_quantised, quantise_blocks
-from scope_play.sampling.stream import cache_config
+from scope_play.runtime.offload import stream_blocks
+from scope_play.runtime.quantize import quantise_block
 from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.codec import Codec
 from scope_play.session.loaded_model import LoadedModel
+from scope_play.weights.checkpoint import Progress
 from scope_play.weights.download import checkpoint_folder
+from scope_play.weights.foreign.lora import LoraSpec
 from scope_play.weights.hashing import HashCache, sha256_of_all
 from scope_play.weights.official import ScopeFolder, open_scope_folder
 from scope_play.weights.preview import find_tiny_decoder, read_tiny_decoder
@@ -48,40 +53,46 @@ class MemoryOptions:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """The memory that streaming two networks of these configs takes, in the type `dtype`."""
+    """The memory that streaming two networks of these configs takes, in the type `dtype`.
+
+    text: what reading a prompt takes.
+    """
 
     network: DiTConfig
     vae: VAEConfig
     dtype: torch.dtype
     size: tuple[int, int] = OFFICIAL_SIZE
+    text: int = 0
 
-    def need(self, stream: StreamConfig, options: MemoryOptions) -> StreamNeed:
-        chunk = stream.room(self.network.causal)
+    def need(self, stream: StreamConfig, options: MemoryOptions, offload: str = "none") -> Need:
+        """Of one session, with its caches."""
         return official_stream_need(
-            self.network, self.vae, self.size, self.dtype, chunk=chunk, linears=options.linears, decoder=options.decoder
+            self.network,
+            self.vae,
+            stream,
+            self.size,
+            self.dtype,
+            linears=options.linears,
+            decoder=options.decoder,
+            offloaded=offload != "none",
+            text=self.text,
         )
 
-    def nbytes(self, stream: StreamConfig, options: MemoryOptions) -> int:
-        """Of one session, with its caches."""
-        return self.need(stream, options).on_device(cache_config(stream, self.network.causal))
-
-    def lighter(self, stream: StreamConfig, options: MemoryOptions) -> list[tuple[str, int]]:
-        """What can still be asked for, each with all before it: its words on the command line, and the bytes then."""
-        found: list[tuple[str, int]] = []
-
-        def add(words: str) -> None:
-            found.append((f"{found[-1][0]} {words}" if found else words, self.nbytes(stream, options)))
-
+    def lighter(self, stream: StreamConfig, options: MemoryOptions) -> Iterator[tuple[str, Need]]:
+        """What can still be asked for, each with all before it: its words on the command line, and what it needs."""
+        words = ""
         if options.linears is None:
-            options = replace(options, linears="int8")
-            add("--precision int8")
+            options, words = replace(options, linears="int8"), "--precision int8"
+            yield words, self.need(stream, options)
         if stream.cache == "full" and stream.mode == "cached":
-            stream = replace(stream, cache="fp8")
-            add("--cache fp8")
+            stream, words = replace(stream, cache="fp8"), f"{words} --cache fp8".strip()
+            yield words, self.need(stream, options)
         if options.decoder == "full":
-            options = replace(options, decoder="tiny")
-            add("--decoder tiny")
-        return found
+            options, words = replace(options, decoder="tiny"), f"{words} --decoder tiny".strip()
+            yield words, self.need(stream, options)
+        for window in (8, 6, 4, 2):
+            if window < stream.window:
+                yield f"{words} --window {window}".strip(), self.need(replace(stream, window=window), options)
 
 
 def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
@@ -90,12 +101,12 @@ def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
     Raises ScopeError naming the file or setting that does not fit, or what memory would suffice for.
     """
     device = pick_device(request.device)
-    dtype, linears = resolve_precision(request.precision, "bf16", device)
+    dtype, linears = resolve_precision(request.precision, default_precision(device), device)
     decoder = request.decoder or "full"
     if decoder not in DECODERS:
         raise ScopeError(f"decoder {decoder!r} is not known; use one of {', '.join(DECODERS)}")
     options = MemoryOptions(linears, decoder)
-    opened = open_scope_folder(folder)
+    opened = open_scope(folder, request.wan, request.lora)
     library = PromptLibrary(opened, dtype)
 
     def read(prompt: str) -> Tensor:
@@ -103,28 +114,60 @@ def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
 
     stream = replace(OFFICIAL_STREAM, **request.stream_changes())
     preview = find_preview(folder) if decoder == "tiny" else None
-    estimate = MemoryEstimate(opened.dit_config, opened.vae_config, dtype)
-    cache = cache_config(stream, opened.dit_config.causal)
-    require_stream(estimate.need(stream, options), FreeMemory.now(device), cache, estimate.lighter(stream, options))
+    negative = [DEFAULT_NEGATIVE_PROMPT] if stream.guidance != 1 else []
+    estimate = MemoryEstimate(
+        opened.dit_config, opened.vae_config, dtype, size=OFFICIAL_SIZE, text=library.need(["", *negative])
+    )
+    offload = require_place(
+        lambda mode: estimate.need(stream, options, mode),
+        FreeMemory.now(device),
+        request.offload or ("auto" if device.type == "cpu" else "none"),
+        "Playing this model",
+        estimate.lighter(stream, options),
+        in_real_time=True,
+    )
+    if offload != "none" and linears is not None:
+        raise ScopeError(f"blocks in {linears} are not offloaded; use --precision bf16, or --offload none")
+    # Now, while there is room: beside the rest there may be none for the text encoder.
+    library.embed(["", *negative], device)
     codec = load_codec(opened, preview, dtype, device)
     return LoadedModel(
-        load_network(opened, dtype, device, linears),
+        load_network(opened, dtype, device, linears, offload),
         codec,
         stream,
         size=OFFICIAL_SIZE,
         name=folder.resolve().name,
-        identity={"model": str(folder.resolve()), "sha256": hash_all(opened, preview)},
+        identity=identify(folder, request, offload, hash_all(opened, preview)),
         prompt_reader=read,
         precision=linears,
         decoder=decoder,
         negative_prompt=DEFAULT_NEGATIVE_PROMPT,
         first_scene=lambda: draw_first_scene(OFFICIAL_SIZE),
+        row_dtype=torch.bfloat16,
     )
+
+
+def open_scope(model: Path, wan: str | None, lora: Sequence[str]) -> ScopeFolder:
+    """The weights that a request names. Raises ScopeError naming what is not there or does not fit."""
+    specs = [LoraSpec.parse(text) for text in lora]
+    return open_scope_folder(model, wan=None if wan is None else place(wan), loras=specs)
 
 
 def find_preview(folder: Path) -> Source:
     """The tiny decoder beside a model's weights or in its own place. Raises ScopeError when it is in neither."""
     return find_tiny_decoder([folder, checkpoint_folder(PREVIEW)])
+
+
+def identify(model: Path, request: LoadRequest, offload: str, sha256: str) -> dict[str, str]:
+    """What tells a loaded model from others, and finds it again."""
+    found = {"model": str(model.resolve()), "sha256": sha256}
+    if request.wan is not None:
+        found["wan"] = str(place(request.wan))
+    if request.lora:
+        found["lora"] = "\n".join(request.lora)
+    if offload != "none":
+        found["offload"] = offload
+    return found
 
 
 def hash_all(opened: ScopeFolder, preview: Source | None) -> str:
@@ -145,24 +188,21 @@ def load_codec(opened: ScopeFolder, preview: Source | None, dtype: torch.dtype, 
     return PreviewCodec(vae, read_tiny_decoder(preview).to(device, dtype))
 
 
-def load_network(opened: ScopeFolder, dtype: torch.dtype, device: torch.device, linears: str | None) -> DiT:
-    """The transformer; in 8 bits by way of the host where the device cannot hold all of it in full for a moment.
-
-    Raises:
-        ScopeError: neither the device nor the host can.
-    """
-    if linears is None:
-        return opened.dit(dtype, device).requires_grad_(False)
-    full, free = network_bytes(opened.dit_config, dtype), FreeMemory.now(device)
-    if full <= free.device:
-        network = opened.dit(dtype, device).requires_grad_(False)
-        quantise_blocks(network, linears)
+def load_network(
+    opened: ScopeFolder,
+    dtype: torch.dtype,
+    device: torch.device,
+    linears: str | None,
+    offload: str,
+    progress: Progress | None = None,
+) -> DiT:
+    """The transformer, block by block where it is put into 8 bits or stays elsewhere."""
+    if offload == "disk":
+        return load_streamed(opened, "dit", dtype, device)
+    if offload == "blocks":
+        network = opened.dit(dtype, "cpu", progress)
+        stream_blocks(network, device)
         return network
-    if full > free.host:
-        raise ScopeError(
-            f"Turning the weights into {linears} needs {gib(full)} of memory for a moment, and {gib(free.host)} are "
-            f"free; close other programs."
-        )
-    network = opened.dit(dtype, "cpu").requires_grad_(False)
-    place_quantised(network, device, linears)
-    return network
+    if linears is None:
+        return opened.dit(dtype, device, progress)
+    return opened.dit(dtype, device, progress, lambda block: quantise_block(block, linears))

@@ -25,7 +25,7 @@ METADATA = "metadata.json"
 
 @dataclass(frozen=True)
 class ModelSetup:
-    """Which network ran, and how. `sha256` is the hash of its weight files."""
+    """Which network ran, and how. `sha256` is the hash of its weight files; wan, lora, offload: as in `World.load`."""
 
     name: str
     sha256: str
@@ -39,6 +39,9 @@ class ModelSetup:
     device: str
     cache: str = "full"
     decoder: str = "full"
+    wan: str | None = None
+    lora: tuple[str, ...] = ()
+    offload: str | None = None
 
     @classmethod
     def of(cls, spec: WorldSpec, identity: Mapping[str, str]) -> ModelSetup:
@@ -57,6 +60,9 @@ class ModelSetup:
             device=spec.device,
             cache=stream.cache,
             decoder=spec.decoder,
+            wan=identity.get("wan"),
+            lora=tuple(identity["lora"].splitlines()) if "lora" in identity else (),
+            offload=identity.get("offload"),
         )
 
 

@@ -25,9 +25,9 @@ class JointCommit(NamedTuple):
 
 
 def joint_layout(
-    position: int, noisy: int, clean: int, *, window: int, device: torch.device | str = "cpu"
+    position: int, noisy: int, clean: int, *, window: int, start: int = 0, device: torch.device | str = "cpu"
 ) -> FrameLayout:
-    """A pass over the latents `[noisy | clean]`, the clean chunk beginning at `position`.
+    """A pass over the latents `[noisy | clean]`, the clean chunk beginning at `position`, the first one at `start`.
 
     What they see is `[noisy | clean | ring]`, the window before the clean chunk last. Each sees what it would if the
     clean chunk were committed by a pass of its own; so the noisy one does not see those latents of the ring whose slots
@@ -37,8 +37,9 @@ def joint_layout(
     """
     if clean > window:
         raise ScopeError(f"a chunk of {clean} latents cannot be committed with the next in a window of {window}")
-    ring = torch.arange(min(position, window), device=device)
-    stays = (ring - position) % window >= clean
+    since = position - start
+    ring = torch.arange(min(since, window), device=device)
+    stays = (ring - since) % window >= clean
     seen = torch.ones(noisy + clean, device=device, dtype=torch.bool)
     by_noisy = torch.cat([seen, stays])
     by_clean = torch.cat([seen[:clean].new_zeros(noisy), seen[:clean], torch.ones_like(stays)])

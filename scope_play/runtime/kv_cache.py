@@ -157,6 +157,7 @@ class CacheSnapshot:
     tensors: tuple[Tensor, ...]
     last: Tensor | None
     position: int
+    start: int
 
     @property
     def nbytes(self) -> int:
@@ -179,7 +180,9 @@ class StreamCache:
         """`tokens` is the number of tokens in a latent frame, after patchify."""
         self.config = config
         self.position = 0
-        """Latents committed so far, which is also the position of the next one."""
+        """The position of the next latent."""
+        self.start = 0
+        """The position of the first latent committed since there was nothing."""
         self.in_flight: Tensor | None = None
         """The latents (B, C, n, h, w) that a commit keeps; theirs are the last slots of the tail."""
         self.last: Tensor | None = None
@@ -216,7 +219,8 @@ class StreamCache:
     def layout(self, latents: int, clean: int = 0) -> FrameLayout:
         """Where the `latents` of the next pass stand; with `clean`, the last so many are the chunk it commits."""
         if clean:
-            return joint_layout(self.position, latents - clean, clean, window=self.config.window, device=self.device)
+            window, start = self.config.window, self.start
+            return joint_layout(self.position, latents - clean, clean, window=window, start=start, device=self.device)
         positions = torch.arange(self.position, self.position + latents, device=self.device)
         return FrameLayout(positions, positions)
 
@@ -243,26 +247,29 @@ class StreamCache:
         # A chunk longer than the window would write a ring slot twice; only its newest latents can stay.
         kept = range(max(0, count - self.config.window), count)
         source = [self.config.tail - count + offset for offset in kept]
-        target = [self.config.tail + (self.position + offset) % self.config.window for offset in kept]
-        filled = min(self.position + count, self.config.window)
+        since = self.position - self.start
+        target = [self.config.tail + (since + offset) % self.config.window for offset in kept]
+        filled = min(since + count, self.config.window)
         for memory in self.memories():
             memory.commit(source, target, filled)
         self.position, self.last, self.in_flight = self.position + count, last, None
 
-    def clear(self) -> None:
-        """Forget everything."""
+    def clear(self, position: int = 0) -> None:
+        """Forget everything; the next latent stands at `position`."""
         for memory in self.memories():
             memory.filled = 0
-        self.position, self.last, self.in_flight = 0, None, None
+        self.position = self.start = position
+        self.last, self.in_flight = None, None
 
     def snapshot(self) -> CacheSnapshot:
         tensors = tuple(tensor.clone() for memory in self.memories() for tensor in memory.tensors())
-        return CacheSnapshot(tensors, self.last, self.position)
+        return CacheSnapshot(tensors, self.last, self.position, self.start)
 
     def restore(self, snapshot: CacheSnapshot) -> None:
         kept = iter(snapshot.tensors)
         for memory in self.memories():
             for tensor in memory.tensors():
                 tensor.copy_(next(kept))
-            memory.filled = min(snapshot.position, self.config.window)
-        self.position, self.last, self.in_flight = snapshot.position, snapshot.last, None
+            memory.filled = min(snapshot.position - snapshot.start, self.config.window)
+        self.position, self.start = snapshot.position, snapshot.start
+        self.last, self.in_flight = snapshot.last, None

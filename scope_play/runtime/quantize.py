@@ -138,13 +138,9 @@ def quantise_blocks(network: nn.Module, precision: str) -> int:
     return saved
 
 
-def place_quantised(network: nn.Module, device: torch.device, precision: str) -> None:
-    """Moves a network on the host to `device`, block by block in 8 bits, so that it never is there in full."""
-    blocks = network.get_submodule("blocks")
-    for block in blocks.children():
-        block.to(device)
-        quantise_blocks(_Only(block), precision)
-    network.to(device)
+def quantise_block(block: nn.Module, precision: str) -> None:
+    """As `quantise_blocks`, for one block of a network."""
+    quantise_blocks(_Only(block), precision)
 
 
 class _Only(nn.Module):

@@ -43,6 +43,7 @@ class CachedState:
     cache: CacheSnapshot
     opening: Tensor | None
     waiting: CleanChunk | None
+    past: tuple[CleanChunk, ...]
     text: list[TextKV] | None
 
     @property
@@ -78,6 +79,8 @@ class CachedStream:
         self.in_flight: CleanChunk | None = None
         self.waiting: CleanChunk | None = None
         """Committed, and to be written into the caches with the next chunk."""
+        self.past: tuple[CleanChunk, ...] = ()
+        """The chunks in the caches, for a network with text: what they leave there depends on the prompt."""
         self.times: dict[tuple[float, ...], Any] = {}
         causal, tokens = network.config.causal, network.tokens_per_frame(height, width)
         if joint is None:
@@ -93,8 +96,38 @@ class CachedStream:
 
     @torch.inference_mode()
     def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None:
-        self._write_waiting()  # what was made under a prompt is remembered under it
+        """From now on, and as if it had been so all along: what is remembered runs again under the new prompt.
+
+        If that raises, the prompt before is in force, and what is remembered runs again under it.
+        """
+        self._write_waiting()
+        before = self.guided.text
         self.guided.set_text(text, negative)
+        start = self.cache.position - sum(chunk.latents.shape[2] for chunk in self.past)
+        try:
+            self._write_again(start)
+        except BaseException:
+            self.guided.text = before
+            self._write_again(start)
+            raise
+
+    def _write_again(self, start: int) -> None:
+        """Fill the caches with what is remembered; its first latent stands at `start`."""
+        if self.past:
+            self.cache.clear(start)
+            for chunk in self.past:
+                self._write(chunk)
+
+    def _note(self, chunk: CleanChunk) -> None:
+        """`chunk` is in the caches: remember it until the window has passed it."""
+        if self.network.config.text_dim is None:
+            return
+        past = (*self.past, replace(chunk, plan=None))
+        left = sum(one.latents.shape[2] for one in past) - self.config.window
+        while past[0].latents.shape[2] <= left:
+            left -= past[0].latents.shape[2]
+            past = past[1:]
+        self.past = past
 
     @torch.inference_mode()
     def denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
@@ -104,7 +137,7 @@ class CachedStream:
         except BaseException:
             if self.opening is not None:
                 self.cache.clear()
-                self.waiting = None
+                self.waiting, self.past = None, ()
             raise
 
     def _denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
@@ -141,13 +174,13 @@ class CachedStream:
     def snapshot(self) -> CachedState:
         if self.in_flight is not None:
             raise ScopeError("a chunk is in flight; commit it before taking a snapshot")
-        return CachedState(self.cache.snapshot(), self.opening, self.waiting, self.guided.text)
+        return CachedState(self.cache.snapshot(), self.opening, self.waiting, self.past, self.guided.text)
 
     def restore(self, state: StreamState) -> None:
         if not isinstance(state, CachedState):
             raise ScopeError("this snapshot was taken in another streaming mode; restore it in the mode it came from")
         self.cache.restore(state.cache)
-        self.opening, self.waiting = state.opening, state.waiting
+        self.opening, self.waiting, self.past = state.opening, state.waiting, state.past
         self.guided.text = state.text
         self.in_flight = None
 
@@ -178,6 +211,7 @@ class CachedStream:
         velocity = self._guided_step(both, time, plan)
         self.cache.commit()
         self.waiting = None
+        self._note(waiting)
         return velocity
 
     def _guided_step(self, x: Tensor, time: Any, plan: Any) -> Tensor:
@@ -194,7 +228,11 @@ class CachedStream:
         if self.waiting is None:
             return
         chunk = self.waiting
+        self._write(chunk)
+        self.waiting = None
+        self._note(chunk)
+
+    def _write(self, chunk: CleanChunk) -> None:
         plan = self._plan(chunk.latents, chunk.windows) if chunk.plan is None else chunk.plan
         self._guided_step(chunk.latents, self._time(0.0), plan)
         self.cache.commit()
-        self.waiting = None

@@ -23,6 +23,7 @@ from scope_play.sampling.guidance import Predictions, combine
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
 
 if TYPE_CHECKING:
+    from scope_play.model.dit.block import PassPlan, TextKV
     from scope_play.model.dit.dit import DiT
     from scope_play.model.wan_vae.vae import WanVAE
 
@@ -94,13 +95,21 @@ class GuidedVelocity:
         self.dit = dit
         self.sampling = sampling
         self.image_given = image_given
-        self.actions = {"buttons": conditions.buttons, "sticks": conditions.sticks}
+        self.buttons, self.sticks = conditions.buttons, conditions.sticks
         self.has_actions = conditions.buttons is not None or conditions.sticks is not None
-        self.text = self._text(conditions.context)
-        self.negative_text = self._text(conditions.negative_context) if sampling.guidance != 1 else None
+        negative = conditions.negative_context if sampling.guidance != 1 else None
+        given = [context for context in (conditions.context, negative) if context is not None]
+        texts = iter(dit.text_keys_of([shorten(context) for context in given]) if given else [])
+        self.text = None if conditions.context is None else next(texts)
+        self.negative_text = None if negative is None else next(texts)
+        self.plans: dict[bool, PassPlan] = {}
+        """With and without actions: what a block makes of them does not depend on the step."""
 
-    def _text(self, context: Tensor | None) -> dict[str, object] | None:
-        return None if context is None else {"text_cache": self.dit.text_keys(*shorten(context))}
+    def _plan(self, latents: Tensor, *, actions: bool) -> PassPlan:
+        if actions not in self.plans:
+            buttons, sticks = (self.buttons, self.sticks) if actions else (None, None)
+            self.plans[actions] = self.dit.plan_clip(latents, buttons, sticks)
+        return self.plans[actions]
 
     def predict(self, latents: Tensor, timestep: Tensor) -> Predictions:
         """The passes that guidance needs. latents (1, C, F, H, W), timestep a float32 scalar."""
@@ -113,13 +122,13 @@ class GuidedVelocity:
             index = index.to(latents.device)
         values = values.to(latents.device)
 
-        def velocity(text: dict[str, object] | None, actions: dict[str, Tensor | None]) -> Tensor:
-            return self.dit(latents, values, timestep_index=index, **(text or {}), **actions)
+        def velocity(text: list[TextKV] | None, *, actions: bool = True) -> Tensor:
+            return self.dit.apply(latents, values, self._plan(latents, actions=actions), text, index)
 
-        full = velocity(self.text, self.actions)
-        negative = None if self.negative_text is None else velocity(self.negative_text, self.actions)
+        full = velocity(self.text)
+        negative = None if self.negative_text is None else velocity(self.negative_text)
         guide_actions = self.has_actions and self.sampling.action_guidance != 1
-        return Predictions(full, negative, velocity(self.text, {}) if guide_actions else None)
+        return Predictions(full, negative, velocity(self.text, actions=False) if guide_actions else None)
 
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         predictions = self.predict(latents, timestep)

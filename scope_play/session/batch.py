@@ -40,7 +40,6 @@ class Snapshot:
     decoder: CodecStream
     rows: np.ndarray
     prompt: str | None
-    next_text: ReadText | None
 
     @property
     def nbytes(self) -> int:
@@ -76,7 +75,6 @@ class SessionBatch:
         self.index = 0
         self.prompt = prompt
         self.first_frames = np.stack([model.fit_image(image) for image in images])
-        self._next_text: ReadText | None = None
         self._rows = np.zeros((len(seeds), 0, ROW_WIDTH), np.float32)
         self._uncommitted: dict[str, float] | None = None
         """The timings of a chunk whose latents are not in the caches yet."""
@@ -101,9 +99,6 @@ class SessionBatch:
         spec = self.model.spec
         rows = check_rows(actions, (len(self.seeds), spec.frames_per_chunk, ROW_WIDTH))
         self.flush_commit()
-        if self._next_text is not None:
-            self._take_text(self._next_text)
-            self._next_text = None
         self._transfer.begin()
         drawn = self._drawn
         noise = drawn[1] if drawn is not None and drawn[0] == self.index else self._draw(self.index)
@@ -142,18 +137,19 @@ class SessionBatch:
     def set_prompt(self, prompt: str) -> None:
         """Change the prompt from the next chunk on; the world goes on without a break.
 
-        It is read here and now: a prompt that cannot be read raises, and the one before stays.
+        It is read here and now, and what the caches hold is made again under it, so that the old prompt does not
+        linger: a prompt for which that cannot be done raises, and the one before stays.
         """
         self.check_open()
-        self._next_text = self._read(prompt)
+        text = self._read(prompt)
+        self.flush_commit()
+        self._take_text(text)
 
     def snapshot(self) -> Snapshot:
         """A copy of this moment, to `restore` later in this session or in another one of the same start."""
         self.check_open()
         self.flush_commit()
-        return Snapshot(
-            self.index, self._stream.snapshot(), self._decoder.clone(), self._rows, self.prompt, self._next_text
-        )
+        return Snapshot(self.index, self._stream.snapshot(), self._decoder.clone(), self._rows, self.prompt)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: the same actions from there give the same frames."""
@@ -162,7 +158,7 @@ class SessionBatch:
         self._stream.restore(snapshot.stream)
         self._uncommitted, self._half_decoded, self._decoder = None, False, decoder
         self._rows, self.index = snapshot.rows, snapshot.index
-        self.prompt, self._next_text = snapshot.prompt, snapshot.next_text
+        self.prompt = snapshot.prompt
 
     def close(self) -> None:
         """Free the session's memory; afterwards it can only be closed again."""
@@ -223,7 +219,10 @@ class SessionBatch:
         """Windows of the chunk's latents."""
         ends = FRAMES_PER_LATENT * (1 + np.arange(self.model.spec.stream.chunk))
         cut = joined[:, ends[:, None] + np.arange(WINDOW_ROWS)]
-        values = to_device(torch.from_numpy(cut), self.model.device, self.model.dtype)
+        rows = torch.from_numpy(cut)
+        if self.model.row_dtype is not None:
+            rows = rows.to(self.model.row_dtype)
+        values = to_device(rows, self.model.device, self.model.dtype)
         return ActionWindows(sticks=values[..., len(BUTTONS) :], buttons=values[..., : len(BUTTONS)])
 
     def check_open(self) -> None:

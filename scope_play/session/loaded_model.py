@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
 from scope_play.images import Image, crop_and_resize, read_image
@@ -16,6 +18,8 @@ from scope_play.kernels.text_attention import shorten
 from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.dit import DiT
 from scope_play.runtime.fused_dit import FusedDiT
+from scope_play.runtime.offload import is_streamed
+from scope_play.runtime.plain_dit import PlainDiT
 from scope_play.runtime.select import network_for_session, network_for_streaming, refuse_kernels
 from scope_play.sampling.cached_stream import CachedStream
 from scope_play.sampling.stream import Stream
@@ -26,7 +30,15 @@ from scope_play.session.interfaces import WorldSpec
 
 FIRST_LATENTS = 8
 """How many start images a model remembers."""
+M = TypeVar("M", bound=nn.Module)
 PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def own(network: M) -> M:
+    """What may be laid out anew and cast: `network`, or a copy without gradients if it is being trained."""
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        return network
+    return copy.deepcopy(network).requires_grad_(False)
 
 
 @dataclass
@@ -35,7 +47,8 @@ class LoadedModel:
 
     identity: see `WorldLike`. precision: how the network's linears are stored when that is not its dtype, "fp8" or
     "int8". decoder: which one `codec` has, "full" or "tiny". prompt_reader: text to context, for a model with text.
-    first_scene: draws the picture a session starts from when none is given, uint8 (H, W, 3).
+    first_scene: draws the picture a session starts from when none is given, uint8 (H, W, 3). row_dtype: what action
+    rows are rounded to, beside the network's own type.
     """
 
     network: DiT
@@ -50,16 +63,20 @@ class LoadedModel:
     prompt_reader: PromptReader | None = None
     negative_prompt: str = ""
     first_scene: Callable[[], np.ndarray] | None = None
+    row_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
+        self.network = own(self.network)
         weight = next(self.network.parameters())
         self.device, self.dtype = weight.device, weight.dtype
         self.network.eval()
         self.identity = self.identity or {"model": self.name, "sha256": ""}
-        self.streaming_network: FusedDiT | None = None
+        self.streaming_network: FusedDiT | PlainDiT | None = None
         """The form that serves caches; None in streaming mode 'window', which runs the network itself."""
         causal = self.network.config.causal
-        if self.stream.mode == "cached":
+        if is_streamed(self.network):
+            self.streaming_network = PlainDiT(self.network) if self.stream.mode == "cached" else None
+        elif self.stream.mode == "cached":
             self.streaming_network = network_for_streaming(self.network, latents=self.stream.room(causal))
         else:
             refuse_kernels(self.stream.mode)
@@ -81,8 +98,9 @@ class LoadedModel:
     @property
     def kernels(self) -> str:
         """Which kernels a session runs on, and why, for people."""
-        if self.streaming_network is None:
-            return "none (streaming mode 'window' runs the network itself)"
+        if not isinstance(self.streaming_network, FusedDiT):
+            reason = "its blocks are offloaded" if is_streamed(self.network) else "streaming mode 'window'"
+            return f"none ({reason}: the network runs as it is)"
         return f"{self.streaming_network.kernels.backend} ({self.streaming_network.kernels.reason})"
 
     def open_stream(self, first: Tensor) -> Stream:
@@ -90,7 +108,9 @@ class LoadedModel:
         if self.streaming_network is None:
             return WindowStream(self.network, self.stream, first)
         project = self.codec.project if isinstance(self.codec, ProjectingCodec) else None
-        return CachedStream(network_for_session(self.streaming_network), self.stream, first, project=project)
+        form = self.streaming_network
+        network = network_for_session(form) if isinstance(form, FusedDiT) else form
+        return CachedStream(network, self.stream, first, project=project)
 
     def fit_image(self, image: Image | None) -> np.ndarray:
         """The start image as the model gets it: uint8 (height, width, 3)."""

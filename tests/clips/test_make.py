@@ -88,7 +88,7 @@ def test_a_known_prompt_needs_no_text_encoder(
     def absent(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("the text encoder was loaded again")
 
-    monkeypatch.setattr(ScopeFolder, "text_encoder", absent)
+    monkeypatch.setattr("scope_play.loading.prompts.load_streamed", absent)
     assert main(command(official, inputs, "--force")) == 0
     assert report(inputs["out"] / "start.json")["frames_sha256"] == first
     with pytest.raises(AssertionError, match="loaded again"):
@@ -247,9 +247,14 @@ def test_damaged_weights_are_refused(
 def test_too_little_memory_is_said_before_loading(
     official: Path, inputs: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FreeMemory, "now", lambda device: FreeMemory(4_000_000, 4_000_000, is_cpu=True))
+    assert main(command(official, inputs)) == 0
+    capsys.readouterr()
+    shutil.rmtree(inputs["out"])
+    monkeypatch.setattr(FreeMemory, "now", lambda device: FreeMemory(2_500_000, 2_500_000, is_cpu=True))
     monkeypatch.setattr(ScopeFolder, "dit", None)
     assert "This clip needs" in refused(command(official, inputs), inputs["out"], capsys)
+    unread = command(official, inputs, "--prompt", "another town")
+    assert "Reading the prompt needs" in refused(unread, inputs["out"], capsys)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +298,7 @@ def test_a_folder_of_images(
     (images / "b.parquet").write_bytes(b"broken")
     flags = ["--image-dir", str(images), "--out", str(inputs["out"])]
     assert main(["generate", "--model", str(official), *flags, *SMALL]) == 2
-    complaints = capsys.readouterr().err.strip().splitlines()
+    complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("scope-play")]
     assert len(complaints) == 1
     assert "b.parquet" in complaints[0]
     assert written(inputs["out"]) == ["a.json", "a.mp4", "c.jpg.json", "c.jpg.mp4", "c.png.json", "c.png.mp4"]

@@ -63,16 +63,36 @@ def write_shards(folder: Path, state: dict[str, Tensor]) -> None:
 
 def write_tokenizer(folder: Path) -> None:
     """A byte tokenizer with UMT5's special tokens: <pad> is 0, and </s> (1) ends every prompt."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, models, pre_tokenizers
 
     special = ["<pad>", "</s>", "<unk>"]
     vocab = {token: number for number, token in enumerate(special + sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer: Any = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", padding_side="right"
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def write_spiece(folder: Path) -> Path:
+    """A sentencepiece model as UMT5's is made, trained on a few lines, in `folder` as the release has it."""
+    from sentencepiece import SentencePieceTrainer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [f"{a}{b}{c}" for a in ("wa", "ko", "tri") for b in ("n", "sk", "l") for c in ("a", "ed", "ing", "o")]
+    lines = (" ".join(words[(7 * row + 5 * place) % len(words)] for place in range(9)) + ", ok." for row in range(200))
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=290,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
     )
-    fast.save_pretrained(folder)
+    (folder / "spiece.vocab").unlink()
+    (folder / "config.json").write_text(json.dumps({"model_type": "umt5", "d_model": 4096}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 0}))
+    return folder

@@ -27,17 +27,42 @@ def test_choice_of_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         select_attention("cpu", torch.float32)
 
 
-def test_flash_is_taken_where_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module with a flash_attn_func, this one, stands in for the package, and what it is tried with is on the CPU."""
     monkeypatch.delenv("SCOPE_PLAY_ATTENTION", raising=False)
-    # Any module with a flash_attn_func stands in for the package.
     monkeypatch.setattr(attention, "FLASH", {"flash3": (__name__, (9, 0), (9, 0))})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    monkeypatch.setattr(attention, "probe", lambda device, dtype: torch.ones(1, 4, 1, 8))
+
+
+@pytest.mark.usefixtures("hopper")
+def test_flash_is_taken_where_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = select_attention("cuda", torch.bfloat16)
     assert chosen.backend == "flash3"
     assert chosen.call.__name__ == "flash_attn_func"
     assert select_attention("cuda", torch.float32).backend == "sdpa"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 9))
     assert select_attention("cuda", torch.bfloat16).backend == "sdpa"
+
+
+@pytest.mark.usefixtures("hopper")
+def test_flash_is_tried_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setitem(globals(), "flash_attn_func", broken)
+    assert select_attention("cuda", torch.bfloat16).backend == "sdpa"
+    monkeypatch.setenv("SCOPE_PLAY_ATTENTION", "flash3")
+    with pytest.raises(ScopeError, match=r"does not work here .*no kernel image"):
+        select_attention("cuda", torch.bfloat16)
+
+
+@pytest.mark.usefixtures("hopper")
+def test_builds_that_return_a_pair_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "flash_attn_func", lambda q, k, v: (sdpa(q, k, v), "what the softmax was"))
+    q = torch.randn(1, 5, 2, 8)
+    assert torch.equal(select_attention("cuda", torch.bfloat16).call(q, q, q), sdpa(q, q, q))
 
 
 def flash_attn_func(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

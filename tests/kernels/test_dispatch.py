@@ -50,11 +50,10 @@ def test_the_setting_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch) -> No
         (torch.float64, SCOPE, "float64"),
         (torch.bfloat16, {"heads": 2, "head_dim": 144}, "2 x 144"),
         (torch.bfloat16, {"heads": 3, "head_dim": 18}, "3 x 18"),
-        (torch.bfloat16, {**SCOPE, "latents": 5}, "up to 4 latents, not 5"),
     ],
 )
 def test_obstacles_are_named(dtype: torch.dtype, shape: dict[str, int], says: str) -> None:
-    obstacle = dispatch.triton_obstacle("cuda", dtype, **{"latents": 1, **shape})
+    obstacle = dispatch.triton_obstacle("cuda", dtype, **shape)
     assert obstacle is not None
     assert says in obstacle
 
@@ -65,6 +64,19 @@ def test_scope_runs_on_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = select("cuda", torch.bfloat16, **SCOPE, latents=4)
     assert kernels.backend == "triton"
     assert kernels.norm_rope.__module__ == "scope_play.kernels.norm_rope"
+
+
+@pytest.mark.usefixtures("no_gpu_needed")
+def test_one_kernel_that_cannot_serve_does_not_take_the_others_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCOPE_PLAY_KERNELS", raising=False)
+    kernels = select("cuda", torch.bfloat16, **SCOPE, latents=5)
+    assert kernels.backend == "triton"
+    assert kernels.pixel_attention.__module__.endswith("pixel_attention_torch")
+    assert kernels.norm_rope.__module__ == "scope_play.kernels.norm_rope"
+    assert "pixel attention in PyTorch, as it knows chunks of up to 4 latents, not 5" in kernels.reason
+    monkeypatch.setenv("SCOPE_PLAY_KERNELS", "triton")
+    with pytest.raises(ScopeError, match="but of pixel attention it knows chunks of up to 4"):
+        select("cuda", torch.bfloat16, **SCOPE, latents=5)
 
 
 def test_describe_tells_the_choice_and_the_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from scope_play.kernels import Kernels, select
 from scope_play.kernels.attention import sdpa
 from scope_play.kernels.torch_primitives import rotate
-from scope_play.model.dit.action import ActionCondition, TimePlan
+from scope_play.model.dit.action import ActionCondition, ActionWindows, TimePlan
 from scope_play.model.dit.block import Block, PassPlan
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.layers import Rotation, pixel_rotation, split_heads, video_rotation
@@ -97,7 +97,7 @@ def test_button_attention(world: World, filled: int) -> None:
 
 def test_norm_rope_before_video_attention(world: World) -> None:
     attention, theirs, ours = world.block.self_attn, memory(6, 2), memory(6, 2)
-    plan = PassPlan(world.video, None, TimePlan(world.pixels, None), [])
+    plan = PassPlan(world.video, None, TimePlan(world.pixels, None), ActionWindows(None, None), [])
     want = attention(world.x, plan, theirs)
     q, k, v = (projection(world.x) for projection in (attention.q, attention.k, attention.v))
     weights = attention.norm_q.weight, attention.norm_k.weight

@@ -10,9 +10,8 @@ import torch
 
 from scope_play.cli import main
 from scope_play.errors import ScopeError
-from scope_play.loading.free_memory import FreeMemory
 from scope_play.model.taehv import TaehvDecoder
-from scope_play.runtime.quantize import QuantLinear
+from scope_play.runtime.quantize import QuantLinear, quantise_block, quantise_blocks
 from scope_play.world import World
 from tests.helpers.official_folder import write_official_folder
 
@@ -125,15 +124,22 @@ def test_whole_clips_are_made_in_full(folder: Path, flags: list[str], capsys: py
     assert error.count("\n") == 1
 
 
-def test_weights_that_do_not_fit_in_full_come_by_way_of_the_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_a_block_is_ever_there_in_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from scope_play.loading import scope
 
     opened = scope.open_scope_folder(folder)
-    direct = scope.load_network(opened, torch.bfloat16, torch.device("cpu"), "int8")
-    monkeypatch.setattr(FreeMemory, "now", classmethod(lambda cls, device: cls(10, 10**12, is_cpu=False)))
-    by_host = scope.load_network(opened, torch.bfloat16, torch.device("cpu"), "int8")
-    for (name, one), (_, other) in zip(direct.state_dict().items(), by_host.state_dict().items(), strict=True):
+    whole = opened.dit(torch.float32)
+    quantise_blocks(whole, "int8")
+    full: list[int] = []
+
+    def quantise(block: torch.nn.Module, precision: str) -> None:
+        made = next(block.parameters())
+        assert not made.is_meta
+        full.append(sum(not parameter.is_meta for parameter in block.parameters()))
+        quantise_block(block, precision)
+
+    monkeypatch.setattr(scope, "quantise_block", quantise)
+    by_block = scope.load_network(opened, torch.float32, torch.device("cpu"), "int8", "none")
+    assert len(full) == opened.dit_config.layers
+    for (name, one), (_, other) in zip(whole.state_dict().items(), by_block.state_dict().items(), strict=True):
         assert torch.equal(one, other), name
-    monkeypatch.setattr(FreeMemory, "now", classmethod(lambda cls, device: cls(10, 10, is_cpu=False)))
-    with pytest.raises(ScopeError, match="Turning the weights into int8 needs"):
-        scope.load_network(opened, torch.bfloat16, torch.device("cpu"), "int8")

@@ -147,3 +147,41 @@ def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], senten
 def test_window_mode_refuses_causal_weights(clip: dict[str, Tensor]) -> None:
     with pytest.raises(ScopeError, match="for bidirectional weights"):
         make_stream(network(causal=True, text=False), StreamConfig(mode="window"), clip["first"])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("guidance", "window"), [(1.0, 8), (3.0, 8), (1.0, 2)])
+def test_a_new_prompt_is_as_if_it_had_been_there_all_the_window(
+    clip: dict[str, Tensor], causal: bool, guidance: float, window: int
+) -> None:
+    """The caches after a change equal those of a stream that saw the same clean latents under the new prompt alone."""
+    model = network(causal, text=True)
+    config = StreamConfig(steps=2, shift=5.0, window=window, guidance=guidance)
+    new = torch.randn(1, 7, 16, generator=torch.Generator().manual_seed(9))
+    texts = [model.text_keys(clip[name]) for name in ("prompt", "negative")] + [model.text_keys(new)]
+    negative = texts[1] if guidance != 1 else None
+
+    changed = CachedStream(PlainDiT(model), config, clip["first"])
+    changed.set_text(texts[0], negative)
+    for index in range(1, LATENTS):
+        changed.denoise(clip["noise"][:, :, index - 1 : index], windows_of(clip, index, index + 1))
+        changed.commit()
+    old = [tensor.clone() for memory in changed.cache.memories() for tensor in memory.tensors()]
+    changed.set_text(texts[2], negative)
+
+    fresh = CachedStream(PlainDiT(model), config, clip["first"])
+    fresh.set_text(texts[2], negative)
+    fresh.cache.clear(LATENTS - sum(chunk.latents.shape[2] for chunk in changed.past))
+    for chunk in changed.past:
+        fresh._write(chunk)
+    assert fresh.cache.position == changed.cache.position == LATENTS
+    kept = slice(fresh.cache.config.tail, fresh.cache.config.tail + min(window, changed.cache.filled))
+    for mine, theirs in zip(changed.cache.memories(), fresh.cache.memories(), strict=True):
+        for ours, expected in zip(mine.tensors(), theirs.tensors(), strict=True):
+            torch.testing.assert_close(ours[:, kept], expected[:, kept], rtol=0, atol=2e-5)
+    frames = fresh.cache.layers[1].frames.keys
+    position = list(changed.cache.memories()).index(changed.cache.layers[1].frames)
+    assert not torch.allclose(frames, old[2 * position], atol=1e-3)  # the prompt is heard in the caches
+    fresh.opening = None
+    noise, windows = clip["noise"][:, :, :1], windows_of(clip, LATENTS - 1, LATENTS)
+    torch.testing.assert_close(changed.denoise(noise, windows), fresh.denoise(noise, windows), rtol=0, atol=2e-5)

@@ -123,8 +123,8 @@ def small_run(**sampling: float) -> tuple[GuidedVelocity, torch.Tensor]:
 @torch.no_grad()
 def test_action_guidance_shares_the_full_pass() -> None:
     run, latents = small_run(guidance=5.0, action_guidance=3.0)
-    calls: list[dict[str, Any]] = []
-    run.dit.register_forward_pre_hook(lambda _m, _a, kwargs: calls.append(kwargs), with_kwargs=True)
+    calls: list[object] = []
+    run.dit.head.register_forward_pre_hook(lambda *_: calls.append(None))
     full, negative, actionless = run.predict(latents, torch.tensor(500.0))
     assert len(calls) == 3
     assert negative is not None
@@ -133,7 +133,7 @@ def test_action_guidance_shares_the_full_pass() -> None:
     torch.testing.assert_close(guided, negative + 5 * (full - negative) + 2 * (full - actionless))
     without_text = combine(Predictions(full, None, actionless), 1.0, 3.0)
     torch.testing.assert_close(without_text, actionless + 3 * (full - actionless))
-    bare = run.dit(latents, torch.tensor([[0.0, 500.0]]), timestep_index=torch.tensor([0, 1, 1]), **(run.text or {}))
+    bare = run.dit(latents, torch.tensor([[0.0, 500.0]]), timestep_index=torch.tensor([0, 1, 1]), text_cache=run.text)
     torch.testing.assert_close(actionless, bare)
 
 
@@ -145,7 +145,7 @@ def test_action_guidance_shares_the_full_pass() -> None:
 def test_no_pass_is_made_that_nobody_needs(sampling: dict[str, float], passes: int) -> None:
     run, latents = small_run(**sampling)
     calls: list[object] = []
-    run.dit.register_forward_pre_hook(lambda *_: calls.append(None))
+    run.dit.head.register_forward_pre_hook(lambda *_: calls.append(None))
     run(latents, torch.tensor(500.0))
     assert len(calls) == passes
 

@@ -164,3 +164,22 @@ def test_a_prompt_that_cannot_be_read_leaves_the_one_before(reader: World) -> No
         assert session.prompt == "a hall"
     with reader.start(prompt="a yard", seed=3) as session:
         assert not np.array_equal(play(session, rows, False), np.concatenate(expected))  # prompts are heard at all
+
+
+def test_a_prompt_that_finds_no_room_in_the_caches_leaves_the_one_before(
+    reader: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of(1, 6)
+    with reader.start(prompt="a yard", seed=3) as session:
+        expected = play(session, rows, False)
+    for call in (1, 2, 3):
+        with reader.start(prompt="a yard", seed=3) as session:
+            made = [play(session, rows[:3], False)]
+            with monkeypatch.context() as patch:
+                left = fails_once("network", call, False, patch)
+                with pytest.raises(MemoryError):
+                    session.set_prompt("a hall")
+                assert left[0] < 0 or call == 1  # what was remembered ran again under the old prompt
+            assert session.prompt == "a yard"
+            made.append(play(session, rows[3:], False))
+            assert np.abs(np.concatenate(made).astype(int) - expected).max() <= 1

@@ -12,7 +12,7 @@ from scope_play.model.dit.config import SCOPE_5B
 from scope_play.model.dit.dit import DiT
 from scope_play.model.umt5.encoder import UMT5_XXL
 from scope_play.model.wan_vae.config import WAN22_VAE
-from scope_play.weights import official, shapes
+from scope_play.weights import find, shapes
 from scope_play.weights.catalog import CATALOG, SCOPE, find_checkpoint
 from scope_play.weights.checkpoint import build_on_meta
 from scope_play.weights.sources import StoredTensor
@@ -32,8 +32,8 @@ def test_entries_are_well_formed() -> None:
 
 def test_scope_lists_what_the_loader_needs() -> None:
     paths = {file.path for file in SCOPE.files}
-    assert {official.INDEX, official.VAE_FILE, official.TEXT_FILE} <= paths
-    assert any(path.startswith(official.TOKENIZER) for path in paths)
+    assert {find.INDEX, find.VAE_FILE, find.TEXT_FILE} <= paths
+    assert any(path.startswith(find.TOKENIZER) for path in paths)
 
 
 def test_unknown_names_are_answered_with_the_known() -> None:

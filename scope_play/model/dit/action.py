@@ -61,10 +61,15 @@ def window_rows(rows: Tensor, latents: int, config: ActionConfig) -> Tensor:
     Rows before the first repeat row 0, or are 0, as `config` says. Raises ScopeError when fewer than 4 (latents - 1)
     rows are there.
     """
+    require_rows(rows, latents, config)
+    return windows_at(rows, torch.arange(latents, device=rows.device), config)
+
+
+def require_rows(rows: Tensor, latents: int, config: ActionConfig) -> None:
+    """Raises ScopeError when rows (B, N, channels) do not reach as far as `latents` latents see."""
     needed = max(1, config.frames_per_latent * (latents - 1))
     if rows.shape[1] < needed:
         raise ScopeError(f"{latents} latent frames need {needed} action rows, but {rows.shape[1]} were given; add rows")
-    return windows_at(rows, torch.arange(latents, device=rows.device), config)
 
 
 def windows_at(rows: Tensor, index: Tensor, config: ActionConfig) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scope_play.kernels.attention import masked_attention
 from scope_play.kernels.modulate_torch import modulate
 from scope_play.kernels.torch_primitives import rotate
-from scope_play.model.dit.action import ActionCondition, ActionModule, TimePlan
+from scope_play.model.dit.action import ActionCondition, ActionModule, ActionWindows, TimePlan
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.layers import Attention, Rotation, split_heads
 from scope_play.model.dit.memory import AttentionMemory, LayerMemory
@@ -59,13 +59,24 @@ def join_prompts(prompts: Sequence[list[TextKV]]) -> list[TextKV]:
 
 
 class PassPlan(NamedTuple):
-    """What does not change from one pass over the same latents to the next."""
+    """What does not change from one pass over the same latents to the next.
+
+    `conditions` is filled block by block by the first pass, when each block's weights are there anyway.
+    """
 
     rotation: Rotation
     token_mask: Tensor | None
     time: TimePlan
+    windows: ActionWindows
     conditions: list[ActionCondition | None]
     modulation: Tensor | None = None
+
+    def condition(self, index: int, block: Block) -> ActionCondition | None:
+        """What block `index` makes of the actions."""
+        if len(self.conditions) == index:
+            module = block.action_attn
+            self.conditions.append(None if module is None else module.condition(self.windows, self.time.rotation))
+        return self.conditions[index]
 
 
 class VideoAttention(Attention):

@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
-from scope_play.model.dit.action import ActionWindows, TimePlan, window_rows, windows_at
+from scope_play.model.dit.action import ActionWindows, TimePlan, require_rows, windows_at
 from scope_play.model.dit.block import Block, Head, PassPlan, TextKV
 from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.layers import (
@@ -29,7 +29,7 @@ from scope_play.model.dit.layout import FrameLayout, bidirectional, block_causal
 from scope_play.model.dit.memory import LayerMemory
 
 SMALLEST_SIGMA = 0.02
-"""Noise levels below this, such as a clean context's 0, divide by it when a clean prediction becomes a velocity."""
+"""In training, noise levels below this divide by it when a clean prediction becomes a velocity."""
 
 
 class TimeEmbedding(NamedTuple):
@@ -88,22 +88,32 @@ class DiT(nn.Module):
 
         Raises ScopeError when latents do not divide into patches, rows are too few, or the text is missing.
         """
-        frames = latents.shape[2]
+        if layout is None and windows is None:
+            layout = self.clip_layout(latents.shape[2], buttons, sticks)
+        layout = (layout or self.clip_layout(latents.shape[2])).to(latents.device)
         if windows is None:
-            windows = self._windows(buttons, sticks, action_keep, layout, frames)
-        if layout is None:
-            layout = block_causal(frames) if self.config.causal else bidirectional(frames)
-        layout = layout.to(latents.device)
-        if timestep_index is None:
-            timestep_index = layout.timestep_index
+            windows = self.windows(buttons, sticks, layout, action_keep)
         plan = self.plan(layout, self.grid(latents), windows)
         text = text_cache if text_cache is not None or context is None else self.text_keys(context)
-        time = self.embed_time(timesteps.to(latents.dtype), frames, timestep_index)
+        index = layout.timestep_index if timestep_index is None else timestep_index
         previous = None
         if self.config.from_previous:
             if layout.previous is None:
                 raise ScopeError("this network predicts from the latent before; give the layout its `previous`")
             previous = latents[:, :, layout.previous]
+        return self.apply(latents, timesteps, plan, text, index, previous)
+
+    def apply(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        plan: PassPlan,
+        text: list[TextKV] | None,
+        timestep_index: Tensor | None = None,
+        previous: Tensor | None = None,
+    ) -> Tensor:
+        """A pass of `forward` whose plan is made already, and serves any number of them."""
+        time = self.embed_time(timesteps.to(latents.dtype), latents.shape[2], timestep_index)
         return self.run(latents, previous, time, plan, text)
 
     def run(
@@ -124,7 +134,7 @@ class DiT(nn.Module):
                 x,
                 modulation,
                 plan,
-                plan.conditions[index],
+                plan.condition(index, cast(Block, block)),
                 None if text is None else text[index],
                 None if memories is None else memories[index],
             )
@@ -145,7 +155,9 @@ class DiT(nn.Module):
         if self.config.prediction == "velocity":
             return output
         clean = output if previous is None else previous + output
-        sigmas = (timesteps / 1000).clamp_min(SMALLEST_SIGMA)
+        sigmas = timesteps / 1000
+        # Sampling divides by what it multiplies with later, or noise would stay; a clean context's 0 has no velocity.
+        sigmas = sigmas.clamp_min(SMALLEST_SIGMA) if self.training else torch.where(sigmas > 0, sigmas, 1.0)
         return (latents - clean) / sigmas[:, None, :, None, None]
 
     def embed_time(self, timesteps: Tensor, frames: int, index: Tensor | None = None) -> TimeEmbedding:
@@ -165,31 +177,44 @@ class DiT(nn.Module):
 
         `bias` (B, L) comes with a context that `kernels.text_attention` has made shorter.
         """
+        return self.text_keys_of([(context, bias)])[0]
+
+    def text_keys_of(self, prompts: Sequence[tuple[Tensor, Tensor | None]]) -> list[list[TextKV]]:
+        """As `text_keys`, for several prompts in one round of the blocks."""
         if self.text_embedding is None:
             raise ScopeError("this model has no text encoder, so it takes no prompt; leave the prompt out")
-        embedded = self.text_embedding(context)
+        embedded = [(self.text_embedding(context), bias) for context, bias in prompts]
         attentions = (cast(Block, block).cross_attn for block in self.blocks)
-        return [attention.keys_values(embedded, bias) for attention in attentions if attention is not None]
+        made = [[one.keys_values(*prompt) for prompt in embedded] for one in attentions if one is not None]
+        return [list(keys) for keys in zip(*made, strict=True)]
 
     def tokens_per_frame(self, height: int, width: int) -> int:
         """Tokens of one latent frame of height x width latents."""
         return (height // self.config.patch[1]) * (width // self.config.patch[2])
 
-    def _windows(
-        self,
-        buttons: Tensor | None,
-        sticks: Tensor | None,
-        keep: Tensor | None,
-        layout: FrameLayout | None,
-        frames: int,
+    def plan_clip(self, latents: Tensor, buttons: Tensor | None, sticks: Tensor | None) -> PassPlan:
+        """The plan of passes over a whole clip, shaped as `latents`, with one row per video frame; see `forward`."""
+        layout = self.clip_layout(latents.shape[2], buttons, sticks).to(latents.device)
+        return self.plan(layout, self.grid(latents), self.windows(buttons, sticks, layout))
+
+    def clip_layout(self, frames: int, *rows: Tensor | None) -> FrameLayout:
+        """Who sees whom where nothing else is said. Raises ScopeError for `rows` (B, N, channels) that are too few."""
+        for given in rows:
+            if given is not None and self.config.action is not None:
+                require_rows(given, frames, self.config.action)
+        return block_causal(frames) if self.config.causal else bidirectional(frames)
+
+    def windows(
+        self, buttons: Tensor | None, sticks: Tensor | None, layout: FrameLayout, keep: Tensor | None = None
     ) -> ActionWindows:
+        """The windows of latents that stand as `layout` says, cut from one row per video frame (B, N, channels)."""
         action = self.config.action
         if action is None:
             return ActionWindows(None, None)
 
         def cut(rows: Tensor | None) -> Tensor | None:
-            if rows is None or layout is None:
-                return None if rows is None else window_rows(rows, frames, action)
+            if rows is None:
+                return None
             return windows_at(rows, layout.action_index.to(rows.device), action)
 
         return ActionWindows(cut(sticks), cut(buttons), keep)
@@ -200,10 +225,7 @@ class DiT(nn.Module):
         rotation = video_rotation(layout.positions, *grid, head_dim)
         along_time = pixel_rotation(layout.positions, head_dim)
         mask = None if layout.visible is None else frames_to_tokens(layout.visible, tokens, tokens)
-        time = TimePlan(along_time, layout.visible)
-        modules = (cast(Block, block).action_attn for block in self.blocks)
-        conditions = [None if module is None else module.condition(windows, along_time) for module in modules]
-        return PassPlan(rotation, mask, time, conditions, self.modulate_by(windows))
+        return PassPlan(rotation, mask, TimePlan(along_time, layout.visible), windows, [], self.modulate_by(windows))
 
     def modulate_by(self, windows: ActionWindows) -> Tensor | None:
         """What the rows add to the modulation of every block, (B, F, 6, C); None where they add nothing."""

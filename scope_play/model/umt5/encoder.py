@@ -168,7 +168,7 @@ class TextEncoder(nn.Module):
         """
         positions = torch.arange(ids.shape[1], device=ids.device)
         buckets = relative_buckets(positions[None, :] - positions[:, None], self.config.buckets)
-        x = self.token_embedding(ids)
+        x = self.token_embedding(ids).to(self.norm.weight.dtype)  # the table may be kept smaller than the rest
         for block in self.blocks:
             x = block(x, buckets, padding=mask == 0)
         return self.norm(x)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +13,19 @@ from scope_play.errors import ScopeError
 
 TOKENS = 512
 """Every prompt is padded or cut to this many tokens."""
+PAD, END = 0, 1
+"""Token numbers of UMT5 that fill up a prompt, and that end it."""
 
 
 class Tokens(NamedTuple):
-    """Tokenised prompts: `ids` and `mask` (1 for text, 0 for padding), both int64 (B, 512)."""
+    """Tokenised prompts: `ids` and `mask` (1 for text, 0 for padding), both int64 (B, 512).
+
+    lengths: tokens of each prompt before it was cut, its end included.
+    """
 
     ids: Tensor
     mask: Tensor
+    lengths: tuple[int, ...]
 
 
 def clean_prompt(prompt: str) -> str:
@@ -38,18 +44,17 @@ def clean_prompt(prompt: str) -> str:
 
 
 class PromptTokenizer:
-    """Cleans prompts and tokenises them with a Hugging Face tokenizer, special tokens included."""
+    """Cleans prompts and tokenises them. `pieces` gives a text's token numbers, without the one that ends it."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, pieces: Callable[[str], Sequence[int]]) -> None:
+        self._pieces = pieces
 
     def __call__(self, prompts: Sequence[str]) -> Tokens:
-        encoded = self._tokenizer(
-            [clean_prompt(prompt) for prompt in prompts],
-            padding="max_length",
-            truncation=True,
-            max_length=TOKENS,
-            add_special_tokens=True,
-            return_attention_mask=True,
-        )
-        return Tokens(torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"]))
+        texts = [list(self._pieces(clean_prompt(prompt))) for prompt in prompts]
+        ids = torch.full((len(texts), TOKENS), PAD)
+        mask = torch.zeros_like(ids)
+        for row, text in enumerate(texts):
+            kept = [*text[: TOKENS - 1], END]
+            ids[row, : len(kept)] = torch.tensor(kept)
+            mask[row, : len(kept)] = 1
+        return Tokens(ids, mask, tuple(len(text) + 1 for text in texts))

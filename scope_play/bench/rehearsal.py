@@ -1,0 +1,242 @@
+"""`scope-play bench rehearsal --out DIR`: the released weights' whole path, walked with random numbers of their size.
+
+Publishes files of the released names and shapes, then runs the commands a user types, each in a process of its own:
+download (from a Hub on the loopback interface), doctor, verify, generate, play without a window, replay. Prints each
+step's time and peak memory, and beside it what was said before. At full size it needs 45 GB of disk: a published file
+is made when it is asked for, and gone once it is sent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scope_play.commands.arguments import as_path
+from scope_play.errors import ScopeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from scope_play.bench.loopback_hub import LoopbackHub
+    from scope_play.bench.published import Sizes
+
+REPOSITORY = "zizhaotong/SCOPE"
+DISK = {"full": 45e9, "small": 1e8}
+PROMPT = "walkona kosked, ok."
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one command did. Bytes: of memory that is the process's own, at most, and what was said before."""
+
+    name: str
+    seconds: float
+    peak: int
+    said: int | None
+    code: int
+    last_line: str
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=as_path, required=True, metavar="DIR", help="an empty folder on a large disk")
+    parser.add_argument("--size", choices=("full", "small"), default="full", help="of the networks (default full)")
+    parser.add_argument("--steps", type=int, default=1, help="denoising steps of clip and chunks (default 1)")
+    parser.add_argument("--device", help="cuda or cpu (default: the GPU if there is one)")
+    parser.add_argument("--offload", default="auto", choices=("auto", "none", "blocks", "disk"))
+    parser.add_argument("--keep", action="store_true", help="leave the weights there")
+    parser.add_argument("--json", action="store_true", help="also write bench/results/rehearsal.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    from scope_play.bench.published import SIZES
+    from scope_play.bench.report import write_result
+
+    if args.out.exists() and any(args.out.iterdir()):
+        raise ScopeError(f"{args.out} is not empty; name a new folder")
+    args.out.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(args.out).free < DISK[args.size]:
+        raise ScopeError(f"{args.out} needs {DISK[args.size] / 1e9:g} GB, and less is free; use another disk")
+    steps = []
+    try:
+        for step in walk(args, SIZES[args.size]):
+            steps.append(step)
+            print(f"{step.name}: {step.seconds:.0f} s, {step.peak / 2**30:.2f} GiB, exit {step.code}", flush=True)
+    finally:
+        if not args.keep:
+            shutil.rmtree(args.out / "weights", ignore_errors=True)
+            shutil.rmtree(args.out / "published", ignore_errors=True)
+    show(steps)
+    if args.json:
+        settings = {name: str(value) for name, value in vars(args).items() if name != "run"}
+        write_result("rehearsal", {"settings": settings, "steps": [asdict(step) for step in steps]})
+    return max((step.code for step in steps), default=0)
+
+
+def walk(args: argparse.Namespace, sizes: Sizes) -> Iterator[Step]:
+    """Every step in turn; those that need what a failed one should have left fail too, and say so."""
+    from scope_play.bench.loopback_hub import serving
+    from scope_play.weights.hashing import HashCache
+
+    out, published, weights = args.out, args.out / "published", args.out / "weights"
+    quiet = os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HOME": str(out)}
+    arguments = f"Path({str(published)!r}), SIZES[{args.size!r}], print, keep=False"
+    yield watch(
+        "publish", [sys.executable, "-c", f"from scope_play.bench.published import *; publish({arguments})"], quiet
+    )
+    with serving({REPOSITORY: published}, HashCache(out / "hashes.json")) as hub:
+        offer(hub, published, sizes)
+        there = quiet | {"HF_ENDPOINT": hub.url, "HF_HUB_DOWNLOAD_TIMEOUT": "600"}
+        yield watch("download", command("download", "scope", "--dir", weights), there)
+    yield watch("doctor", command("doctor", "--json"), quiet)
+    yield watch("verify", command("verify", "--failures"), quiet)
+    image, actions = write_inputs(out)
+    place = [] if args.device is None else ["--device", args.device]
+    options = ["--steps", args.steps, "--offload", args.offload, "--prompt", PROMPT, "--image", image]
+    clip = command("generate", "--model", weights, "--actions", actions, "--frames", 5, "--out", out / "clip.mp4")
+    yield watch("generate 5 frames", [*clip, *map(str, (*options, *place))], quiet, clip_said(args, sizes))
+    play = command("play", "--headless", "--model", weights, "--actions", actions, "--out", out / "clips")
+    step = watch("play 2 chunks", [*play, *map(str, options)], quiet, play_said(args, sizes))
+    yield step
+    recorded = step.last_line if step.code == 0 else str(out / "clips")
+    yield watch("replay --check", command("replay", recorded, "--check"), quiet, play_said(args, sizes))
+
+
+def offer(hub: LoopbackHub, folder: Path, sizes: Sizes) -> None:
+    """Lets a hub serve what was published, each file made anew when it is asked for."""
+    from scope_play.bench.loopback_hub import COMMIT
+    from scope_play.bench.published import LISTING, writers
+
+    listing = json.loads((folder.parent / LISTING).read_text("utf-8"))
+    make = writers(sizes)
+    siblings = [
+        {"rfilename": name, "size": file["size"], "lfs": {**file, "pointerSize": 1}} for name, file in listing.items()
+    ]
+    about = {"id": REPOSITORY, "modelId": REPOSITORY, "sha": COMMIT, "private": False, "siblings": siblings}
+
+    def prepare(name: str) -> None:
+        if name in make and not (folder / name).exists():
+            make[name](folder / name)
+
+    hub.about = lambda repository: json.dumps(about).encode()  # type: ignore[method-assign]
+    hub.prepare, hub.sent = prepare, lambda name: (folder / name).unlink(missing_ok=True)
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "scope_play.cli", *map(str, words)]
+
+
+def write_inputs(out: Path) -> tuple[Path, Path]:
+    """A picture, and the nine rows of two chunks."""
+    import numpy as np
+    from PIL import Image
+
+    from scope_play.actions import write_actions
+
+    levels = np.linspace(0, 255, 480 * 832 * 3).reshape(480, 832, 3).astype(np.uint8)
+    Image.fromarray(levels).save(out / "first.png")
+    rows = np.zeros((9, 10), np.float32)
+    rows[:, 7] = -1
+    write_actions(out / "rows.parquet", rows)
+    return out / "first.png", out / "rows.parquet"
+
+
+def watch(name: str, words: Sequence[str], environment: Mapping[str, str], said: int | None = None) -> Step:
+    """Runs a command to its end, looking at its memory as it goes. Its output goes through."""
+    import psutil
+
+    began, peak, last = time.perf_counter(), 0, b""
+    with subprocess.Popen(words, env=dict(environment), stdout=subprocess.PIPE) as process:
+        os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
+        while True:
+            running = process.poll() is None
+            with suppress(psutil.Error):
+                peak = max(peak, own_memory(psutil.Process(process.pid)))
+            piece = process.stdout.read()  # type: ignore[union-attr]
+            if piece:
+                last = (last + piece)[-4000:]
+                sys.stdout.write(piece.decode("utf-8", "replace"))
+            if not running:
+                break
+            time.sleep(0.1)
+    lines = last.decode("utf-8", "replace").strip().splitlines()
+    return Step(name, time.perf_counter() - began, peak, said, process.returncode, lines[-1] if lines else "")
+
+
+def own_memory(process: object) -> int:
+    """Bytes that a process cannot give back: without the pages of mapped files, where the system tells them apart."""
+    status = Path(f"/proc/{process.pid}/status")  # type: ignore[attr-defined]
+    if not status.is_file():
+        return int(process.memory_info().rss)  # type: ignore[attr-defined]
+    found = (line.split() for line in status.read_text().splitlines())
+    return 1024 * sum(int(parts[1]) for parts in found if parts and parts[0] in ("RssAnon:", "RssShmem:"))
+
+
+def clip_said(args: argparse.Namespace, sizes: Sizes) -> int:
+    """What the estimate says of the clip: the larger of its moments, on a processor."""
+    from scope_play.loading.device import DTYPES, default_precision, pick_device
+    from scope_play.loading.free_memory import FreeMemory
+    from scope_play.loading.memory import clip_need, text_bytes
+    from scope_play.loading.placement import place
+    from scope_play.sampling.clip import ClipShape, Sampling
+
+    device = pick_device(args.device)
+    dtype = DTYPES[default_precision(device)]
+    text = text_bytes(sizes.text, dtype, streamed=True)
+    need = clip_need(sizes.dit, sizes.vae, ClipShape(frames=5), Sampling(steps=args.steps), dtype, text=text)
+    offload = place(lambda mode: need, FreeMemory.now(device), args.offload) or "disk"
+    return max(need.text, need.on_device(offload)) + base_memory()
+
+
+def play_said(args: argparse.Namespace, sizes: Sizes) -> int:
+    """The same of play."""
+    from dataclasses import replace
+
+    from scope_play.loading.device import DTYPES, default_precision, pick_device
+    from scope_play.loading.free_memory import FreeMemory
+    from scope_play.loading.memory import text_bytes
+    from scope_play.loading.placement import place
+    from scope_play.loading.scope import OFFICIAL_STREAM, MemoryEstimate, MemoryOptions
+
+    device = pick_device(args.device)
+    dtype = DTYPES[default_precision(device)]
+    text = text_bytes(sizes.text, dtype, streamed=True)
+    estimate = MemoryEstimate(sizes.dit, sizes.vae, dtype, text=text)
+    stream = replace(OFFICIAL_STREAM, steps=args.steps)
+
+    def need(mode: str):  # type: ignore[no-untyped-def]
+        return estimate.need(stream, MemoryOptions(), mode)
+
+    offload = place(need, FreeMemory.now(device), args.offload) or "disk"
+    return max(text, need(offload).on_device(offload)) + base_memory()
+
+
+def base_memory() -> int:
+    """What a process holds once the app is loaded, before any model is."""
+    code = (
+        "import os, psutil, scope_play.clips.make, scope_play.bench.rehearsal as r;"
+        "print(r.own_memory(psutil.Process(os.getpid())))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def show(steps: Sequence[Step]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("step", box=None, pad_edge=False)
+    for name in ("time", "peak", "said before", "exit"):
+        table.add_column(name, justify="right")
+    for step in steps:
+        said = "" if step.said is None else f"{step.said / 2**30:.2f} GiB"
+        table.add_row(step.name, f"{step.seconds:.0f} s", f"{step.peak / 2**30:.2f} GiB", said, str(step.code))
+    Console().print(table)
