@@ -17,6 +17,7 @@ from scope_play.errors import ScopeError
 
 COMMANDS: dict[str, str] = {
     "play": "play a world in a window (the default)",
+    "serve": "let others play here, from a browser or a window elsewhere",
     "arena": "play the simulator that nano learned from",
     "generate": "make a clip from an image, a prompt and recorded actions",
     "replay": "run a recording again, and check that every frame is the same",

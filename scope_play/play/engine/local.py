@@ -41,12 +41,15 @@ from scope_play.play.engine.protocol import (
     WentBack,
 )
 from scope_play.play.engine.rewind import BUDGET_BYTES
-from scope_play.play.engine.seat import Seat, Take
+from scope_play.play.engine.seat import Seat, Take, in_a_sentence
 from scope_play.recording.metadata import BuildSetup
 
 if TYPE_CHECKING:
     from scope_play.loading.request import LoadRequest
     from scope_play.session.interfaces import WorldLike, WorldSpec
+
+
+DOING = {Phase.LOADING: "loading the model", Phase.WARMING: "warming up"}
 
 
 class LocalEngine:
@@ -168,7 +171,7 @@ class LocalEngine:
         except ScopeError as error:
             text, lost = str(error), self._world is None
         except (MemoryError, RuntimeError, OSError, ImportError) as error:
-            text, lost = _sentence(error, self._status.phase), True
+            text, lost = in_a_sentence(error, DOING.get(self._status.phase, "playing")), True
         if text and isinstance(command, SetPrompt):
             self._put(Refused(text))
         elif text:
@@ -227,9 +230,7 @@ class LocalEngine:
 
         def out(take: Take) -> None:
             chunk = take.chunk
-            self._put(
-                Made(take.index, chunk.frames, rows, take.prompt, chunk.timings, sampled, take.ready, take.work)
-            )
+            self._put(Made(take.index, chunk.frames, rows, take.prompt, chunk.timings, sampled, take.ready, take.work))
 
         running.make(rows, out)
 
@@ -281,11 +282,3 @@ def _oldest_that_counts(mailbox: deque[Command]) -> Command:
     for _ in range(loads[-1] if loads else 0):
         mailbox.popleft()
     return mailbox.popleft()
-
-
-def _sentence(error: BaseException, phase: Phase) -> str:
-    doing = {Phase.LOADING: "loading the model", Phase.WARMING: "warming up"}.get(phase, "playing")
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "alloc" in str(error).lower():
-        return f"Out of memory while {doing}; close other programs, or choose a smaller model or window."
-    first_line = str(error).strip().partition("\n")[0] or type(error).__name__
-    return f"Stopped while {doing}: {first_line}"

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scope_play.errors import ScopeError
 from scope_play.play.engine.heap import give_back
 from scope_play.play.engine.protocol import Begin, Clock, Step
 from scope_play.play.engine.rewind import BUDGET_BYTES, History
 
 if TYPE_CHECKING:
-    from scope_play.session.interfaces import Chunk, WorldLike
+    from scope_play.session.interfaces import Chunk, SnapshotLike, WorldLike
 
 GIVE_BACK_EVERY = 50
 """Chunks between two times that freed memory is given back."""
@@ -30,6 +31,15 @@ class Take:
     prompt: str | None
     ready: float
     work: float
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A game as it was after `steps`."""
+
+    snapshot: SnapshotLike
+    steps: tuple[Step, ...]
+    prompt: str | None
 
 
 class Seat:
@@ -74,5 +84,24 @@ class Seat:
         self.prompt = self.history.steps[-1].prompt if self.history.steps else begin.prompt
         return frame
 
+    def snapshot(self) -> Moment:
+        return Moment(self.session.snapshot(), tuple(self.history.steps), self.prompt)
+
+    def restore(self, moment: Moment) -> None:
+        """To a moment of this game, also of a line of play that was left. Keyframes are of one line, so they go."""
+        self.session.restore(moment.snapshot)
+        self.prompt = moment.prompt
+        self.history.steps, self.history.keyframes = list(moment.steps), []
+
     def close(self) -> None:
         self.session.close()
+
+
+def in_a_sentence(error: BaseException, doing: str) -> str:
+    """What a model can raise, as a sentence for the player."""
+    if isinstance(error, ScopeError):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "alloc" in str(error).lower():
+        return f"Out of memory while {doing}; close other programs, or choose a smaller model or window."
+    first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return f"Stopped while {doing}: {first_line}"
