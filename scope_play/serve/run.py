@@ -78,7 +78,7 @@ async def _serve(
             server_header=False,
             proxy_headers=False,
             lifespan="on",
-            ws="websockets",
+            ws="websockets-sansio",
             ws_max_size=MOST_MESSAGE,
             ws_per_message_deflate=False,
             ws_ping_interval=20,

@@ -1,0 +1,84 @@
+"""Debian's Chromium without a window, with a pad that exists only in the page."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+FAKE_PAD = """
+window.fakePad = { id: "Fake Xbox Pad (STANDARD GAMEPAD Vendor: 045e Product: 028e)", index: 0, connected: true,
+  mapping: "standard", timestamp: 0, axes: [0, 0, 0, 0],
+  buttons: Array.from({ length: 17 }, () => ({ pressed: false, touched: false, value: 0 })) };
+navigator.getGamepads = () => [window.fakePad.connected ? window.fakePad : null];
+window.fakeButton = (i, on) => { Object.assign(window.fakePad.buttons[i], { pressed: on, value: on ? 1 : 0 }); };
+"""
+
+A, B, X, Y, LT, RT, VIEW, MENU, DOWN = 0, 1, 2, 3, 6, 7, 8, 9, 13
+
+
+def find_browser() -> str:
+    """Its path. A machine that runs these tests has one."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert found, f"no browser is installed; install one, for example with apt-get install {BROWSERS[0]}"
+    return found
+
+
+class Player:
+    """A page, and hands on its fake pad."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+
+    def press(self, button: int, seconds: float = 0.08) -> None:
+        self.page.evaluate("([i]) => fakeButton(i, true)", [button])
+        self.page.wait_for_timeout(1000 * seconds)
+        self.page.evaluate("([i]) => fakeButton(i, false)", [button])
+        self.page.wait_for_timeout(40)
+
+    def push(self, *axes: float) -> None:
+        self.page.evaluate("(axes) => { fakePad.axes = axes; }", list(axes))
+
+    def screen(self, name: str) -> None:
+        """Wait for a screen."""
+        self.page.wait_for_function("(name) => scopePlay.screen === name", arg=name, timeout=30_000)
+
+    def shown(self, chunk: int) -> None:
+        """Wait until that chunk is on screen."""
+        self.page.wait_for_function("(n) => scopePlay.player.shown >= n", arg=chunk, timeout=60_000)
+
+    def chunk(self) -> int:
+        return int(self.page.evaluate("scopePlay.player.shown"))
+
+    def choose(self, label: str) -> None:
+        """Move the focus to a menu's row with the pad, and choose it."""
+        for _ in range(14):
+            if label in self.page.locator(".row.on:visible").inner_text():
+                self.press(A)
+                return
+            self.press(DOWN)
+        raise AssertionError(f"no row {label!r} among {self.page.locator('.row:visible').all_inner_texts()}")
+
+
+@contextlib.contextmanager
+def browsing(url: str, width: int = 1280, height: int = 720, init: str = FAKE_PAD) -> Iterator[Player]:
+    """The page at `url`; what goes wrong in it fails the test."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
+        try:
+            context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+            page = context.new_page()
+            problems: list[str] = []
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+            page.add_init_script(init)
+            page.goto(url)
+            yield Player(page)
+            assert not problems, problems
+        finally:
+            browser.close()
