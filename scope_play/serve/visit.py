@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -243,9 +242,8 @@ class Visit:
         spec = (await self._lobby.ground()).world.spec
         image: np.ndarray | None = None
         if message.image is not None:
-            fit: Callable[[], np.ndarray] = self._pictures.fitted(message.image, spec.height, spec.width)
             try:
-                image = await asyncio.to_thread(fit)
+                image = await asyncio.to_thread(self._pictures.fitted(message.image, spec.height, spec.width))
             except ScopeError as error:
                 game.send(messages.Failed(str(error)))
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,13 +43,20 @@ class Player:
     def push(self, *axes: float) -> None:
         self.page.evaluate("(axes) => { fakePad.axes = axes; }", list(axes))
 
+    def wait(self, condition: str, seconds: float = 60.0) -> None:
+        """Until the JavaScript expression is true; the page's own policy lets nobody wait inside it."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < end, f"{condition}: {self.page.locator('body').inner_text()}"
+            self.page.wait_for_timeout(30)
+
     def screen(self, name: str) -> None:
         """Wait for a screen."""
-        self.page.wait_for_function("(name) => scopePlay.screen === name", arg=name, timeout=30_000)
+        self.wait(f"scopePlay.screen === {name!r}")
 
     def shown(self, chunk: int) -> None:
         """Wait until that chunk is on screen."""
-        self.page.wait_for_function("(n) => scopePlay.player.shown >= n", arg=chunk, timeout=60_000)
+        self.wait(f"scopePlay.player.shown >= {chunk}")
 
     def chunk(self) -> int:
         return int(self.page.evaluate("scopePlay.player.shown"))

@@ -6,7 +6,9 @@ import zipfile
 from pathlib import Path
 
 from scope_play.cli import main
+from scope_play.loading.request import LoadRequest
 from scope_play.recording.clip import read_clip
+from scope_play.session.interfaces import WorldLike
 from scope_play.world import open_world
 from tests.helpers.browser import MENU, RT, VIEW, A, Player, browsing
 from tests.helpers.serving import serving
@@ -34,9 +36,12 @@ def until(player: Player, wanted: bool, chunks: int) -> None:
 
 
 def test_a_game_from_start_to_replay(tmp_path: Path) -> None:
-    with serving(tmp_path / "clips", open_world) as served, browsing(served.url) as player:
+    def nano(request: LoadRequest) -> WorldLike:
+        return open_world(LoadRequest("nano"))
+
+    with serving(tmp_path / "clips", nano) as served, browsing(served.url) as player:
         page = player.page
-        page.wait_for_function("scopePlay.ready", timeout=60_000)
+        player.wait("scopePlay.ready")
         player.choose("Play")
         player.screen("play")
         player.shown(2)
@@ -54,7 +59,7 @@ def test_a_game_from_start_to_replay(tmp_path: Path) -> None:
         player.screen("pause")
         stood = player.chunk()
         player.choose("Start recording")
-        page.wait_for_function("scopePlay.recording !== null")
+        player.wait("scopePlay.recording !== null")
         player.press(MENU)
         player.screen("play")
         player.push(0, -1, 0, 0)
@@ -74,7 +79,7 @@ def test_a_game_from_start_to_replay(tmp_path: Path) -> None:
 
         player.press(MENU)
         player.choose("Stop recording")
-        page.wait_for_function("scopePlay.recording === null")
+        player.wait("scopePlay.recording === null")
         page.wait_for_selector("#message:has-text('saved')")
         player.choose("Clips")
         player.screen("clips")
