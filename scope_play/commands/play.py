@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scope_play.commands.arguments import as_number, as_path
+from scope_play.commands.arguments import TOKEN_VARIABLE, add_memory_options, as_number, as_path
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scope_play.loading.request import LoadRequest
+    from scope_play.play.engine.protocol import MakeEngine
     from scope_play.play.settings import Settings
+
+REMOTE = "elsewhere"
+"""What the start screen calls a model that a server has chosen."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,22 +40,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--demo", action="store_true", help="plays by itself")
     add("--seconds", type=as_number, help="leave after so long; with --demo counted from the first moment of the game")
     add("--controls", action="store_true", help="print what every control does and the file that changes it, and leave")
+    add(
+        "--connect",
+        metavar="URL",
+        help="play in a world that runs elsewhere: the address that scope-play serve printed",
+    )
     add("--headless", action="store_true", help="no window: play --actions into --out")
     add("--actions", type=as_path, metavar="PARQUET", help="with --headless: what to do")
     add("--out", type=as_path, metavar="DIR", help="with --headless: the clip folder's parent")
-
-
-def add_memory_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """The options that trade closeness to the weights for memory and speed, as `World.load` takes them."""
-    parser.add_argument(
-        "--precision",
-        choices=("fp32", "bf16", "fp8", "int8"),
-        help="of the weights (SCOPE: bf16, nano: fp32); int8 halves them on any card, fp8 on Ada, Hopper and newer",
-    )
-    parser.add_argument("--cache", choices=("full", "fp8"), help="fp8: half the memory for what SCOPE remembers")
-    parser.add_argument(
-        "--decoder", choices=("full", "tiny"), help="tiny: SCOPE's frames from taew2_2, in a few ms, at preview quality"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,6 +95,7 @@ def _run_window(
     args: argparse.Namespace, settings: Settings, stored: Settings, path: Path | None, complaints: list[str]
 ) -> int:
     from scope_play.play.app import App, Options
+    from scope_play.play.engine.local import LocalEngine
     from scope_play.play.input.bindings import ControllerMap, load_map
     from scope_play.weights.catalog import NANO_MODELS
 
@@ -118,15 +116,32 @@ def _run_window(
         seconds=args.seconds,
         complaints=tuple(complaints),
     )
+    make_engine: MakeEngine = LocalEngine
+    if args.connect:
+        make_engine = connect(args.connect)
+        options, path = replace(options, models=(REMOTE,), model=REMOTE), None  # not a model to begin with next time
     app = App(
         options,
         settings,
+        make_engine=make_engine,
         request=request_for(args, settings),
         settings_path=path,
         stored=stored,
         controls=controls,
     )
     return app.run()
+
+
+def connect(url: str) -> MakeEngine:
+    """What makes an engine of the server at `url`."""
+    try:
+        import websockets  # noqa: F401 - told here, and not once the window is open
+    except ImportError as error:
+        raise ScopeError("--connect needs websockets; install it with pip install 'scope-play[serve]'.") from error
+    from scope_play.play.engine.remote import connected
+
+    token = os.environ.get(TOKEN_VARIABLE)
+    return connected(url if "#" in url or not token else f"{url}#{token}")
 
 
 def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
@@ -147,6 +162,7 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
             args.actions,
             args.out,
             lambda done, total: bar.update(task, description="playing", completed=done, total=total),
+            **({"make_engine": connect(args.connect)} if args.connect else {}),
         )
     print(clip)
     return 0

@@ -6,11 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
-from scope_play.commands.arguments import as_path
-from scope_play.commands.play import add_memory_options
+from scope_play.commands.arguments import TOKEN_VARIABLE, add_memory_options, as_path
 from scope_play.errors import ScopeError
 
-TOKEN_VARIABLE = "SCOPE_PLAY_TOKEN"
 SHORTEST_TOKEN = 16
 
 

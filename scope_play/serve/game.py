@@ -33,9 +33,10 @@ UNSHOWN = 8
 """Chunks that may have been asked for and not yet been shown."""
 
 AHEAD = 1.05
-"""How much faster than real time chunks may be asked for, after a start of `IN_FLIGHT`."""
+"""How much faster than real time chunks may be asked for."""
 
 SNAPSHOTS = 8
+PROMPTS = 4096
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Game:
         self._asked = self._made = self._shown = 0
         self._unshown: deque[tuple[int, Held]] = deque()
         self._moments: dict[str, Moment] = {}
+        self._prompts: list[str | None] = []
         self._earliest = 0.0
 
     def send(self, message: Any) -> None:
@@ -105,6 +107,7 @@ class Game:
         )
         self.film.use(codec)
         if self.keeper.tape:
+            self.send(messages.Prompts(self._prompts))
             if not hello.have:
                 self._still(self.keeper.tape.resting_frame, self._shown)
             for _, held in [item for item in self._unshown if item[0] > have]:
@@ -141,9 +144,11 @@ class Game:
         opened = Opened(first, begin, world.spec, world.identity, self._ground.build)
         self.keeper.begin(opened)
         self._moments.clear()
+        self._prompts = [begin.prompt]
         self._stand_at(0)
         told = messages.Opened(begin.seed, begin.prompt, dict(world.identity), to_json(self._ground.build))
         self.film.run(partial(self._post, self._line, told))
+        self.film.run(partial(self._post, self._line, messages.Prompts(self._prompts)))
         self._still(first, 0)
 
     def play(self, t: float) -> None:
@@ -210,6 +215,11 @@ class Game:
 
     async def prompt(self, text: str) -> None:
         if self._seat:
+            if text not in self._prompts:
+                if len(self._prompts) >= PROMPTS:
+                    raise ScopeError(f"a game takes {PROMPTS} prompts; begin another")
+                self._prompts = [*self._prompts, text]
+                self.send(messages.Prompts(self._prompts))
             await self._try(partial(self._seat.set_prompt, text), "prompt")
 
     async def snapshot(self, name: str) -> None:
@@ -270,8 +280,9 @@ class Game:
 
         def out(take: Take) -> None:
             times = {name: 1000 * take.chunk.timings.get(name, 0.0) for name in ("denoise", "decode")}
-            work = 1000 * self._floor.worked(self, take.work)
-            picture = {"chunk": take.index, "row_end": now, "queued": 1000 * (began - asked), "work": work, **times}
+            times |= {"queued": 1000 * (began - asked), "work": 1000 * self._floor.worked(self, take.work)}
+            prompt = self._prompts.index(take.prompt)
+            picture = {"chunk": take.index, "prompt": prompt, "row_end": now, **times}
             held = Held(take.chunk.frames, Step(rows, take.prompt), now / 1000, picture)
             self._loop.call_soon_threadsafe(self._hold, line, take.index, held)
             self.film.run(partial(self.film.chunk, held.frames, picture, partial(self._post, line)))

@@ -95,6 +95,14 @@ class Pulse:
             raise ScopeError(f"more than {self._rate:.0f} messages a second came; send events together")
 
 
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks until they have ended: `asyncio.wait_for` swallows a cancellation that comes with its result."""
+    while not all(task.done() for task in tasks):
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=0.1)
+
+
 class Visit:
     def __init__(self, socket: WebSocket, lobby: Lobby, pictures: Pictures, token: str) -> None:
         self._socket, self._lobby, self._pictures, self._token = socket, lobby, pictures, token
@@ -120,9 +128,7 @@ class Visit:
         except (WebSocketDisconnect, RuntimeError, OSError):  # RuntimeError: starlette's word for a closed socket
             code = 0
         finally:
-            for task in (sending, reading):
-                task.cancel()
-            await asyncio.gather(sending, reading, return_exceptions=True)
+            await _end(sending, reading)
             self._checks.stop()
             if self._game and self._game.out == self._line.send:
                 self._game.detach()
@@ -186,9 +192,7 @@ class Visit:
                 raise WebSocketDisconnect
             return seat.result()
         finally:
-            for task in (gone, seat):
-                task.cancel()
-            await asyncio.gather(gone, seat, return_exceptions=True)
+            await _end(gone, seat)
 
     async def _handle(self, game: Game, data: dict[str, Any]) -> None:
         async with game.turn:

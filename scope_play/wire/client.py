@@ -144,18 +144,19 @@ class Connection:
 
     def upload(self, data: bytes) -> str:
         """Send a picture file; its id. Raises ScopeError with the server's sentence."""
-        request = urllib.request.Request(
-            f"{self.address.base}/pictures",
-            data,
-            {"authorization": f"Bearer {self.address.token}", "content-type": "application/octet-stream"},
-        )
+        return str(json.loads(self.fetch("/pictures", data))["id"])
+
+    def fetch(self, path: str, data: bytes | None = None) -> bytes:
+        """What the server has at `path`, with `data` posted. Raises ScopeError with the server's sentence."""
+        headers = {"authorization": f"Bearer {self.address.token}", "content-type": "application/octet-stream"}
+        request = urllib.request.Request(f"{self.address.base}{path}", data, headers)
         try:
             with urllib.request.urlopen(request, timeout=CONNECT_SECONDS) as answer:
-                return str(json.load(answer)["id"])
+                return bytes(answer.read())
         except urllib.error.HTTPError as error:
             raise ScopeError(error.read(1000).decode("utf-8", "replace")) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ScopeError(f"the picture could not be sent ({error}); try again.") from error
+        except (OSError, ValueError) as error:
+            raise ScopeError(f"{self.address.base} does not answer ({error}); try again.") from error
 
     def close(self) -> None:
         self._closing.set()
@@ -187,9 +188,8 @@ class Connection:
                 ) as socket:
                     self._hello(socket)
                     for data in socket:
-                        if self._take(data):
+                        if self._take(socket, data):
                             lost_at, wait = 0.0, 0.05
-                            self._socket = socket
                         if self._closing.is_set():
                             break
                     why = "the server closed the connection"
@@ -232,7 +232,7 @@ class Connection:
         )
         socket.send(messages.write(hello))
 
-    def _take(self, data: str | bytes) -> bool:
+    def _take(self, socket: Any, data: str | bytes) -> bool:
         """Whether it was the welcome."""
         if isinstance(data, bytes):
             self._picture(read_picture(data))
@@ -247,6 +247,7 @@ class Connection:
                 self._parts, self._frames = [], []
                 if not known:
                     self.progress.stand_at(0)
+                self._socket = socket
             case messages.Opened() | messages.Back():
                 self._parts, self._frames = [], []
             case messages.Error(_, text):

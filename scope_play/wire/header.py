@@ -1,6 +1,6 @@
 """What travels in binary: a picture to the player, and rows to the server, each behind a header of fixed size.
 
-All numbers are little-endian. A picture is `<4B I d 5f` and its bytes; rows are `<B 3x I d` and float32 values.
+All numbers are little-endian. A picture is `<4B I d 5f H 2x` and its bytes; rows are `<B 3x I d` and float32 values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FRAME, STILL, ROWS = 1, 2, 3
 CODECS = ("h264", "jpeg", "lossless", "raw")
 """By their numbers. h264: Annex B; lossless: the same in RGB at quantiser 0; raw: RGB, 8 bits."""
 
-_PICTURE = struct.Struct("<4BId5f")
+_PICTURE = struct.Struct("<4BId5fH2x")
 _ROWS = struct.Struct("<B3xId")
 
 
@@ -27,7 +27,8 @@ _ROWS = struct.Struct("<B3xId")
 class Picture:
     """One picture. `key` needs no older one; `part` counts in the chunk, `chunk` from 1 (of a still, the chunk that it
     ends). row_end: the player's clock, ms, up to which the chunk's rows reach. The rest is ms of the server: waited
-    for the model, denoising, decoding, encoding this frame, and what of the model's time one chunk takes in all."""
+    for the model, denoising, decoding, encoding this frame, and what of the model's time one chunk takes in all.
+    prompt: place in the newest `messages.Prompts` of the one that the chunk was made under."""
 
     kind: int
     codec: str
@@ -41,21 +42,22 @@ class Picture:
     decode: float = 0.0
     encode: float = 0.0
     work: float = 0.0
+    prompt: int = 0
 
     def pack(self) -> bytes:
         head = (self.kind, CODECS.index(self.codec), self.key, self.part, self.chunk, self.row_end)
         times = (self.queued, self.denoise, self.decode, self.encode, self.work)
-        return _PICTURE.pack(*head, *times) + self.payload
+        return _PICTURE.pack(*head, *times, self.prompt) + self.payload
 
 
 def read_picture(data: bytes) -> Picture:
     """Raises ScopeError for what no server of this version sends."""
     if len(data) < _PICTURE.size:
         raise ScopeError(f"a picture of {len(data)} bytes is too short; update the app or the server")
-    kind, codec, key, part, chunk, row_end, *times = _PICTURE.unpack_from(data)
+    kind, codec, key, part, chunk, row_end, *rest = _PICTURE.unpack_from(data)
     if kind not in (FRAME, STILL) or codec >= len(CODECS):
         raise ScopeError(f"a picture of kind {kind} and codec {codec} is not known; update the app or the server")
-    return Picture(kind, CODECS[codec], bool(key), part, chunk, data[_PICTURE.size :], row_end, *times)
+    return Picture(kind, CODECS[codec], bool(key), part, chunk, data[_PICTURE.size :], row_end, *rest)
 
 
 def pack_rows(n: int, now: float, rows: np.ndarray) -> bytes:

@@ -165,6 +165,13 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Prompts:
+    """All that this game has been given; pictures name them by their places."""
+
+    texts: list
+
+
+@dataclass(frozen=True)
 class Back:
     """The world stands after `chunk` chunks; the picture follows."""
 
@@ -247,7 +254,9 @@ TO_SERVER = {
 }
 TO_PLAYER = {
     kind.__name__.lower(): kind
-    for kind in (*(Welcome, Opened, Back, Status, Recording, Checked, Refused, Failed, Done, Queue, Pong, Error),)
+    for kind in (
+        *(Welcome, Opened, Prompts, Back, Status, Recording, Checked, Refused, Failed, Done, Queue, Pong, Error),
+    )
 }
 
 Message = TypeVar("Message")

@@ -84,9 +84,8 @@ class RemoteSession:
         self.spec = world.spec
         self.index = 0
         self._world, self._link, self._open, self._names = world, link, True, 0
-        name = None if image is None else link.connection.upload(_as_file(image))
-        link.connection.send(messages.Start(name, prompt, seed))
-        opened = link.wait(messages.Opened)
+        name = None if image is None else link.connection.upload(as_file(image))
+        opened = link.ask(messages.Start(name, prompt, seed), messages.Opened)
         self.identity: dict[str, str] = opened.identity
         self.first_frame: np.ndarray = link.wait(Still).frame
         link.connection.send(messages.Play(link.now()))
@@ -99,10 +98,7 @@ class RemoteSession:
             raise ScopeError(f"a step takes {self.spec.frames_per_chunk} rows of 10, but these are {rows.shape}.")
         check_rows(rows, "The actions")
         n, link = self.index + 1, self._link
-        link.asked = pack_rows(n, link.now(), rows)
-        link.connection.send(link.asked)
-        arrived = link.wait(Arrived)
-        link.asked = b""
+        arrived = link.ask(pack_rows(n, link.now(), rows), Arrived)
         now = link.now()
         link.connection.progress.show(n, now)
         link.connection.send(messages.Shown(n, now))
@@ -124,21 +120,18 @@ class RemoteSession:
 
     def set_prompt(self, prompt: str) -> None:
         self._require_open()
-        self._link.connection.send(messages.Prompt(prompt))
-        self._link.wait(messages.Done)
+        self._link.ask(messages.Prompt(prompt), messages.Done)
 
     def snapshot(self) -> RemoteSnapshot:
         self._require_open()
         self._names += 1
         kept = RemoteSnapshot(f"{id(self)}-{self._names}", self.index)
-        self._link.connection.send(messages.Snapshot(kept.name))
-        self._link.wait(messages.Done)
+        self._link.ask(messages.Snapshot(kept.name), messages.Done)
         return kept
 
     def restore(self, snapshot: Any) -> None:
         self._require_open()
-        self._link.connection.send(messages.Restore(snapshot.name))
-        self._link.wait(messages.Back)
+        self._link.ask(messages.Restore(snapshot.name), messages.Back)
         self._link.wait(Still)
         self._link.connection.progress.stand_at(snapshot.index)
         self._link.connection.send(messages.Play(self._link.now()))
@@ -169,7 +162,7 @@ class _Link:
 
     def __init__(self, url: str, wait: float) -> None:
         self.ended = False
-        self.asked = b""
+        self._asked: Any = None
         self._heard: SimpleQueue[Any] = SimpleQueue()
         self.connection = Connection(url, self._heard.put, free=True, device="python")
         self.welcome: messages.Welcome = self.wait(messages.Welcome, wait)
@@ -177,6 +170,14 @@ class _Link:
 
     def now(self) -> float:
         return 1000 * time.monotonic()
+
+    def ask(self, message: Any, kind: type[Any]) -> Any:
+        """Send a message, again if the connection breaks, and wait for its answer."""
+        self._asked = message
+        self.connection.send(message)
+        answer = self.wait(kind)
+        self._asked = None
+        return answer
 
     def wait(self, kind: type[Any], seconds: float = ANSWER_SECONDS) -> Any:
         """The next answer of that kind; what it refuses or why it ended is a ScopeError."""
@@ -200,14 +201,16 @@ class _Link:
                 continue
 
     def _taken_up(self, welcome: messages.Welcome) -> None:
-        if not welcome.playing:
+        if not welcome.playing and not isinstance(self._asked, messages.Start):
             raise ScopeError("the server lost this session while the connection was away; start another one.")
-        self.connection.send(messages.Play(self.now()))
-        if self.asked and welcome.limits.get("asked") == welcome.chunk:
-            self.connection.send(self.asked)
+        self.connection.send(messages.Play(0.0))
+        made = isinstance(self._asked, bytes) and welcome.limits.get("asked") != welcome.chunk
+        if self._asked and not made:
+            self.connection.send(self._asked)
 
 
-def _as_file(image: Image) -> bytes:
+def as_file(image: Image) -> bytes:
+    """A picture as what its file holds. Raises ScopeError if the file cannot be read."""
     if isinstance(image, bytes):
         return image
     if isinstance(image, np.ndarray):

@@ -86,6 +86,10 @@ class LocalEngine:
     def alive(self) -> bool:
         return self.thread.is_alive()
 
+    @property
+    def flying(self) -> int:
+        return 0
+
     def post(self, command: Command) -> None:
         """Obeyed after the chunk in the making. Everything but a prompt also stops play."""
         with self._changed:

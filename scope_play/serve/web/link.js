@@ -87,6 +87,6 @@ function readPicture(data) {
   const times = ["queued", "denoise", "decode", "encode", "work"].map((name, i) => [name, view.getFloat32(16 + 4 * i, true)]);
   return {
     kind: view.getUint8(0), codec: CODECS[view.getUint8(1)], key: view.getUint8(2) === 1, part: view.getUint8(3),
-    n: view.getUint32(4, true), rowEnd: view.getFloat64(8, true), ...Object.fromEntries(times), payload: data.slice(36),
+    n: view.getUint32(4, true), rowEnd: view.getFloat64(8, true), ...Object.fromEntries(times), payload: data.slice(40),
   };
 }
