@@ -29,6 +29,9 @@ MARK = 16
 
 BUTTON = "south"
 
+OUTSIDE = ("MainThread", "film", "recorder", "asyncio", "AnyIO")
+"""Threads that do not compute the model: sockets, encoders, files. The model's libraries have more than its own."""
+
 
 class Marked:
     """A world whose frames carry the mark; everything else is as it was."""
@@ -55,7 +58,7 @@ def _answer() -> None:
     for _ in sys.stdin:
         used = 0.0
         for thread in threading.enumerate():
-            if thread.name != "floor" and thread.ident is not None:
+            if thread.name.startswith(OUTSIDE) and thread.ident is not None:
                 used += time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
         print("cpu", json.dumps([time.process_time(), used]), flush=True)
     os.kill(os.getpid(), signal.SIGINT)

@@ -34,7 +34,7 @@ class MarkedServer:
         raise ScopeError(f"the server for {model} ended before it was ready; see what it said above.")
 
     def cpu(self) -> tuple[float, float]:
-        """Seconds so far of the whole process, and of its Python threads but for the model's: sockets, encoders."""
+        """Seconds so far of the whole process, and of its threads for sockets, encoders and files."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin and stdout:
             stdin.write("cpu\n")
