@@ -75,7 +75,7 @@ def main() -> int:
 
     threading.Thread(target=_answer, daemon=True).start()
     token = os.environ.pop("SCOPE_PLAY_TOKEN")
-    config = ServeConfig(port=0, seats=args.seats)
+    config = ServeConfig(port=0, seats=args.seats, hold=1.0)
     return serve(LoadRequest(args.model), config, token, lambda line: print(line, flush=True), open_marked)
 
 

@@ -75,6 +75,10 @@ class Game:
         self._prompts: list[str | None] = []
         self._earliest = 0.0
 
+    @property
+    def begun(self) -> bool:
+        return self._seat is not None
+
     def send(self, message: Any) -> None:
         """To whoever watches, if anybody does."""
         if self.out:

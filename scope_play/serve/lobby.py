@@ -16,6 +16,9 @@ from scope_play.wire import messages
 
 TEND_EVERY = 1.0
 
+HOLD_NOTHING = 10.0
+"""Seconds that a seat is kept whose player was not in a game when the connection was lost."""
+
 
 class TurnedAway(Exception):
     """There is no place, not even to wait: close with `code`."""
@@ -89,7 +92,8 @@ class Lobby:
             now = time.monotonic()
             for game in list(self.games.values()):
                 idle = now - game.input_at
-                if game.out is None and now - game.gone_at > self.config.hold:
+                hold = self.config.hold if game.begun else min(self.config.hold, HOLD_NOTHING)
+                if game.out is None and now - game.gone_at > hold:
                     await self.free(game, "the connection was lost")
                 elif idle > self.config.free_after:
                     game.over = "Nobody played for long, so the seat was given on."

@@ -18,7 +18,7 @@ navigator.getGamepads = () => [window.fakePad.connected ? window.fakePad : null]
 window.fakeButton = (i, on) => { Object.assign(window.fakePad.buttons[i], { pressed: on, value: on ? 1 : 0 }); };
 """
 
-A, B, X, Y, LT, RT, VIEW, MENU, DOWN = 0, 1, 2, 3, 6, 7, 8, 9, 13
+A, B, X, Y, LT, RT, VIEW, MENU, UP, DOWN = 0, 1, 2, 3, 6, 7, 8, 9, 12, 13
 
 
 def find_browser() -> str:
@@ -72,8 +72,10 @@ class Player:
 
 
 @contextlib.contextmanager
-def browsing(url: str, width: int = 1280, height: int = 720, init: str = FAKE_PAD) -> Iterator[Player]:
-    """The page at `url`; what goes wrong in it fails the test."""
+def browsing(
+    url: str, width: int = 1280, height: int = 720, init: str = FAKE_PAD, cut: bool = False
+) -> Iterator[Player]:
+    """The page at `url`; what goes wrong in it fails the test, but with `cut` for connections that break."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -83,7 +85,7 @@ def browsing(url: str, width: int = 1280, height: int = 720, init: str = FAKE_PA
             page = context.new_page()
             problems: list[str] = []
             page.on("pageerror", lambda error: problems.append(str(error)))
-            page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+            page.on("console", lambda line: problems.append(line.text) if line.type == "error" and not cut else None)
             page.add_init_script(init)
             page.goto(url)
             yield Player(page)

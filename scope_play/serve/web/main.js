@@ -1,16 +1,13 @@
 // Which screen the player is on and what a choice there does.
 
-import { drawPad, drawStats } from "./hud.js";
 import { Keys } from "./keys.js";
 import { Link, clock, findToken } from "./link.js";
-import { CONTROLS, GAME_CAPS, HINTS, clipItems, clipsItems, drawCaps, drawRows, pauseItems, startItems } from "./menus.js";
 import { Pad } from "./pad.js";
 import { Player } from "./player.js";
+import { $, PANELS, Screens, curtain, hush, say } from "./screens.js";
 import { Strip } from "./strip.js";
 
-const $ = (id) => document.getElementById(id);
-const SEEDS = 1_000_000, MESSAGE = 4000, MOST_EVENTS = 400;
-const PANELS = { pause: pauseItems, clips: clipsItems, clip: clipItems, controls: () => [{ key: "back", label: "Back" }] };
+const SEEDS = 1_000_000, MOST_EVENTS = 400;
 
 const app = {
   screen: "start", focus: 0, form: { scene: 0, picture: null, prompt: "", seed: 0, mode: "exact", record: false },
@@ -42,6 +39,8 @@ const player = new Player(link, $("view"), sample, {
 });
 app.player = player;
 Object.defineProperty(window, "scopePlay", { value: app });
+const screens = new Screens({ app, player, link, pad, keys, playing, choose: pick });
+const redraw = () => screens.redraw();
 
 // Hands.
 
@@ -153,6 +152,12 @@ function openRewind() {
   if (app.strip.items.length < 2) return;
   player.pause();
   to("rewind");
+}
+
+function pick(i) {
+  app.focus = i;
+  app.byMouse = true;
+  if (!app.items[i].off) choose(app.items[i].key, 0);
 }
 
 async function choose(key, step) {
@@ -372,92 +377,6 @@ function ended(text) {
   if (playing()) to("pause");
   curtain(text, true);
 }
-
-// Drawing.
-
-function say(text, alert = false) {
-  if (!text) return;
-  $("message").textContent = text[0].toUpperCase() + text.slice(1);
-  $("message").className = `glass${alert ? " alert" : ""}`;
-  $("message").hidden = false;
-  clearTimeout(app.hushing);
-  app.hushing = setTimeout(hush, MESSAGE * (alert ? 2 : 1));
-}
-
-function hush() {
-  $("message").hidden = true;
-}
-
-function curtain(text, still = false) {
-  $("curtain").hidden = !text;
-  $("curtain").classList.toggle("still", still);
-  $("curtain").firstElementChild.textContent = text;
-}
-
-function fit() {
-  const unit = Math.max(Math.min(innerWidth / 640, innerHeight / 360), 0.75) ** 0.85;
-  document.documentElement.style.setProperty("--u", `${unit}px`);
-  const view = $("view"), scale = Math.min(innerWidth / view.width, innerHeight / view.height);
-  view.style.width = `${Math.floor(view.width * scale)}px`;
-  view.style.height = `${Math.floor(view.height * scale)}px`;
-}
-addEventListener("resize", fit);
-
-function redraw() {
-  const { screen } = app, inGame = screen !== "start" && app.opened, usesPad = app.padName !== null;
-  fit();
-  document.body.classList.toggle("playing", playing());
-  $("view").hidden = !inGame;
-  $("shade").hidden = !(screen in PANELS);
-  $("start").hidden = screen !== "start" && !(screen in PANELS && !app.opened);
-  $("panel").hidden = !(screen in PANELS);
-  $("panel").classList.toggle("wide", screen === "controls" || (screen === "clip" && app.watching === app.clip?.id));
-  $("rewind").hidden = screen !== "rewind";
-  $("video").hidden = !(screen === "clip" && app.watching === app.clip?.id);
-  if ($("video").hidden) $("video").pause();
-  $("table").hidden = screen !== "controls";
-  app.items = screen === "start" ? startItems(app) : (PANELS[screen]?.(app) ?? []);
-  app.focus = Math.min(app.focus, Math.max(app.items.length - 1, 0));
-  const point = (i) => { if (app.focus !== i) { app.focus = i; redraw(); } };
-  const pick = (i) => { app.focus = i; app.byMouse = true; if (!app.items[i].off) choose(app.items[i].key, 0); };
-  drawRows($(screen === "start" ? "start-menu" : "panel-menu"), app.items, app.focus, point, pick);
-  if (screen in PANELS) {
-    $("heading").textContent = { pause: "Paused", clips: "Clips", clip: app.clip?.name, controls: "Controls" }[screen];
-    $("note").textContent = app.note || { pause: `${app.model}, seed ${app.began?.seed ?? 0}${app.prompt ? `, ${app.prompt}` : ""}`, clips: "Recorded here since the server was started.", clip: "Every frame is made again and compared.", controls: "" }[screen];
-    $("note").classList.toggle("alert", app.note?.startsWith("different") ?? false);
-  }
-  if (screen === "controls") $("table").replaceChildren(...CONTROLS.flat().map((text) => Object.assign(document.createElement("span"), { textContent: text })));
-  if (app.spec) {
-    $("model").textContent = app.model;
-    $("facts").textContent = `${app.spec.width}x${app.spec.height}, ${app.spec.fps} frames a second, ${app.spec.stream.steps} step${app.spec.stream.steps === 1 ? "" : "s"}, ${app.spec.device}, over the wire`;
-    $("ready").textContent = `${app.model} is ready.`;
-  }
-  drawCaps($("legend"), GAME_CAPS[usesPad ? "pad" : "keys"]);
-  drawCaps($("hints"), (HINTS[screen] ?? HINTS.other)(usesPad));
-  $("device").textContent = app.padName ?? "keyboard and mouse";
-  overlay();
-}
-
-function overlay() {
-  $("stats").hidden = !(playing() && app.stats);
-  $("pad").hidden = !(playing() && app.overlay);
-  $("light").hidden = app.recording === null || app.screen === "start";
-  if (playing() && app.stats) drawStats($("stats"), player, link);
-  if (app.recording !== null) {
-    const seconds = Math.floor((clock() - app.recording) / 1000);
-    $("light").lastElementChild.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-  }
-}
-setInterval(overlay, 250);
-(function follow() {
-  requestAnimationFrame(follow);
-  if (!playing() || !app.overlay) return;
-  const held = { ...pad.held };
-  const marks = { Space: "south", KeyF: "right_thumb", KeyR: "west", KeyQ: "north", mouse0: "right_trigger", mouse1: "right_thumb", mouse2: "left_trigger" };
-  for (const control of keys.held) if (marks[control]) held[marks[control]] = true;
-  const stick = (side) => (keys.sticks[side].some(Boolean) ? keys.sticks[side] : pad.sticks[side]);
-  drawPad($("pad"), held, { left: stick("left"), right: stick("right") }, pad.triggers);
-})();
 
 curtain(findToken() ? "Connecting" : "Open the address that the server printed, with everything after the #.", !findToken());
 redraw();
