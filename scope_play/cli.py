@@ -18,6 +18,7 @@ from scope_play.interrupts import Terminated, sigterm_as_interrupt
 
 COMMANDS: dict[str, str] = {
     "play": "play a world in a window (the default)",
+    "serve": "let others play here, from a browser or a window elsewhere",
     "arena": "play the simulator that nano learned from",
     "generate": "make a clip from an image, a prompt and recorded actions",
     "replay": "run a recording again, and check that every frame is the same",

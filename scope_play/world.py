@@ -26,6 +26,7 @@ from scope_play.session.batch import SessionBatch, Snapshot
 from scope_play.session.interfaces import Chunk, WorldLike, WorldSpec
 from scope_play.session.loaded_model import LoadedModel
 from scope_play.session.session import Session
+from scope_play.wire.world import RemoteWorld
 
 __all__ = ["Chunk", "Image", "Session", "SessionBatch", "Snapshot", "World", "WorldSpec"]
 
@@ -98,6 +99,11 @@ class World:
             offload=offload,
         )
         return cls(load_model(resolve(request.model), request))
+
+    @staticmethod
+    def connect(url: str) -> RemoteWorld:
+        """A world that runs elsewhere: the address, with its token, that `scope-play serve` printed."""
+        return RemoteWorld(url)
 
     def start(self, image: Image | None = None, prompt: str | None = None, seed: int = 0) -> Session:
         """Begin a session at `image` (uint8 (H, W, 3) or a path; cropped and resized to fit), or at the model's own."""

@@ -16,12 +16,16 @@ from scope_play.errors import ScopeError
 if TYPE_CHECKING:
     from scope_play.bench.virtual_pad import VirtualPad
     from scope_play.play.app import App
+    from scope_play.play.engine.protocol import MakeEngine
     from scope_play.play.playback import Shot
 
 
 @contextmanager
-def playing(model: str, steps: int | None, mode: str, window: str, record: Path) -> Iterator[tuple[App, VirtualPad]]:
+def playing(
+    model: str, steps: int | None, mode: str, window: str, record: Path, make_engine: MakeEngine | None = None
+) -> Iterator[tuple[App, VirtualPad]]:
     """The app in a game that has just begun, recording below `record`, and the pad in use; both closed on leaving.
+    `make_engine`: where it plays, if not here.
 
     Without a display it runs on SDL's dummy driver.
     """
@@ -31,12 +35,14 @@ def playing(model: str, steps: int | None, mode: str, window: str, record: Path)
     from scope_play.bench.virtual_pad import VirtualPad
     from scope_play.loading.request import LoadRequest
     from scope_play.play.app import App, Options
+    from scope_play.play.engine.local import LocalEngine
     from scope_play.play.settings import Settings
 
     app = App(
         Options(models=(model,), model=model, gamepad="sdl", autoplay=True, record=record),
         Settings(window_size=window, mode=mode),
         request=lambda name: LoadRequest(name, steps=steps),
+        make_engine=make_engine or LocalEngine,
     )
     try:
         with VirtualPad() as pad:

@@ -10,6 +10,7 @@ BENCHES: dict[str, str] = {
     "stream": "cached streaming: passes, commit, decode, memory",
     "arena": "the simulator: frames a second",
     "play": "the whole loop: fps, chunk time, input-to-frame delay",
+    "remote": "play over a line of your choice: fps, press to its own frame, lost and invented, bandwidth",
     "soak": "hours of the demo: memory, delay and chunk time by the minute, the recording checked",
     "kernels": "fused kernels against their PyTorch twins",
     "decode": "the latent decoders",

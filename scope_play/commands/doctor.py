@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
 def show(findings: Findings) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from scope_play.loading.free_memory import gib
@@ -46,11 +47,12 @@ def show(findings: Findings) -> None:
         "display": findings.display,
         "gamepads": dict.fromkeys(findings.pads, "seen by SDL") or {"none": "keyboard and mouse work"},
         "kernels": findings.kernels,
+        "serving": findings.serving,
         "weights": findings.weights,
     }
     for title, rows in sections.items():
         for index, (name, value) in enumerate(rows.items()):
-            table.add_row("" if index else title, name, value)
+            table.add_row("" if index else title, name, escape(value))
     console = Console()
     console.print(table)
     modes = Table("mode", "device", box=None, pad_edge=False)

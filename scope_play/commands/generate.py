@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scope_play.commands.arguments import as_number, as_path
-from scope_play.commands.play import add_memory_options, add_weight_options
+from scope_play.commands.arguments import add_memory_options, add_weight_options, as_number, as_path
 from scope_play.errors import ScopeError
 from scope_play.images import parse_size
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from scope_play.commands.arguments import as_number, as_path
+from scope_play.commands.arguments import TOKEN_VARIABLE, add_memory_options, add_weight_options, as_number, as_path
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scope_play.loading.request import LoadRequest
+    from scope_play.play.engine.protocol import MakeEngine
     from scope_play.play.settings import Settings
     from scope_play.play.stored import Stored
+
+REMOTE = "elsewhere"
+"""What the start screen calls a model that a server has chosen."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,42 +41,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--demo", action="store_true", help="plays by itself")
     add("--seconds", type=as_number, help="leave after so long; with --demo counted from the first moment of the game")
     add("--controls", action="store_true", help="print what every control does and the file that changes it, and leave")
+    add(
+        "--connect",
+        metavar="URL",
+        help="play in a world that runs elsewhere: the address that scope-play serve printed",
+    )
     add("--headless", action="store_true", help="no window: play --actions into --out")
     add("--actions", type=as_path, metavar="PARQUET", help="with --headless: what to do")
     add("--out", type=as_path, metavar="DIR", help="with --headless: the clip folder's parent")
-
-
-def add_memory_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """The options that trade closeness to the weights for memory and speed, as `World.load` takes them."""
-    parser.add_argument(
-        "--precision",
-        choices=("fp32", "bf16", "fp8", "int8"),
-        help="of the weights (SCOPE: bf16, nano: fp32); int8 halves them on any card, fp8 on Ada, Hopper and newer",
-    )
-    parser.add_argument("--cache", choices=("full", "fp8"), help="fp8: half the memory for what SCOPE remembers")
-    parser.add_argument(
-        "--decoder", choices=("full", "tiny"), help="tiny: SCOPE's frames from taew2_2, in a few ms, at preview quality"
-    )
-
-
-def add_weight_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Where SCOPE's parts are, and where they go, as `World.load` takes it."""
-    parser.add_argument(
-        "--offload",
-        choices=("auto", "none", "blocks", "disk"),
-        help="blocks: keep SCOPE's blocks in host memory and stream them through the GPU, for cards of 12-24 GB; disk: "
-        "leave them in their files, for hosts with little memory (default: what fits; play on a GPU: none)",
-    )
-    parser.add_argument(
-        "--wan", metavar="DIR", help="Wan2.2's autoencoder, text encoder and tokenizer, if not beside the model"
-    )
-    parser.add_argument(
-        "--lora",
-        action="append",
-        default=[],
-        metavar="FILE[:SCALE]",
-        help="merge into the transformer; repeatable",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,6 +86,7 @@ def _print_controls() -> int:
 
 def _run_window(args: argparse.Namespace, settings: Settings, stored: Stored) -> int:
     from scope_play.play.app import App, Options
+    from scope_play.play.engine.local import LocalEngine
     from scope_play.weights.catalog import NANO_MODELS
 
     options = Options(
@@ -123,15 +101,33 @@ def _run_window(args: argparse.Namespace, settings: Settings, stored: Stored) ->
         seconds=args.seconds,
         complaints=stored.complaints,
     )
+    make_engine: MakeEngine = LocalEngine
+    if args.connect:
+        make_engine = connect(args.connect)
+        options = replace(options, models=(REMOTE,), model=REMOTE)
+        stored = replace(stored, path=None)  # not a model to begin with next time
     app = App(
         options,
         settings,
+        make_engine=make_engine,
         request=request_for(args, settings),
         settings_path=stored.path,
         stored=stored.settings,
         controls=stored.controls,
     )
     return app.run()
+
+
+def connect(url: str) -> MakeEngine:
+    """What makes an engine of the server at `url`."""
+    try:
+        import websockets  # noqa: F401 - told here, and not once the window is open
+    except ImportError as error:
+        raise ScopeError("--connect needs websockets; install it with pip install 'scope-play[serve]'.") from error
+    from scope_play.play.engine.remote import connected
+
+    token = os.environ.get(TOKEN_VARIABLE)
+    return connected(url if "#" in url or not token else f"{url}#{token}")
 
 
 def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
@@ -152,6 +148,7 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
             args.actions,
             args.out,
             lambda done, total: bar.update(task, description="playing", completed=done, total=total),
+            **({"make_engine": connect(args.connect)} if args.connect else {}),
         )
     print(clip)
     return 0

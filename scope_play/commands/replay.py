@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from scope_play.commands.arguments import as_path
-from scope_play.commands.play import add_memory_options
+from scope_play.commands.arguments import add_memory_options, as_path
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:

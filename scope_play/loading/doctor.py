@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from scope_play.errors import ScopeError
@@ -33,6 +34,10 @@ from scope_play.weights.download import checkpoint_folder
 from scope_play.weights.jsons import read_json_object
 from scope_play.weights.official import open_scope_folder
 from scope_play.weights.preview import WHERE_FROM
+from scope_play.wire.header import CODECS
+from scope_play.wire.video import make_decoder, make_encoder
+
+SERVING = ("starlette", "uvicorn", "websockets")
 
 LIGHTER = (
     ("--precision fp8", MemoryOptions("fp8"), "full"),
@@ -68,6 +73,7 @@ class Findings:
     display: dict[str, str]
     pads: list[str]
     kernels: dict[str, str]
+    serving: dict[str, str]
     weights: dict[str, str]
     modes: list[Mode]
 
@@ -90,6 +96,7 @@ def examine() -> Findings:
         display=display,
         pads=look_at_pads(),
         kernels=describe(),
+        serving=look_at_serving(),
         weights=weights,
         modes=list(judge_modes(free, device.type, weights, has_display="problem" not in display)),
     )
@@ -163,6 +170,21 @@ def look_at_pads() -> list[str]:
         return []
     finally:
         pygame.joystick.quit()
+
+
+def look_at_serving() -> dict[str, str]:
+    """What `scope-play serve` needs, and which codecs work here."""
+    missing = [name for name in SERVING if installed(name) == "not installed"]
+    found = {"packages": f"without {', '.join(missing)}: pip install 'scope-play[serve]'" if missing else "ready"}
+    frame = np.zeros((96, 160, 3), np.uint8)
+    for codec in CODECS:
+        try:
+            payload, _ = make_encoder(codec, 96, 160, 20).encode(frame, True)
+            make_decoder(codec, 96, 160).decode(payload)
+            found[codec] = "works"
+        except Exception as error:  # noqa: BLE001 - whatever a codec's library says is what was found
+            found[codec] = f"does not work ({error})"
+    return found
 
 
 def look_at_weights() -> dict[str, str]:

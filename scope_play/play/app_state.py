@@ -18,6 +18,7 @@ from scope_play.play.engine.protocol import (
     EngineLike,
     Event,
     Failed,
+    Interrupted,
     Load,
     Loaded,
     Made,
@@ -82,9 +83,8 @@ class AppState:
 
     def load(self) -> None:
         """Load the form's model; the start screen shows how far it is."""
-        model = self.form.model
         self.own_picture = None
-        self.engine.post(Load(self.request(model)))
+        self.engine.post(Load(self.request(self.form.model)))
 
     # What the player does.
 
@@ -212,6 +212,9 @@ class AppState:
                 self.failed = True
                 self._to(Screen.START)
                 self.complain(text, now)
+            case Interrupted(text):
+                self.pause()
+                self.say(text, now, alert=True)
             case Refused(text):
                 self.complain(text, now)
         self.changed = True

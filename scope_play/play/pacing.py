@@ -23,6 +23,9 @@ STRETCH = 1.02
 MARGIN = 0.012
 """Seconds by which a chunk should be ready before it is wanted: two polls of the window plus a scheduler's slice."""
 
+BEYOND, STANDSTILL, HICCUPS = 2.5, 0.15, 4
+"""An answer later than so many times the usual and so many seconds does not count, unless more of them follow."""
+
 FASTER = 0.97
 """Back to real time only when the work fits this share of a chunk, so that a model at the border does not flutter."""
 
@@ -30,13 +33,17 @@ FASTER = 0.97
 @dataclass(frozen=True)
 class Pace:
     """`fps` of the world, `chunk` frames a chunk; `due`: when the next frame may be shown (None: at once);
-    `interval`: seconds from frame to frame in the chunk being shown; `works`: seconds spent on the last chunks."""
+    `interval`: seconds from frame to frame in the chunk being shown; `works`: seconds spent on the last chunks;
+    `answers`: of an engine elsewhere, seconds from asking to having them, less those that they waited for the model;
+    `hiccups`: how many answers in a row were too late to believe that this is how it stays."""
 
     fps: int
     chunk: int
     due: float | None = None
     interval: float = 0.0
     works: tuple[float, ...] = ()
+    answers: tuple[float, ...] = ()
+    hiccups: int = 0
 
     @property
     def beat(self) -> float:
@@ -49,9 +56,19 @@ class Pace:
         return 1.0 if self.interval <= self.beat else self.beat / self.interval
 
 
-def arrived(pace: Pace, work: float) -> Pace:
-    """A chunk came that took `work` seconds from sampling the pad to finished frames."""
-    return replace(pace, works=(*pace.works, work)[-MEMORY:])
+def arrived(pace: Pace, work: float, answer: float | None = None) -> Pace:
+    """A chunk came that took `work` seconds from sampling the pad to finished frames; from elsewhere after `answer`.
+
+    How long work takes decides how fast frames follow each other, how long an answer takes when to ask. Waiting for
+    the model belongs to neither: whoever asked earlier because of it would wait the longer.
+    """
+    pace = replace(pace, works=(*pace.works, work)[-MEMORY:])
+    if answer is None:
+        return pace
+    typical = sorted(pace.answers)[len(pace.answers) // 2] if pace.answers else answer
+    if answer > BEYOND * typical + STANDSTILL and pace.hiccups < HICCUPS:
+        return replace(pace, hiccups=pace.hiccups + 1)  # the line stood still: all that was on its way came late
+    return replace(pace, answers=(*pace.answers, answer)[-MEMORY:], hiccups=0)
 
 
 def is_due(pace: Pace, now: float) -> bool:
@@ -78,19 +95,21 @@ def wanted_at(pace: Pace, now: float, waiting: int) -> float:
     return due + waiting * interval
 
 
-def begin_at(pace: Pace, now: float, waiting: int) -> float | None:
-    """The last moment to sample the pad for the next chunk and still have it in time (in the past: at once).
+def begin_at(pace: Pace, now: float, waiting: int, flying: int = 0) -> float | None:
+    """The last moment to sample the pad for the next chunk and still have it in time (in the past: at once), with
+    `waiting` frames to be shown and `flying` ones on their way before it.
 
     None while a whole chunk is waiting to be shown: more would only make the world answer later.
     """
-    return None if waiting >= pace.chunk else wanted_at(pace, now, waiting) - lead(pace)
+    return None if waiting >= pace.chunk else wanted_at(pace, now, waiting + flying) - lead(pace)
 
 
 def lead(pace: Pace) -> float:
     """Seconds to allow for a chunk: the second longest of the remembered ones, so that one hiccup does not count."""
-    if not pace.works:
+    answers = pace.answers or pace.works
+    if not answers:
         return pace.chunk * pace.beat
-    ordered = sorted(pace.works)
+    ordered = sorted(answers)
     return ordered[max(len(ordered) - 2, 0)] + MARGIN
 
 

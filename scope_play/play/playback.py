@@ -21,6 +21,7 @@ from scope_play.play.engine.protocol import (
     Event,
     Failed,
     GoBack,
+    Interrupted,
     Leave,
     Made,
     Opened,
@@ -72,13 +73,16 @@ class Shot:
 
 @dataclass(frozen=True)
 class Split:
-    """Where the time between hand and eye went for the newest chunk, in seconds."""
+    """Where the time between hand and eye went for the newest chunk, in seconds. Of an engine elsewhere `queue` is the
+    wait for the model and `link` the way there and back, with packing and unpacking."""
 
     sample: float = 0.0
     wait: float = 0.0
     denoise: float = 0.0
     decode: float = 0.0
     show: float = 0.0
+    queue: float = 0.0
+    link: float = 0.0
 
 
 @dataclass
@@ -194,7 +198,7 @@ class Playback:
         elif any(isinstance(event, (Opened, WentBack)) for event in events):
             shot = self.shot
         if self.playing and self.opened:
-            begin = pacing.begin_at(self.pace, now, len(self._pending))
+            begin = pacing.begin_at(self.pace, now, len(self._pending), self.engine.flying)
             if begin is not None:
                 self.engine.play(begin)
         return shot, events
@@ -226,6 +230,8 @@ class Playback:
             denoise=made.timings.get("denoise", 0.0),  # the commit comes after the frames are out
             decode=made.timings.get("decode", 0.0),
             show=done - began,
+            queue=made.timings.get("queue", 0.0),
+            link=_link(made),
         )
         self.steps.append(Step(made.rows, made.prompt))
         if self.recording:
@@ -246,7 +252,7 @@ class Playback:
                 self.shot = Shot(event.first_frame, 0, 0, None)
                 self.strip.add(0, event.first_frame)
             case Made():
-                self.pace = pacing.arrived(self.pace, event.work)
+                self.pace = pacing.arrived(self.pace, event.work, event.answer)
                 self._pending.extend(Shot(frame, event.index, part, event) for part, frame in enumerate(event.frames))
             case WentBack(chunk, frame):
                 self._pending.clear()
@@ -260,6 +266,8 @@ class Playback:
                 self.stop_recording(event.text)
                 self.playing = False
                 self._forget()
+            case Interrupted():
+                self.playing = False
             case Refused():
                 pass
 
@@ -272,4 +280,11 @@ class Playback:
         self._last_sampled = None
         self._pending.clear()
         self._shown_at.clear()
-        self.pace = replace(self.pace, due=None, works=())
+        self.pace = replace(self.pace, due=None, works=(), answers=(), hiccups=0)
+
+
+def _link(made: Made) -> float:
+    """Seconds of the way to an engine elsewhere and back."""
+    if made.answer is None:
+        return 0.0
+    return max(0.0, made.answer - made.timings.get("denoise", 0.0) - made.timings.get("decode", 0.0))

@@ -35,12 +35,21 @@ def test_the_json_has_every_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["memory"]["free_host"] > 0
     assert "problem" in found["display"]
     assert "kernels" in found["kernels"]
+    assert found["serving"] == {"packages": "ready", **dict.fromkeys(("h264", "jpeg", "lossless", "raw"), "works")}
     assert "scope-play download scope" in found["weights"]["scope"]
     modes = {mode["name"]: mode for mode in found["modes"]}
     assert not modes["play nano"]["runs"]
     assert "no display" in modes["play nano"]["reason"]
     assert modes["play nano --headless"]["runs"]
     assert not modes["generate with scope"]["runs"]
+
+
+def test_what_serving_lacks_is_said_with_the_mend(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "SERVING", ("starlette", "no-such-package"))
+    main(["doctor"])
+    assert "pip install 'scope-play[serve]'" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_table_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:

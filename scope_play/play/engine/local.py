@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy as np
 from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
 from scope_play.loading.request import display_name
-from scope_play.play.engine.heap import give_back, give_back_gpu
+from scope_play.play.engine.heap import give_back_gpu
 from scope_play.play.engine.open import open_here
 from scope_play.play.engine.protocol import (
     Begin,
@@ -38,27 +37,19 @@ from scope_play.play.engine.protocol import (
     Refused,
     SetPrompt,
     Status,
-    Step,
     TakeRows,
     WentBack,
 )
-from scope_play.play.engine.rewind import BUDGET_BYTES, History
+from scope_play.play.engine.rewind import BUDGET_BYTES
+from scope_play.play.engine.seat import Seat, Take, in_a_sentence
 from scope_play.recording.metadata import BuildSetup
 
 if TYPE_CHECKING:
     from scope_play.loading.request import LoadRequest
-    from scope_play.session.interfaces import SessionLike, WorldLike, WorldSpec
-
-GIVE_BACK_EVERY = 50
-"""Chunks between two times that freed memory is given back."""
+    from scope_play.session.interfaces import WorldLike, WorldSpec
 
 
-@dataclass
-class _Running:
-    session: SessionLike
-    begin: Begin
-    prompt: str | None
-    history: History = field(default_factory=History)
+DOING = {Phase.LOADING: "loading the model", Phase.WARMING: "warming up"}
 
 
 class LocalEngine:
@@ -83,8 +74,7 @@ class LocalEngine:
         self._closing = False
         self._status = Status(Phase.EMPTY, "No model is loaded.", clock())
         self._world: WorldLike | None = None
-        self._running: _Running | None = None
-        self._owed = 0.0
+        self._running: Seat | None = None
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.thread.start()
 
@@ -95,6 +85,10 @@ class LocalEngine:
     @property
     def alive(self) -> bool:
         return self.thread.is_alive()
+
+    @property
+    def flying(self) -> int:
+        return 0
 
     def post(self, command: Command) -> None:
         """Obeyed after the chunk in the making. Everything but a prompt also stops play."""
@@ -181,7 +175,7 @@ class LocalEngine:
         except ScopeError as error:
             text, lost = str(error), self._world is None
         except (MemoryError, RuntimeError, OSError, ImportError) as error:
-            text, lost = _sentence(error, self._status.phase), True
+            text, lost = in_a_sentence(error, DOING.get(self._status.phase, "playing")), True
         if text and isinstance(command, SetPrompt):
             self._put(Refused(text))
         elif text:
@@ -200,8 +194,7 @@ class LocalEngine:
                 self._begin(command)
             case SetPrompt(prompt):
                 if self._running:
-                    self._running.session.set_prompt(prompt)
-                    self._running.prompt = prompt
+                    self._running.set_prompt(prompt)
             case GoBack(chunk):
                 self._go_back(chunk)
             case Leave():
@@ -226,12 +219,9 @@ class LocalEngine:
         world = self._world
         if world is None:
             raise ScopeError("no model is loaded; choose one first.")
-        session = world.start(command.image, command.prompt, command.seed)
-        self._running = _Running(session, command, command.prompt, History(self._history_bytes))
-        self._running.history.begin(session)
-        self._owed = 0.0
+        seat = self._running = Seat(world, command, history_bytes=self._history_bytes, clock=self._clock)
         self._say(Phase.PAUSED, "Ready to play.", world.spec)
-        self._put(Opened(session.first_frame, command, world.spec, world.identity, BuildSetup.here()))
+        self._put(Opened(seat.session.first_frame, command, world.spec, world.identity, BuildSetup.here()))
 
     def _make(self) -> None:
         world, running = self._world, self._running
@@ -241,40 +231,31 @@ class LocalEngine:
             self._say(Phase.PLAYING, "Playing.", world.spec)
         sampled = self._clock()
         rows = self._take_rows(sampled, world.spec.frames_per_chunk)
-        chunk = running.session.step(rows, defer_commit=True)
-        ready = self._clock()
-        work = ready - sampled + self._owed
-        self._put(Made(running.session.index, chunk.frames, rows, running.prompt, chunk.timings, sampled, ready, work))
-        # The frames are on their way to the screen; what follows costs no delay, only time for the next chunk.
-        running.session.flush_commit()
-        running.history.add(running.session, Step(rows, running.prompt), chunk.frames[-1])
-        if len(running.history.steps) % GIVE_BACK_EVERY == 0:
-            give_back()
-        self._owed = self._clock() - ready
+
+        def out(take: Take) -> None:
+            chunk = take.chunk
+            self._put(Made(take.index, chunk.frames, rows, take.prompt, chunk.timings, sampled, take.ready, take.work))
+
+        running.make(rows, out)
 
     def _go_back(self, chunk: int) -> None:
         world, running = self._world, self._running
         if world is None or running is None:
             return
-        begin = running.begin
         self._say(Phase.REWINDING, "Going back", world.spec)
 
         def progress(done: int, total: int) -> None:
             self._say(Phase.REWINDING, f"Going back, {done} of {total}", world.spec)
 
-        running.session, frame = running.history.go_back(
-            running.session, chunk, lambda: world.start(begin.image, begin.prompt, begin.seed), progress
-        )
-        steps = running.history.steps
-        running.prompt = steps[-1].prompt if steps else begin.prompt
+        frame = running.go_back(chunk, progress)
         with self._changed:
             self._outbox = deque(event for event in self._outbox if not isinstance(event, Made))
         self._say(Phase.PAUSED, "Ready to play.", world.spec)
-        self._put(WentBack(len(steps), frame))
+        self._put(WentBack(len(running.history.steps), frame))
 
     def _leave(self) -> None:
         if self._running:
-            self._running.session.close()
+            self._running.close()
             self._running = None
             with self._changed:
                 self._outbox = deque(event for event in self._outbox if not isinstance(event, Made))
@@ -305,11 +286,3 @@ def _oldest_that_counts(mailbox: deque[Command]) -> Command:
     for _ in range(loads[-1] if loads else 0):
         mailbox.popleft()
     return mailbox.popleft()
-
-
-def _sentence(error: BaseException, phase: Phase) -> str:
-    doing = {Phase.LOADING: "loading the model", Phase.WARMING: "warming up"}.get(phase, "playing")
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "alloc" in str(error).lower():
-        return f"Out of memory while {doing}; close other programs, or choose a smaller model or window."
-    first_line = str(error).strip().partition("\n")[0] or type(error).__name__
-    return f"Stopped while {doing}: {first_line}"

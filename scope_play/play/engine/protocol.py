@@ -114,6 +114,7 @@ class Made:
     Times are of the engine's clock: `sampled` when its rows were taken, `ready` when its frames were there; `work`:
     seconds the engine was busy with it, housekeeping of the chunk before included. `hashes`: the `frame_hash` of every
     frame as the model made it, from an engine that sends its frames compressed; empty where `frames` are those.
+    `answer`: of an engine elsewhere, seconds from asking to having, less those that the chunk waited for the model.
     """
 
     index: int
@@ -125,6 +126,7 @@ class Made:
     ready: float
     work: float
     hashes: tuple[str, ...] = ()
+    answer: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,14 @@ class Refused:
     text: str
 
 
-Event: TypeAlias = Loaded | Opened | Made | WentBack | Failed | Refused
+@dataclass(frozen=True)
+class Interrupted:
+    """Play stands still by itself, or may go on again: `text` says why. The session is as it was."""
+
+    text: str
+
+
+Event: TypeAlias = Loaded | Opened | Made | WentBack | Failed | Refused | Interrupted
 
 
 TakeRows: TypeAlias = Callable[[float, int], np.ndarray]
@@ -179,6 +188,10 @@ class EngineLike(Protocol):
     @property
     def alive(self) -> bool:
         """Whether it can still answer; once it cannot, `status` says why."""
+
+    @property
+    def flying(self) -> int:
+        """Frames that were asked for and are still on their way; 0 where one chunk is made at a time."""
 
     def post(self, command: Command) -> None:
         """Obeyed after the chunk in the making. Everything but a prompt also stops play."""

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 PARTS: tuple[tuple[str, look.Colour], ...] = (
     ("sample", (120, 170, 255)),
+    ("link", (120, 210, 150)),
+    ("queue", (255, 98, 88)),
     ("denoise", (255, 180, 84)),
     ("decode", (190, 140, 255)),
     ("wait", (110, 200, 190)),
     ("show", (235, 235, 235)),
 )
+
+ELSEWHERE = ("link", "queue")
+"""Parts that only an engine elsewhere has."""
 
 GLASS = 225
 """How solid the panels are, of 255: the picture shows through, and text stays readable over noise."""
@@ -54,7 +59,9 @@ def layout(theme: Theme, shown: Shown) -> dict[str, pygame.Rect]:
     rects: dict[str, pygame.Rect] = {}
     line = theme.line_height("small")
     if shown.stats:
-        rects["stats"] = pygame.Rect(gap, gap, theme.px(248), line * 3 + theme.px(22))
+        rects["stats"] = pygame.Rect(
+            gap, gap, theme.px(320 if _elsewhere(shown.stats) else 248), line * 3 + theme.px(22)
+        )
     if shown.recording is not None:
         width = theme.px(62)
         rects["recording"] = pygame.Rect(theme.width - gap - width, gap, width, line + theme.px(8))
@@ -119,7 +126,8 @@ def _stats(target: pygame.Surface, theme: Theme, rect: pygame.Rect, stats: Stats
     pad, line = theme.px(8), theme.line_height("small")
     inner = rect.inflate(-2 * pad, 0)
     y = rect.y + theme.px(5)
-    seconds = [getattr(stats.split, name) for name, _ in PARTS]
+    parts = [part for part in PARTS if part[0] not in ELSEWHERE or _elsewhere(stats)]
+    seconds = [getattr(stats.split, name) for name, _ in parts]
     fps = f"{stats.fps:.1f}" if stats.fps else "\N{EN DASH}"
     theme.text(target, f"{fps} fps", (inner.left, y), "small")
     colour = look.GOOD if stats.hint == "real time" else look.ACCENT
@@ -127,20 +135,30 @@ def _stats(target: pygame.Surface, theme: Theme, rect: pygame.Rect, stats: Stats
     total = f"delay {1000 * sum(seconds):.0f} ms"
     theme.text(target, total, (inner.centerx, y), "small", look.TEXT, "middle")
     y += line + theme.px(2)
-    _bar(target, theme, pygame.Rect(inner.left, y, inner.width, theme.px(5)), seconds)
+    _bar(target, theme, pygame.Rect(inner.left, y, inner.width, theme.px(5)), parts, seconds)
     y += theme.px(8)
-    for number, ((name, colour), value) in enumerate(zip(PARTS, seconds, strict=True)):
-        x = inner.left + inner.width * (2 * number + 1) // (2 * len(PARTS))
+    for number, ((name, colour), value) in enumerate(zip(parts, seconds, strict=True)):
+        x = inner.left + inner.width * (2 * number + 1) // (2 * len(parts))
         theme.text(target, name, (x, y), "small", look.MUTED, "middle")
         theme.text(target, f"{1000 * value:.0f}", (x, y + line), "small", colour, "middle")
 
 
-def _bar(target: pygame.Surface, theme: Theme, rect: pygame.Rect, seconds: Sequence[float]) -> None:
+def _elsewhere(stats: Stats) -> bool:
+    return stats.split.link > 0.0
+
+
+def _bar(
+    target: pygame.Surface,
+    theme: Theme,
+    rect: pygame.Rect,
+    parts: Sequence[tuple[str, look.Colour]],
+    seconds: Sequence[float],
+) -> None:
     """One bar: what an input waits for, in the order in which it waits."""
     pygame.draw.rect(target, look.RAISED, rect, border_radius=rect.height // 2)
     total = max(sum(seconds), 1e-9)
     x = float(rect.left)
-    for value, (_, colour) in zip(seconds, PARTS, strict=True):
+    for value, (_, colour) in zip(seconds, parts, strict=True):
         width = rect.width * value / total
         pygame.draw.rect(target, colour, (round(x), rect.y, max(1, round(x + width) - round(x) - 1), rect.height))
         x += width

@@ -1,0 +1,177 @@
+"""The server as a program: it says where it is, serves until it is told to stop, and leaves nothing half written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import platform
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from scope_play.errors import ScopeError
+from scope_play.files import place
+from scope_play.play.engine.open import open_here
+from scope_play.play.engine.seat import in_a_sentence
+from scope_play.serve.app import create_app
+from scope_play.serve.archive import Archive
+from scope_play.serve.config import ServeConfig
+from scope_play.serve.floor import Floor
+from scope_play.serve.lobby import Lobby
+
+if TYPE_CHECKING:
+    from scope_play.loading.request import LoadRequest
+    from scope_play.session.interfaces import WorldLike
+
+UNSENT = 1 << 14
+"""Bytes the system may keep of what it has not sent: more would hide that a line is slow."""
+
+MOST_MESSAGE = 1 << 20
+
+
+class _Server(uvicorn.Server):
+    """Signals are ours: the first SIGTERM drains."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(
+    request: LoadRequest,
+    config: ServeConfig,
+    token: str,
+    say: Callable[[str], None],
+    open_world: Callable[[LoadRequest], WorldLike] = open_here,
+) -> int:
+    """Serve until a signal comes. Raises ScopeError for an address that cannot be had or a model that cannot be."""
+    listening = _listen(config)
+    with contextlib.ExitStack() as stack:
+        stack.callback(listening.close)
+        root = config.record or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scope-play-clips-")))
+        floor = Floor(request, open_world=open_world)
+        stack.callback(floor.close)
+        return asyncio.run(_serve(listening, floor, Archive(place(root)), config, token, request.model, say))
+
+
+async def _serve(
+    listening: socket.socket,
+    floor: Floor,
+    archive: Archive,
+    config: ServeConfig,
+    token: str,
+    model: str,
+    say: Callable[[str], None],
+) -> int:
+    lobby = Lobby(floor, archive, config)
+    server = _Server(
+        uvicorn.Config(
+            create_app(lobby, token, model),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="on",
+            ws="websockets-sansio",
+            ws_max_size=MOST_MESSAGE,
+            ws_per_message_deflate=False,
+            ws_ping_interval=20,
+            ws_ping_timeout=60,
+            limit_concurrency=2 * config.connections,
+            timeout_graceful_shutdown=5,
+            ssl_certfile=config.tls_cert,
+            ssl_keyfile=str(config.tls_key) if config.tls_key else None,
+        )
+    )
+    told = asyncio.Event()
+    drain = 0.0
+
+    def stop(seconds: float) -> None:
+        nonlocal drain
+        drain = 0.0 if told.is_set() else seconds
+        told.set()
+        lobby.draining = True
+
+    restore = _on_signals(stop, config.drain)
+    try:
+        serving = asyncio.create_task(server.serve([listening]))
+        for line in addresses(config, listening.getsockname()[1], token):
+            say(line)
+        ended = asyncio.create_task(told.wait())
+        ground = asyncio.wrap_future(floor.ground)
+        await asyncio.wait((serving, ended, ground), return_when=asyncio.FIRST_COMPLETED)
+        if ground.done() and ground.exception():
+            error = ground.exception()
+            server.should_exit = True
+            await serving
+            raise ScopeError(in_a_sentence(error or ScopeError(), "loading the model")) from error
+        if not told.is_set():
+            say(f"{ground.result().world.spec.name} is ready: {config.seats} seats.")
+            await asyncio.wait((serving, ended), return_when=asyncio.FIRST_COMPLETED)
+        if drain:
+            say(f"Nobody is let in any more; games end within {drain:.0f} seconds. Again to stop at once.")
+            draining = asyncio.create_task(lobby.drain(drain))
+            while not draining.done() and drain:
+                await asyncio.wait((draining,), timeout=0.1)
+            draining.cancel()
+        await lobby.close()
+        server.should_exit = True
+        await serving
+    finally:
+        restore()
+    say("Stopped; recordings are closed.")
+    return 0
+
+
+def addresses(config: ServeConfig, port: int, token: str) -> Iterator[str]:
+    """What to open, and what to type first if it runs elsewhere. The token is in the fragment, which is never sent."""
+    scheme = "https" if config.tls_cert else "http"
+    everywhere = config.host in ("0.0.0.0", "::")
+    host = platform.node() if everywhere else config.host
+    host = f"[{host}]" if ":" in host else host
+    yield f"Open {scheme}://{host}:{port}/#{token}"
+    if config.is_loopback:
+        yield f"From another machine, first: ssh -N -L {port}:localhost:{port} {getpass.getuser()}@{platform.node()}"
+    elif not config.tls_cert:
+        yield "Without TLS browsers decode JPEG only, and whoever shares the network can read along."
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    kind = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    made = socket.socket(kind, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_NOTSENT_LOWAT", 25), UNSENT)
+        made.bind((config.host, config.port))
+        made.listen(64)
+    except OSError as error:
+        made.close()
+        raise ScopeError(
+            f"{config.host}:{config.port} cannot be listened to ({error.strerror}); choose another --port or --host."
+        ) from error
+    return made
+
+
+def _on_signals(stop: Callable[[float], None], drain: float) -> Callable[[], None]:
+    """Ctrl-C stops at once, SIGTERM after `drain` seconds. Returns what gives the signals back."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: object) -> None:
+        loop.call_soon_threadsafe(stop, drain if number == signal.SIGTERM else 0.0)
+
+    for number in before:
+        signal.signal(number, handle)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return restore
