@@ -73,6 +73,11 @@ class ScopeFolder:
             return read_record(TextEncoderConfig, self._settings["text_encoder"], str(self.path / CONFIG))
         return shapes.text_config(self.sources["text_encoder"])
 
+    @cached_property
+    def sampling(self) -> Mapping[str, Any]:
+        """How its network is to be streamed, where a training has said so: fields of `StreamConfig`."""
+        return dict(self._settings.get("sampling", {}))
+
     def check(self) -> None:
         """Raise ScopeError unless every part holds exactly the tensors its config asks for. Reads headers only."""
         for part in self.sources:

@@ -1,10 +1,11 @@
-"""`scope-play train KIND`: the autoencoder, the world model, its few-step student, or all of nano in one go."""
+"""`scope-play train KIND`: nano's networks, and for SCOPE and its like encoding, tuning and distilling."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
+from scope_play.commands import train_methods
 from scope_play.commands.arguments import as_number, as_path
 
 if TYPE_CHECKING:
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
     import torch
 
 KINDS = {
-    "autoencoder": "frames to latents and back",
-    "world": "the next latent from the past and the actions, by flow matching",
-    "student": "the same in one or two steps, on its own rollouts",
+    "autoencoder": "nano's: frames to latents and back",
+    "world": "nano's: the next latent from the past and the actions, by flow matching",
+    "student": "nano's: the same in one or two steps, on its own rollouts",
     "nano": "all three in turn, within --minutes, and export",
 }
 
@@ -23,7 +24,13 @@ SHEET_SECONDS = 420.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=KINDS, help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()))
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for kind, what in KINDS.items():
+        _configure_nano(kinds.add_parser(kind, help=what, description=what))
+    train_methods.configure(kinds)
+
+
+def _configure_nano(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=as_path, required=True, metavar="DIR", help="run folder: metrics, checkpoints, sheets"
     )
@@ -84,6 +91,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    return train_methods.run(args) if args.kind not in KINDS else _run_nano(args)
+
+
+def _run_nano(args: argparse.Namespace) -> int:
     import json
 
     import torch

@@ -32,7 +32,7 @@ from scope_play.weights.checkpoint import Progress
 from scope_play.weights.download import checkpoint_folder
 from scope_play.weights.foreign.lora import LoraSpec
 from scope_play.weights.hashing import HashCache, sha256_of_all
-from scope_play.weights.official import ScopeFolder, open_scope_folder
+from scope_play.weights.official import CONFIG, ScopeFolder, open_scope_folder
 from scope_play.weights.preview import find_tiny_decoder, read_tiny_decoder
 from scope_play.weights.sources import Source
 
@@ -112,7 +112,7 @@ def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
     def read(prompt: str) -> Tensor:
         return library.embed([prompt], device)[prompt]
 
-    stream = replace(OFFICIAL_STREAM, **request.stream_changes())
+    stream = scope_stream(opened, request)
     preview = find_preview(folder) if decoder == "tiny" else None
     negative = [DEFAULT_NEGATIVE_PROMPT] if stream.guidance != 1 else []
     estimate = MemoryEstimate(
@@ -151,6 +151,16 @@ def open_scope(model: Path, wan: str | None, lora: Sequence[str]) -> ScopeFolder
     """The weights that a request names. Raises ScopeError naming what is not there or does not fit."""
     specs = [LoraSpec.parse(text) for text in lora]
     return open_scope_folder(model, wan=None if wan is None else place(wan), loras=specs)
+
+
+def scope_stream(opened: ScopeFolder, request: LoadRequest) -> StreamConfig:
+    """As a training has left it to be streamed, or as the release is, with what is asked for."""
+    try:
+        return replace(OFFICIAL_STREAM, **{**opened.sampling, **request.stream_changes()})
+    except TypeError as error:
+        raise ScopeError(
+            f"{opened.path / CONFIG}: sampling does not fit ({error}); export the training again"
+        ) from error
 
 
 def find_preview(folder: Path) -> Source:

@@ -42,6 +42,12 @@ def actions_of(path: Path) -> Path:
     return path / ACTIONS if (path / ACTIONS).is_file() else path / OLDER_ACTIONS
 
 
+def game_of(path: Path) -> str | None:
+    """Which game a clip is of, where its metadata say."""
+    game = _described(path).get("game")
+    return game if isinstance(game, str) else None
+
+
 def first_frame(path: Path) -> np.ndarray:
     """uint8 (H, W, 3)."""
     return next(read_frames(path / VIDEO))

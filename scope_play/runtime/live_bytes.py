@@ -47,6 +47,21 @@ class _LiveBytes(TorchDispatchMode):
         self.total -= self.live.pop(key, 0)
 
 
+class _Attention(torch.autograd.Function):
+    """Keeps for the way back what fused kernels keep: queries, keys, values and result."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = torch.empty_like(q)
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, _ = ctx.saved_tensors
+        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
 class _FusedAttention(TorchFunctionMode):
     """Attention without its scores, as the fused kernels of all devices compute it; the meta device's writes them."""
 
@@ -54,7 +69,7 @@ class _FusedAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is F.scaled_dot_product_attention and args[0].is_meta:
-            return torch.empty_like(args[0])
+            return _Attention.apply(*args[:3])
         return func(*args, **(kwargs or {}))
 
 

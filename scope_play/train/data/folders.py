@@ -76,7 +76,7 @@ class FolderSource:
 
         made = []
         for frame in frames_at(folder / "video.mp4", range(begin, begin + count)):
-            box = _centre_box(frame.shape[1], frame.shape[0], self.height / self.width)
+            box = centre_box(frame.shape[1], frame.shape[0], self.height / self.width)
             image = Image.fromarray(frame).resize((self.width, self.height), Image.Resampling.BICUBIC, box=box)
             made.append(np.asarray(image))
         return np.stack(made)
@@ -140,7 +140,7 @@ def _rewinds(path: Path) -> list[int]:
         ) from error
 
 
-def _centre_box(width: int, height: int, aspect: float) -> tuple[float, float, float, float]:
+def centre_box(width: int, height: int, aspect: float) -> tuple[float, float, float, float]:
     wide, high = min(width, height / aspect), min(height, width * aspect)
     left, top = (width - wide) / 2, (height - high) / 2
     return left, top, left + wide, top + high

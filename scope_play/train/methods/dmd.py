@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from scope_play.train.loop import generator
 from scope_play.train.methods.batch import ClipBatch
 from scope_play.train.methods.method import CRITIC, STUDENT, TEACHER, Losses
 from scope_play.train.methods.passes import (
@@ -30,6 +31,7 @@ from scope_play.train.methods.passes import (
     teacher_forced,
     velocity,
 )
+from scope_play.train.parallel.shard import gathered
 from scope_play.train.rollout import Played, play
 
 Play = Callable[..., Played]
@@ -56,8 +58,10 @@ class DMD:
     def losses(self, networks: Mapping[str, nn.Module], batch: ClipBatch, step: int, draw: torch.Generator) -> Losses:
         sigmas = levels(self.steps, self.shift)
         if self.ends_anywhere:
-            sigmas = sigmas[: 1 + int(torch.randint(self.steps, (), generator=draw, device=draw.device))]
-        played = self.play(networks[STUDENT], batch, sigmas=sigmas, window=self.window, draw=draw)
+            # By the step alone: processes that share a network have to make the same passes.
+            sigmas = sigmas[: 1 + int(torch.randint(self.steps, (), generator=generator(0, "dmd/end", step)))]
+        with gathered(networks[STUDENT]) as student:
+            played = self.play(student, batch, sigmas=sigmas, window=self.window, draw=draw)
         if step % (self.critic_steps + 1) < self.critic_steps:
             return self._critic(networks, played, batch, draw)
         return self._student(networks, played, batch, sigmas[-1], draw)

@@ -66,6 +66,10 @@ def shard(network: DiT, ranks: Ranks, device: torch.device, bf16: bool) -> DiT:
                 register_fsdp_forward_method(module, method)
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(network, mesh=mesh, mp_policy=policy)
+    # The first forward decides which module is the root of all; a rollout would begin with one of the parts.
+    register_fsdp_forward_method(network, "grid")
+    network.grid(torch.empty(0, *network.config.patch[1:], device=device))
+    network.reshard()  # type: ignore[attr-defined]
     return network
 
 

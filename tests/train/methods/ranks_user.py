@@ -1,6 +1,7 @@
 """One process of a training on several, started by `test_ranks.py` as torchrun would: a small network, flow matching.
 
-Arguments: folder, steps in all, "full" or "lora", and the folder to resume from, if any. Prints each step's loss.
+Arguments: folder, steps in all, "full", "lora" or "dmd", and the folder to resume from, if any. Prints each step's
+loss.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from scope_play.model.dit.config import DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.train.loop import Budget, Run
 from scope_play.train.methods.batch import ClipBatch
+from scope_play.train.methods.dmd import DMD
 from scope_play.train.methods.flow import Flow
-from scope_play.train.methods.method import STUDENT
+from scope_play.train.methods.method import Method
+from scope_play.train.methods.passes import Guidance
 from scope_play.train.methods.trainer import MethodTrainer, TrainerConfig
 from scope_play.train.parallel.ranks import joined
 from scope_play.train.parallel.shard import LoraConfig, add_lora, remember_less, shard
@@ -38,22 +41,28 @@ class Drawn:
 
 def tell(line: str) -> None:
     said = json.loads(line)
-    if "velocity_error" in said:
-        print(said["velocity_error"])
+    for name in ("velocity_error", "critic_error", "direction"):
+        if name in said:
+            print(said[name])
 
 
 def main(folder: Path, steps: int, kind: str, resume: str | None) -> None:
     torch.set_num_threads(1)
     with joined("cpu") as ranks:
-        torch.manual_seed(0)
-        network = DiT(SMALL)
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        if kind == "lora":
-            add_lora(network, LoraConfig(4, 8.0))
-        network = shard(remember_less(network), ranks, torch.device("cpu"), bf16=False)
-        config = TrainerConfig(batch=4, micro_batch=1, latents=4, lr=3e-3, warmup=2)
-        trainer = MethodTrainer("flow", Flow(), {STUDENT: network}, Drawn(), config, described={}, ranks=ranks)
+        method: Method = Flow()
+        if kind == "dmd":
+            method = DMD(window=2, steps=2, critic_steps=1, guidance=Guidance(2.0, 1.0, torch.zeros(1, 6, 8)))
+        networks = {}
+        for number, role in enumerate(method.roles):
+            torch.manual_seed(number)
+            network = DiT(SMALL)
+            for parameter in network.parameters():
+                torch.nn.init.normal_(parameter, std=0.1)
+            if kind == "lora":
+                add_lora(network, LoraConfig(4, 8.0))
+            networks[role] = shard(remember_less(network), ranks, torch.device("cpu"), bf16=False)
+        config = TrainerConfig(batch=4, micro_batch=1, latents=4, lr=3e-3, critic_lr=3e-3, warmup=2)
+        trainer = MethodTrainer("flow", method, networks, Drawn(), config, described={}, ranks=ranks)
         store = DistributedStore(ranks)
         run = Run(folder, trainer, sheet_every=None, log_every=1, store=store, ranks=ranks, report=tell)
         if resume is not None:
