@@ -75,7 +75,7 @@ def _encode(args: argparse.Namespace) -> int:
     from scope_play.files import for_people
     from scope_play.loading.device import pick_device
     from scope_play.train.shards.encode import encode
-    from scope_play.train.start import open_start
+    from scope_play.train.tune.start import open_start
 
     start = open_start(args.model, wan=args.wan)
     encoder = start.encoder(tuple(args.size) if args.size else None, str(pick_device(args.device)))
@@ -89,7 +89,7 @@ def _encode(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from scope_play.train.distil import Request, train_method
+    from scope_play.train.tune.tune import Request, train_method
 
     request = Request(
         kind=args.kind,
@@ -115,7 +115,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from scope_play.train.plan import plan_text
+    from scope_play.train.tune.plan import plan_text
 
     print(
         plan_text(args.model, args.method, args.gpus, args.memory, args.recipe, args.set, args.steps, tuple(args.size))

@@ -17,18 +17,19 @@ from safetensors.torch import load_file
 from scope_play import cli
 from scope_play.errors import ScopeError
 from scope_play.model.dit.config import DiTConfig
-from scope_play.train.distil import Request, train_method
 from scope_play.train.methods.flow import Flow
 from scope_play.train.methods.method import STUDENT
-from scope_play.train.plan import plan
-from scope_play.train.recipe import KINDS, read_recipe
+from scope_play.train.tune.plan import plan
+from scope_play.train.tune.recipe import KINDS, read_recipe
+from scope_play.train.tune.tune import Request, train_method
+from scope_play.weights.foreign.lora import LoraSpec
 from scope_play.weights.official import open_scope_folder
 from tests.helpers.official_folder import SMALL_DIT, write_official_folder
 from tests.helpers.recordings import record
 from tests.train.methods.ranks_user import Drawn
 from tests.train.test_train_shards import crossfps, tar_of
 
-SMALL = ["--set", "trainer.batch=2", "--set", "trainer.latents=4", "--set", "lora.rank=2", "--set", "lora.alpha=4.0"]
+SMALL = ["--set", "trainer.batch=2", "--set", "trainer.latents=4", "--set", "lora.rank=2", "--set", "lora.alpha=4"]
 FAST = ["--set", "trainer.lr=1e-2", "--set", "trainer.warmup=1"]
 
 

@@ -17,8 +17,10 @@ STUDENT, TEACHER, CRITIC = "student", "teacher", "critic"
 class Method(Protocol):
     """A method's own settings are its attributes; what changes from step to step are the networks alone."""
 
-    roles: Mapping[str, bool]
-    """The networks it needs by role, and whether each is trained."""
+    @property
+    def roles(self) -> Mapping[str, bool]:
+        """The networks it needs by role, and whether each is trained."""
+        ...
 
     def losses(self, networks: Mapping[str, nn.Module], batch: ClipBatch, step: int, draw: torch.Generator) -> Losses:
         """Of one micro-batch. `draw` decides everything random; the same (step, draw) gives the same losses."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ class LoraConfig:
     """`rank` of the changes and their scale, `alpha` / `rank`."""
 
     rank: int = 128
-    alpha: float = 128.0
+    alpha: int = 128
 
 
 def add_lora(network: DiT, config: LoraConfig, seed: int = 0) -> DiT:
@@ -44,7 +45,7 @@ def add_lora(network: DiT, config: LoraConfig, seed: int = 0) -> DiT:
 def remember_less(network: DiT) -> DiT:
     """Each block keeps its input alone and is computed again on the way back."""
     for block in network.blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     return network
 
 
@@ -69,7 +70,7 @@ def shard(network: DiT, ranks: Ranks, device: torch.device, bf16: bool) -> DiT:
     # The first forward decides which module is the root of all; a rollout would begin with one of the parts.
     register_fsdp_forward_method(network, "grid")
     network.grid(torch.empty(0, *network.config.patch[1:], device=device))
-    network.reshard()  # type: ignore[attr-defined]
+    cast(FSDPModule, network).reshard()
     return network
 
 
@@ -84,10 +85,3 @@ def gathered(network: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module in parts:
             module.reshard()
-
-
-def lora_tensors(network: nn.Module) -> Mapping[str, torch.Tensor]:
-    """What a LoRA file holds of a network with changes, by DiffSynth's and peft's names."""
-    return {
-        name.replace(".default", ""): parameter for name, parameter in network.named_parameters() if "lora_" in name
-    }

@@ -59,7 +59,7 @@ def main(folder: Path, steps: int, kind: str, resume: str | None) -> None:
             for parameter in network.parameters():
                 torch.nn.init.normal_(parameter, std=0.1)
             if kind == "lora":
-                add_lora(network, LoraConfig(4, 8.0))
+                add_lora(network, LoraConfig(4, 8))
             networks[role] = shard(remember_less(network), ranks, torch.device("cpu"), bf16=False)
         config = TrainerConfig(batch=4, micro_batch=1, latents=4, lr=3e-3, critic_lr=3e-3, warmup=2)
         trainer = MethodTrainer("flow", method, networks, Drawn(), config, described={}, ranks=ranks)

@@ -31,9 +31,9 @@ from scope_play.train.methods.batch import ClipBatch
 from scope_play.train.methods.dmd import DMD
 from scope_play.train.methods.passes import velocity
 from scope_play.train.parallel.shard import add_lora
-from scope_play.train.recipe import DMDSettings, Recipe, read_recipe
 from scope_play.train.rollout import Played
-from scope_play.train.start import open_start
+from scope_play.train.tune.recipe import DMDSettings, Recipe, read_recipe
+from scope_play.train.tune.start import open_start
 from scope_play.weights.checkpoint import build_on_meta
 
 GIB = 2**30
@@ -119,7 +119,7 @@ class _Steps:
     """A method on the meta device: its networks, and each kind of step that it makes with how often it does."""
 
     networks: dict[str, DiT]
-    kinds: list[tuple[Callable[[], None], float]]
+    kinds: Sequence[tuple[Callable[[], None], float]]
 
 
 def _steps(config: DiTConfig, recipe: Recipe, latent: tuple[int, int]) -> _Steps:

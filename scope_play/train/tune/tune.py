@@ -15,7 +15,6 @@ from scope_play.files import for_people
 from scope_play.loading.device import pick_device
 from scope_play.model.dit.dit import DiT
 from scope_play.records import to_json
-from scope_play.train.finish import LORA, write_card, write_lora, write_weights
 from scope_play.train.loop import Budget, Run, require_no_run
 from scope_play.train.methods.method import CRITIC, STUDENT, TEACHER
 from scope_play.train.methods.trainer import MethodTrainer
@@ -23,9 +22,10 @@ from scope_play.train.optim.precision import fast_bf16
 from scope_play.train.parallel.ranks import Ranks, joined
 from scope_play.train.parallel.shard import add_lora, remember_less, shard
 from scope_play.train.parallel.store import DistributedStore
-from scope_play.train.recipe import Recipe, read_recipe
 from scope_play.train.shards.source import ShardSource
-from scope_play.train.start import Start, open_start
+from scope_play.train.tune.finish import LORA, write_card, write_lora, write_weights
+from scope_play.train.tune.recipe import Recipe, read_recipe
+from scope_play.train.tune.start import Start, open_start
 
 
 @dataclass(frozen=True)

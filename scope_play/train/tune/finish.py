@@ -20,8 +20,8 @@ from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.records import to_json
 from scope_play.sampling.stream_config import StreamConfig
 from scope_play.train.parallel.ranks import Ranks
-from scope_play.train.recipe import Recipe
-from scope_play.train.start import Start
+from scope_play.train.tune.recipe import Recipe
+from scope_play.train.tune.start import Start
 from scope_play.weights.native import write_native_folder
 from scope_play.weights.official import CONFIG, FORMAT, ScopeFolder
 
@@ -119,7 +119,7 @@ def _write_shards(out: Path, state: Mapping[str, Tensor]) -> None:
             size = 0
         groups[-1][name] = tensor.contiguous()
         size += tensor.nbytes
-    places = {}
+    places: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         file = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
         with replacing(out / file) as beside:
