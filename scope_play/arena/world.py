@@ -109,7 +109,11 @@ class ArenaSession:
     def set_prompt(self, prompt: str) -> None:
         raise ScopeError("the arena reads no prompts; leave the prompt out.")
 
-    def snapshot(self) -> ArenaSnapshot:
+    @property
+    def snapshot_nbytes(self) -> int:
+        return self._simulator.state.nbytes
+
+    def snapshot(self, *, on_host: bool = False) -> ArenaSnapshot:
         """A copy of this moment."""
         self._check_open()
         return ArenaSnapshot(self.state, self.index)

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scope_play.commands.arguments import as_path
 from scope_play.errors import ScopeError
+from scope_play.files import place as as_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

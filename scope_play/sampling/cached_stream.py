@@ -171,10 +171,16 @@ class CachedStream:
             raise
         self.in_flight = None
 
-    def snapshot(self) -> CachedState:
+    @property
+    def nbytes(self) -> int:
+        return self.cache.nbytes
+
+    def snapshot(self, *, on_host: bool = False) -> CachedState:
         if self.in_flight is not None:
             raise ScopeError("a chunk is in flight; commit it before taking a snapshot")
-        return CachedState(self.cache.snapshot(), self.opening, self.waiting, self.past, self.guided.text)
+        return CachedState(
+            self.cache.snapshot(on_host=on_host), self.opening, self.waiting, self.past, self.guided.text
+        )
 
     def restore(self, state: StreamState) -> None:
         if not isinstance(state, CachedState):

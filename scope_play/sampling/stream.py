@@ -81,6 +81,11 @@ class Stream(Protocol):
 
     def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None: ...
 
-    def snapshot(self) -> StreamState: ...
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a snapshot."""
+
+    def snapshot(self, *, on_host: bool = False) -> StreamState:
+        """A copy of the stream's memory, in host memory if that is asked for."""
 
     def restore(self, state: StreamState) -> None: ...

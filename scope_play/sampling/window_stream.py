@@ -78,7 +78,11 @@ class WindowStream:
         )
         self.in_flight = None
 
-    def snapshot(self) -> WindowState:
+    @property
+    def nbytes(self) -> int:
+        return self.context.nbytes
+
+    def snapshot(self, *, on_host: bool = False) -> WindowState:
         if self.in_flight is not None:
             raise ScopeError("a chunk is in flight; commit it before taking a snapshot")
         return WindowState(self.context, self.windows, self.guided.text)

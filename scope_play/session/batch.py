@@ -145,16 +145,25 @@ class SessionBatch:
         self.flush_commit()
         self._take_text(text)
 
-    def snapshot(self) -> Snapshot:
-        """A copy of this moment, to `restore` later in this session or in another one of the same start."""
+    @property
+    def snapshot_nbytes(self) -> int:
+        """Bytes that a snapshot takes, known without taking one."""
+        return self._stream.nbytes + self._decoder.nbytes
+
+    def snapshot(self, *, on_host: bool = False) -> Snapshot:
+        """A copy of this moment, to `restore` later in this session or in another one of the same start.
+
+        It lies on the model's device, or in host memory.
+        """
         self.check_open()
         self.flush_commit()
-        return Snapshot(self.index, self._stream.snapshot(), self._decoder.clone(), self._rows, self.prompt)
+        decoder = self._decoder.clone(torch.device("cpu") if on_host else None)
+        return Snapshot(self.index, self._stream.snapshot(on_host=on_host), decoder, self._rows, self.prompt)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: the same actions from there give the same frames."""
         self.check_open()
-        decoder = snapshot.decoder.clone()
+        decoder = snapshot.decoder.clone(self.model.device)
         self._stream.restore(snapshot.stream)
         self._uncommitted, self._half_decoded, self._decoder = None, False, decoder
         self._rows, self.index = snapshot.rows, snapshot.index

@@ -68,9 +68,14 @@ class Session:
         """Change the prompt from the next chunk on; the world goes on without a break."""
         self._batch.set_prompt(prompt)
 
-    def snapshot(self) -> Snapshot:
-        """A copy of this moment: see `Snapshot.nbytes` for what it costs to keep."""
-        return self._batch.snapshot()
+    @property
+    def snapshot_nbytes(self) -> int:
+        """Bytes that a snapshot takes, known without taking one."""
+        return self._batch.snapshot_nbytes
+
+    def snapshot(self, *, on_host: bool = False) -> Snapshot:
+        """A copy of this moment, on the model's device or in host memory; `snapshot_nbytes` says what it costs."""
+        return self._batch.snapshot(on_host=on_host)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: the same actions from there give the same frames."""

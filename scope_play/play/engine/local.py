@@ -19,6 +19,7 @@ import numpy as np
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
+from scope_play.loading.free_memory import host_free
 from scope_play.loading.request import display_name
 from scope_play.play.engine.heap import give_back, give_back_gpu
 from scope_play.play.engine.open import open_here
@@ -227,7 +228,7 @@ class LocalEngine:
         if world is None:
             raise ScopeError("no model is loaded; choose one first.")
         session = world.start(command.image, command.prompt, command.seed)
-        self._running = _Running(session, command, command.prompt, History(self._history_bytes))
+        self._running = _Running(session, command, command.prompt, History(self._history_bytes, free=host_free))
         self._running.history.begin(session)
         self._owed = 0.0
         self._say(Phase.PAUSED, "Ready to play.", world.spec)
