@@ -112,23 +112,24 @@ class History:
 
     def _keep(self, session: SessionLike, frame: np.ndarray) -> None:
         size = session.snapshot_nbytes + frame.nbytes
-        if size <= self._room(size):
+        if size > self.budget > 0:
+            if len(self.keyframes) == LARGE_KEYFRAMES:
+                self._drop_one()
+            fits = size <= self.free() // 2
+        else:
+            fits = size <= self.budget
+        if fits:
             self.keyframes.append(Keyframe(len(self.steps), session.snapshot(on_host=True), frame.copy()))
 
-    def _room(self, size: int) -> int:
-        """Bytes that keyframes of `size` may take in all."""
-        if size <= self.budget or not self.budget:
-            return self.budget
-        return min(LARGE_KEYFRAMES * size, self.nbytes + self.free() // 2)
-
     def _thin(self) -> None:
-        if not self.keyframes:
-            return
         while len(self.keyframes) > 1 and self.keyframes[1].chunk <= self.oldest:
             del self.keyframes[0]
-        newest = self.keyframes[-1]
-        while self.nbytes > self._room(newest.snapshot.nbytes + newest.frame.nbytes):
-            del self.keyframes[least_useful([k.chunk for k in self.keyframes], len(self.steps))]
+        large = any(k.snapshot.nbytes + k.frame.nbytes > self.budget for k in self.keyframes)
+        while not large and self.nbytes > self.budget:
+            self._drop_one()
+
+    def _drop_one(self) -> None:
+        del self.keyframes[least_useful([k.chunk for k in self.keyframes], len(self.steps))]
 
 
 def least_useful(chunks: Sequence[int], newest: int) -> int:
