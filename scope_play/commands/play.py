@@ -26,9 +26,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--record", type=as_path, metavar="DIR", help="record into a folder below DIR from the first frame on")
     add("--gamepad", choices=("sdl", "inputs", "keyboard"), help="where the actions come from")
     add(
-        "--mode", choices=("exact", "responsive"), help="rows as the pad moved, or the newest state for the whole chunk"
+        "--input",
+        choices=("exact", "responsive"),
+        help="rows as the pad moved, or the newest state for the whole chunk",
     )
-    add("--steps", type=int, help="denoising passes a chunk; fewer is faster and coarser")
+    add_stream_options(parser)
     add_memory_options(parser)
     add_weight_options(parser)
     add("--fullscreen", action="store_true", default=None)
@@ -54,6 +56,22 @@ def add_memory_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
     )
 
 
+def add_stream_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """How a world is denoised, as `World.load` takes it."""
+    add = parser.add_argument
+    add(
+        "--mode",
+        choices=("cached", "window"),
+        help="cached: against keys and values of what was; window: it runs again",
+    )
+    add("--steps", type=int, help="denoising passes a chunk; fewer is faster and coarser")
+    add("--guidance", type=as_number, help="how strongly the prompt acts; 1 is off")
+    add("--action-guidance", type=as_number, help="how strongly the pad acts; 1 is off")
+    add("--window", type=int, help="latents remembered, of four frames each")
+    add("--chunk", type=int, help="latents made together")
+    add("--shift", type=as_number, help="larger spends more passes at high noise")
+
+
 def add_weight_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Where SCOPE's parts are, and where they go, as `World.load` takes it."""
     parser.add_argument(
@@ -76,6 +94,7 @@ def add_weight_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 
 def run(args: argparse.Namespace) -> int:
     from scope_play.play import settings as settings_file
+    from scope_play.play.settings import STREAM_SETTINGS
 
     if args.controls:
         return _print_controls()
@@ -90,7 +109,9 @@ def run(args: argparse.Namespace) -> int:
     chosen = {
         "model": args.model,
         "seed": args.seed,
-        "mode": args.mode,
+        "mode": args.input,
+        "stream_mode": args.mode,
+        **{name: getattr(args, name) for name in STREAM_SETTINGS},
         "fullscreen": args.fullscreen,
         "window_size": args.window_size,
     }
@@ -173,7 +194,7 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def request_for(args: argparse.Namespace, settings: Settings) -> Callable[[str], LoadRequest]:
-    """How to load a model by its name: the command line's as it says, the menu's others as they come, but for steps."""
+    """How to load a model by its name: the chosen one as the settings say, the menu's others as they come."""
     from scope_play.loading.request import LoadRequest
 
     def request(model: str) -> LoadRequest:
@@ -181,7 +202,7 @@ def request_for(args: argparse.Namespace, settings: Settings) -> Callable[[str],
             return LoadRequest(model, steps=args.steps)
         return LoadRequest(
             model,
-            steps=args.steps,
+            **settings.stream_changes(),
             precision=args.precision,
             cache=args.cache,
             decoder=args.decoder,

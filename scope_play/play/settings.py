@@ -15,10 +15,15 @@ from scope_play.errors import ScopeError
 from scope_play.files import replacing
 from scope_play.images import parse_size
 
+STREAM_SETTINGS = ("guidance", "action_guidance", "steps", "window", "chunk", "shift")
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Every field is a key of the file; absent keys keep these values."""
+    """Every field is a key of the file; absent keys keep these values.
+
+    stream_mode and what follows is how the model is denoised, see `StreamConfig`; 0, and no mode, is as the weights say.
+    """
 
     model: str = "nano"
     seed: int = 0
@@ -31,11 +36,26 @@ class Settings:
     smooth: bool = True
     record_dir: str = ""
     history_mb: int = 512
+    stream_mode: str = ""
+    guidance: float = 0.0
+    action_guidance: float = 0.0
+    steps: int = 0
+    window: int = 0
+    chunk: int = 0
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         window_size(self)
         if not 0 <= self.history_mb <= 1 << 20:
             raise ScopeError(f"history_mb is {self.history_mb}; give megabytes between 0 and {1 << 20}.")
+        if any(getattr(self, name) < 0 for name in STREAM_SETTINGS):
+            raise ScopeError(f"{', '.join(STREAM_SETTINGS)} must not be negative; 0 is as the weights say.")
+
+    def stream_changes(self) -> dict[str, Any]:
+        """Those of the fields of a LoadRequest that are set here."""
+        changes = {name: getattr(self, name) for name in STREAM_SETTINGS}
+        changes["mode"] = self.stream_mode
+        return {name: value for name, value in changes.items() if value}
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,11 @@ class Options:
     complaints: tuple[str, ...] = ()
 
 
-CHOICES: dict[str, tuple[str, ...]] = {"mode": ("exact", "responsive"), "gamepad": ("sdl", "inputs", "keyboard")}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "mode": ("exact", "responsive"),
+    "gamepad": ("sdl", "inputs", "keyboard"),
+    "stream_mode": ("", "cached", "window"),
+}
 
 
 def turned(settings: Settings, key: str, step: int) -> Settings:
@@ -122,8 +146,8 @@ def save(path: Path, settings: Settings) -> None:
 
 
 def _check(path: Path, key: str, value: Any, default: Any) -> None:
-    if type(value) is not type(default):
-        names = {bool: "true or false", int: "a whole number", str: "a text in quotes"}
+    if type(value) is not type(default) and not (type(value) is int and type(default) is float):
+        names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
         raise ScopeError(f"{path}: {key} is {value!r}; write {names[type(default)]}.")
     if key in CHOICES and value not in CHOICES[key]:
         raise ScopeError(f"{path}: {key} is {value!r}; choose one of {', '.join(CHOICES[key])}.")
