@@ -109,6 +109,9 @@ class ArenaSession:
     def set_prompt(self, prompt: str) -> None:
         raise ScopeError("the arena reads no prompts; leave the prompt out.")
 
+    def set_stream(self, config: StreamConfig) -> None:
+        raise ScopeError("the arena denoises nothing, so there is nothing to set.")
+
     @property
     def snapshot_nbytes(self) -> int:
         return self._simulator.state.nbytes

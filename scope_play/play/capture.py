@@ -64,6 +64,8 @@ class Capture:
         self._complain = complain
         self._since = 0.0
         self._trouble = ""
+        self.obstacle = ""
+        """Why this game cannot be recorded; empty when it can."""
 
     def seconds(self, now: float) -> float | None:
         """How long the recording has been going; None if there is none."""
@@ -71,6 +73,9 @@ class Capture:
 
     def start(self, folder: Path, now: float) -> None:
         """Begin; what prevents it is told."""
+        if self.obstacle:
+            self._complain(self.obstacle, now)
+            return
         try:
             self._playback.record(start(self._playback, folder, self._inputs()))
         except ScopeError as error:

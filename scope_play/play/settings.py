@@ -22,7 +22,7 @@ STREAM_SETTINGS = ("guidance", "action_guidance", "steps", "window", "chunk", "s
 class Settings:
     """Every field is a key of the file; absent keys keep these values.
 
-    stream_mode and what follows is how the model is denoised, see `StreamConfig`; 0, and no mode, is as the weights say.
+    stream_mode and what follows is how the model is denoised, see `StreamConfig`; 0 and "" are as the weights say.
     """
 
     model: str = "nano"
@@ -86,11 +86,24 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+LADDERS: dict[str, tuple[float, ...]] = {
+    "steps": (0, 1, 2, 3, 4, 6, 8, 12, 20, 30),
+    "guidance": (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0),
+    "action_guidance": (0.0, 1.0, 1.25, 1.5, 2.0, 3.0),
+    "window": (0, 2, 4, 8, 12, 16, 20),
+    "chunk": (0, 1, 2, 3, 4),
+    "shift": (0.0, 1.0, 3.0, 5.0, 8.0),
+}
+"""What the menu offers for numbers; the file may have others."""
+
+
 def turned(settings: Settings, key: str, step: int) -> Settings:
     """The next value of a choice, or the other value of a switch."""
-    values: tuple[Any, ...] = CHOICES.get(key, (False, True))
-    at = values.index(getattr(settings, key))
-    changes: dict[str, Any] = {key: values[(at + step) % len(values)]}
+    values: tuple[Any, ...] = LADDERS.get(key) or CHOICES.get(key, (False, True))
+    now = getattr(settings, key)
+    if key in LADDERS and now not in values:
+        values = tuple(sorted((*values, now)))
+    changes: dict[str, Any] = {key: values[(values.index(now) + step) % len(values)]}
     return replace(settings, **changes)
 
 

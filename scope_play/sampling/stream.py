@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -63,6 +64,22 @@ class StreamingNetwork(Protocol):
     ) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class CleanChunk:
+    """A denoised chunk (B, C, n, h, w) and its windows; the plan of its passes, if the cache's tail is still theirs."""
+
+    latents: Tensor
+    windows: ActionWindows
+    plan: Any = None
+
+
+class Past(NamedTuple):
+    """What a stream remembers, oldest first, and the position of the latent that comes next."""
+
+    chunks: tuple[CleanChunk, ...]
+    position: int
+
+
 class StreamState(Protocol):
     """A copy of a stream's memory."""
 
@@ -80,6 +97,12 @@ class Stream(Protocol):
         """Remember the latents last denoised."""
 
     def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None: ...
+
+    @property
+    def past(self) -> Past: ...
+
+    def recall(self, past: Past) -> None:
+        """Go on from what another stream remembers, under this one's text; called before anything else."""
 
     @property
     def nbytes(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.images import Image
+from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.batch import SessionBatch, Snapshot, check_rows
 from scope_play.session.interfaces import Chunk
 from scope_play.session.loaded_model import LoadedModel
@@ -67,6 +68,17 @@ class Session:
     def set_prompt(self, prompt: str) -> None:
         """Change the prompt from the next chunk on; the world goes on without a break."""
         self._batch.set_prompt(prompt)
+
+    def set_stream(self, config: StreamConfig) -> None:
+        """Denoise as `config` says from the next chunk on: other steps, guidance, window, mode.
+
+        Raises ScopeError for what cannot be changed in a game; nothing has then changed.
+        """
+        self._batch.set_stream(config)
+
+    @property
+    def stream_config(self) -> StreamConfig:
+        return self._batch.config
 
     @property
     def snapshot_nbytes(self) -> int:

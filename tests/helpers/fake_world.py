@@ -94,6 +94,9 @@ class FakeSession:
     def set_prompt(self, prompt: str) -> None:
         self._prompt = prompt
 
+    def set_stream(self, config: StreamConfig) -> None:
+        self._world.streams.append(config)
+
     @property
     def snapshot_nbytes(self) -> int:
         return self._world.snapshot_bytes
@@ -123,6 +126,7 @@ class FakeWorld:
     steps_made: int = 0
     closed_sessions: int = 0
     snapshots_taken: int = 0
+    streams: list[StreamConfig] = field(default_factory=list)
 
     def start(self, image: Picture | None = None, prompt: str | None = None, seed: int = 0) -> FakeSession:
         if isinstance(image, (str, Path)):

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ from scope_play.loading.request import display_name
 from scope_play.play.engine.heap import give_back, give_back_gpu
 from scope_play.play.engine.open import open_here
 from scope_play.play.engine.protocol import (
+    Adopted,
     Begin,
     Clock,
     Command,
@@ -38,16 +39,19 @@ from scope_play.play.engine.protocol import (
     Phase,
     Refused,
     SetPrompt,
+    SetStream,
     Status,
     Step,
     TakeRows,
     WentBack,
 )
+from scope_play.play.engine.rate import expected_fps
 from scope_play.play.engine.rewind import BUDGET_BYTES, History
 from scope_play.recording.metadata import BuildSetup
 
 if TYPE_CHECKING:
     from scope_play.loading.request import LoadRequest
+    from scope_play.sampling.stream_config import StreamConfig
     from scope_play.session.interfaces import SessionLike, WorldLike, WorldSpec
 
 GIVE_BACK_EVERY = 50
@@ -60,6 +64,9 @@ class _Running:
     begin: Begin
     prompt: str | None
     history: History = field(default_factory=History)
+    first_stream: StreamConfig | None = None
+    stream: StreamConfig | None = None
+    timings: dict[str, float] = field(default_factory=dict)
 
 
 class LocalEngine:
@@ -86,6 +93,7 @@ class LocalEngine:
         self._world: WorldLike | None = None
         self._running: _Running | None = None
         self._owed = 0.0
+        self._wanted = SetStream()
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.thread.start()
 
@@ -98,9 +106,9 @@ class LocalEngine:
         return self.thread.is_alive()
 
     def post(self, command: Command) -> None:
-        """Obeyed after the chunk in the making. Everything but a prompt also stops play."""
+        """Obeyed after the chunk in the making. All but `SetPrompt` and `SetStream` also stop play."""
         with self._changed:
-            if not isinstance(command, SetPrompt):
+            if not isinstance(command, (SetPrompt, SetStream)):
                 self._begin_at = None
             self._mailbox.append(command)
             self._changed.notify()
@@ -183,7 +191,7 @@ class LocalEngine:
             text, lost = str(error), self._world is None
         except (MemoryError, RuntimeError, OSError, ImportError) as error:
             text, lost = _sentence(error, self._status.phase), True
-        if text and isinstance(command, SetPrompt):
+        if text and isinstance(command, (SetPrompt, SetStream)):
             self._put(Refused(text))
         elif text:
             # Out here the traceback is gone, and with it its hold on tensors.
@@ -203,6 +211,8 @@ class LocalEngine:
                 if self._running:
                     self._running.session.set_prompt(prompt)
                     self._running.prompt = prompt
+            case SetStream():
+                self._set_stream(command)
             case GoBack(chunk):
                 self._go_back(chunk)
             case Leave():
@@ -227,12 +237,34 @@ class LocalEngine:
         world = self._world
         if world is None:
             raise ScopeError("no model is loaded; choose one first.")
-        session = world.start(command.image, command.prompt, command.seed)
-        self._running = _Running(session, command, command.prompt, History(self._history_bytes, free=host_free))
+        wanted = self._wanted.of(world.spec.stream)
+        stream = None if wanted == world.spec.stream else wanted
+        session, history = self._start(world, command, stream), History(self._history_bytes, free=host_free)
+        self._running = _Running(session, command, command.prompt, history, stream, stream)
         self._running.history.begin(session)
         self._owed = 0.0
         self._say(Phase.PAUSED, "Ready to play.", world.spec)
-        self._put(Opened(session.first_frame, command, world.spec, world.identity, BuildSetup.here()))
+        spec = world.spec if stream is None else replace(world.spec, stream=stream)
+        self._put(Opened(session.first_frame, command, spec, world.identity, BuildSetup.here()))
+
+    def _start(self, world: WorldLike, begin: Begin, stream: StreamConfig | None) -> SessionLike:
+        session = world.start(begin.image, begin.prompt, begin.seed)
+        if stream is not None:
+            session.set_stream(stream)
+        return session
+
+    def _set_stream(self, command: SetStream) -> None:
+        world, running = self._world, self._running
+        if world is None:
+            return
+        stream = command.of(world.spec.stream)
+        if running:
+            before = running.stream or world.spec.stream
+            running.session.set_stream(stream)
+            running.stream = stream
+            fps = expected_fps(running.timings, before, stream, world.spec.frames_per_chunk)
+            self._put(Adopted(stream, fps))
+        self._wanted = command
 
     def _make(self) -> None:
         world, running = self._world, self._running
@@ -248,7 +280,8 @@ class LocalEngine:
         self._put(Made(running.session.index, chunk.frames, rows, running.prompt, chunk.timings, sampled, ready, work))
         # The frames are on their way to the screen; what follows costs no delay, only time for the next chunk.
         running.session.flush_commit()
-        running.history.add(running.session, Step(rows, running.prompt), chunk.frames[-1])
+        running.timings = chunk.timings
+        running.history.add(running.session, Step(rows, running.prompt, running.stream), chunk.frames[-1])
         if len(running.history.steps) % GIVE_BACK_EVERY == 0:
             give_back()
         self._owed = self._clock() - ready
@@ -264,10 +297,11 @@ class LocalEngine:
             self._say(Phase.REWINDING, f"Going back, {done} of {total}", world.spec)
 
         running.session, frame = running.history.go_back(
-            running.session, chunk, lambda: world.start(begin.image, begin.prompt, begin.seed), progress
+            running.session, chunk, lambda: self._start(world, begin, running.first_stream), progress
         )
         steps = running.history.steps
         running.prompt = steps[-1].prompt if steps else begin.prompt
+        running.stream = steps[-1].stream if steps else running.first_stream
         with self._changed:
             self._outbox = deque(event for event in self._outbox if not isinstance(event, Made))
         self._say(Phase.PAUSED, "Ready to play.", world.spec)

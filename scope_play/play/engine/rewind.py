@@ -98,12 +98,16 @@ class History:
             session = restart()
             frame, done = session.first_frame, 0
         prompt = self.steps[done - 1].prompt if done else None
+        stream = self.steps[done - 1].stream if done else self.steps[0].stream if self.steps else None
         start = done
         for step in self.steps[done:chunk]:
             progress(done - start, chunk - start)
             if step.prompt is not None and step.prompt != prompt:
                 session.set_prompt(step.prompt)
                 prompt = step.prompt
+            if step.stream is not None and step.stream != stream:
+                session.set_stream(step.stream)
+                stream = step.stream
             frame = session.step(step.rows).frames[-1]
             done += 1
         del self.steps[chunk:]
