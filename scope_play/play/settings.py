@@ -99,7 +99,7 @@ LADDERS: dict[str, tuple[float, ...]] = {
 
 def turned(settings: Settings, key: str, step: int) -> Settings:
     """The next value of a choice, or the other value of a switch."""
-    values: tuple[Any, ...] = LADDERS.get(key) or CHOICES.get(key, (False, True))
+    values: tuple[Any, ...] = LADDERS[key] if key in LADDERS else CHOICES.get(key, (False, True))
     now = getattr(settings, key)
     if key in LADDERS and now not in values:
         values = tuple(sorted((*values, now)))

@@ -109,9 +109,7 @@ class LoadedModel:
         if self.streaming_network is None:
             self.streaming_network = self._cached_form()
         project = self.codec.project if isinstance(self.codec, ProjectingCodec) else None
-        form = self.streaming_network
-        network = network_for_session(form) if isinstance(form, FusedDiT) else form
-        return CachedStream(network, config, first, project=project)
+        return CachedStream(network_for_session(self.streaming_network), config, first, project=project)
 
     def _cached_form(self) -> FusedDiT | PlainDiT:
         if is_streamed(self.network):
