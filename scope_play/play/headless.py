@@ -34,8 +34,8 @@ class RowFile:
 
 
 WORK_SECONDS = 3600.0
-"""How long the engine may need for what it is at: on a processor a pass of SCOPE takes a minute, and a program that ends
-around it is aborted."""
+"""How long the engine may need for what it is at: on a processor a pass of SCOPE takes a minute, and a program that
+ends around it is aborted."""
 
 
 def play_file(
