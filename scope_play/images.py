@@ -66,8 +66,10 @@ WHITES = (1, 255, 65_535, 2**32 - 1)
 """What stands for white in pictures of more than 8 bits: the least of these that holds their values."""
 
 
-def read_image(picture: str | os.PathLike[str] | bytes) -> np.ndarray:
-    """Reads a picture file, or what it holds, upright: uint8 RGB `(height, width, 3)`.
+def read_image(picture: str | os.PathLike[str] | bytes, *, upright: bool = True) -> np.ndarray:
+    """Reads a picture file, or what it holds: uint8 RGB `(height, width, 3)`.
+
+    `upright` turns it as its camera noted; else it is taken as it is stored.
 
     Raises:
         ScopeError: the file is missing, is not a picture, is damaged, or is absurdly large.
@@ -79,7 +81,7 @@ def read_image(picture: str | os.PathLike[str] | bytes) -> np.ndarray:
         if not isinstance(picture, bytes) and not Path(picture).is_file():
             raise ScopeError(f"There is no image {os.fspath(picture)}; give the path of a PNG or JPEG file.")
         with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else Path(picture)) as image:
-            return _as_rgb(_upright(image))
+            return _as_rgb(_upright(image) if upright else image)
     except ScopeError:
         raise
     except UnidentifiedImageError as error:

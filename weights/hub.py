@@ -58,7 +58,7 @@ def ask_hub(api: HfApi, checkpoint: Checkpoint) -> Manifest:
     absent = []
     for file in checkpoint.files:
         found = [name for name in sorted(published) if fnmatch.fnmatchcase(name, file.path)]
-        if not found and file.or_else in published:
+        if not found and file.or_else is not None and file.or_else in published:
             found = [file.or_else]
         if found:
             files += [_remote(file, name, published[name]) for name in found]
@@ -190,6 +190,10 @@ def _passing() -> tuple[type[BaseException], ...]:
     return (getattr(errors, "HTTPError", errors.HfHubHTTPError), errors.HfHubHTTPError, ConnectionError, TimeoutError)
 
 
+def _failing() -> tuple[type[BaseException], ...]:
+    return (*_passing(), OSError)
+
+
 @contextmanager
 def network_errors(repository: str) -> Iterator[None]:
     """Turns what the Hub's client raises into one sentence."""
@@ -203,7 +207,7 @@ def network_errors(repository: str) -> Iterator[None]:
         ) from error
     except RepositoryNotFoundError as error:
         raise ScopeError(f"{repository} is not on the Hub, or not for you; log in with `hf auth login`.") from error
-    except (*_passing(), OSError) as error:
+    except _failing() as error:
         raise ScopeError(
             f"{repository} could not be downloaded ({_first_line(error)}); run the same command again, and it goes on "
             f"where it stopped."

@@ -109,7 +109,14 @@ class ArenaSession:
     def set_prompt(self, prompt: str) -> None:
         raise ScopeError("the arena reads no prompts; leave the prompt out.")
 
-    def snapshot(self) -> ArenaSnapshot:
+    def set_stream(self, config: StreamConfig) -> None:
+        raise ScopeError("the arena denoises nothing, so there is nothing to set.")
+
+    @property
+    def snapshot_nbytes(self) -> int:
+        return self._simulator.state.nbytes
+
+    def snapshot(self, *, on_host: bool = False) -> ArenaSnapshot:
         """A copy of this moment."""
         self._check_open()
         return ArenaSnapshot(self.state, self.index)

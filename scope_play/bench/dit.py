@@ -6,6 +6,12 @@ Prints time and peak memory of both, for the ActionModule alone and for the whol
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scope_play.model.dit.dit import DiT
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +22,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grid", default="15x26", help="tokens of a latent frame, rows x columns")
     parser.add_argument("--prompt", type=int, default=100, help="tokens of the prompt, of 512 (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--offload", action="store_true", help="instead: blocks streamed once a pass, or twice")
     parser.add_argument("--json", action="store_true", help="also write bench/results/dit.json")
+
+
+def compare_offloading(dit: DiT, one_pass: Callable[[], object], repeats: int) -> None:
+    """A pass that streams each block once, against one that first goes round for what they make of the actions."""
+    import statistics
+
+    import torch
+
+    from scope_play.bench.measure import interleave
+    from scope_play.runtime.offload import stream_blocks
+
+    stream_blocks(dit, "cpu")
+
+    def twice() -> None:
+        for _block in dit.blocks:
+            pass
+        one_pass()
+
+    with torch.inference_mode():
+        seconds = interleave({"once": one_pass, "twice": twice}, repeats)
+    once, both = (1000 * statistics.median(seconds[name]) for name in ("once", "twice"))
+    print(f"blocks streamed once a pass: {once:.1f} ms, twice: {both:.1f} ms, {both / once:.2f} times as long")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
     def literal() -> torch.Tensor:
         return literal_forward(dit, latents, timestep, context, buttons, sticks)
 
+    if args.offload:
+        compare_offloading(dit, ours, args.repeats)
+        return 0
     module = next(part for part in dit.modules() if isinstance(part, ActionModule))
     hidden = torch.randn(1, frames, tokens, args.dim)
     rotation = pixel_rotation(torch.arange(frames), config.head_dim)

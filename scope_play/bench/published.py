@@ -85,7 +85,7 @@ def writers(sizes: Sizes) -> dict[str, Callable[[Path], None]]:
     found: dict[str, Callable[[Path], None]] = {
         file: partial(_write_safetensors, shapes=shard, pool=pool) for file, shard in shards.items()
     }
-    found[INDEX] = lambda path: path.write_text(json.dumps(index), encoding="utf-8") and None
+    found[INDEX] = partial(_write_text, text=json.dumps(index))
     found[VAE_FILE] = partial(_write_pickle, shapes=vae, dtype=torch.float32, pool=pool)
     found[TEXT_FILE] = partial(_write_pickle, shapes=text, dtype=torch.bfloat16, pool=pool)
     found[f"{TOKENIZER}/{SLOW}"] = write_spiece
@@ -125,6 +125,10 @@ def _shards(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, tuple[
         shards[files[min(SHARDS - 1, counted * SHARDS // total)]][name] = shape
         counted += prod(shape)
     return shards
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]], pool: Pool) -> None:

@@ -37,6 +37,8 @@ class ClipJob:
     actions: Path | None
     prompt: str | None
     video: Path
+    upright: bool = False
+    """Whether the image is turned as its camera noted, which the reference does not do."""
 
     @property
     def report(self) -> Path:
@@ -50,7 +52,7 @@ class ClipJob:
     def read(self) -> ClipInputs:
         """Raises ScopeError naming the input that cannot be used."""
         return ClipInputs(
-            image=None if self.image is None else read_image(self.image),
+            image=None if self.image is None else read_image(self.image, upright=self.upright),
             rows=None if self.actions is None else read_actions(self.actions),
             prompt=self.prompt,
         )

@@ -149,6 +149,7 @@ class OfflineMaker:
         """Checks memory, encodes all `prompts`, frees the text encoder, then loads the rest."""
         refuse_streaming_options(options)
         self.folder = folder
+        self.options = options
         self.shape = shape_of(options)
         self.sampling = sampling_of(options)
         self.negative = DEFAULT_NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
@@ -189,7 +190,8 @@ class OfflineMaker:
     def make(self, inputs: ClipInputs, progress: Progress) -> Iterator[np.ndarray]:
         image = inputs.image
         if image is not None:
-            image = crop_and_resize(image, self.shape.height, self.shape.width)
+            # To the size that was asked for; the sampler stretches it to the one that can be made.
+            image = crop_and_resize(image, *(self.options.size or (ClipShape.height, ClipShape.width)))
         buttons = sticks = None
         if inputs.rows is not None:
             rows = fit_rows(inputs.rows, self.shape.frames)

@@ -63,3 +63,19 @@ def add_weight_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
         metavar="FILE[:SCALE]",
         help="merge into the transformer; repeatable",
     )
+
+
+def add_stream_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """How a world is denoised, as `World.load` takes it."""
+    add = parser.add_argument
+    add(
+        "--mode",
+        choices=("cached", "window"),
+        help="cached: against keys and values of what was; window: it runs again",
+    )
+    add("--steps", type=int, help="denoising passes a chunk; fewer is faster and coarser")
+    add("--guidance", type=as_number, help="how strongly the prompt acts; 1 is off")
+    add("--action-guidance", type=as_number, help="how strongly the pad acts; 1 is off")
+    add("--window", type=int, help="latents remembered, of four frames each")
+    add("--chunk", type=int, help="latents made together")
+    add("--shift", type=as_number, help="larger spends more passes at high noise")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,10 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="an .mp4 file, or a folder for clips",
     )
+    parser.add_argument("--upright", action="store_true", help="turn images as their camera noted (SCOPE's own: no)")
     parser.add_argument("--force", action="store_true", help="replace clips that exist already")
     clip = parser.add_argument_group("the clip (defaults are the model's own)")
     clip.add_argument("--frames", "--max_frames", type=int, help="length in frames, rounded down to 4k+1 (SCOPE: 81)")
     clip.add_argument("--size", metavar="HxW", help="rounded up to multiples of 32 (SCOPE: 480x832)")
+    clip.add_argument("--height", type=int, help="the same in two numbers (SCOPE: 480)")
+    clip.add_argument("--width", type=int, help="(SCOPE: 832)")
     clip.add_argument("--steps", "--num_inference_steps", type=int, help="denoising steps (SCOPE: 30)")
     clip.add_argument("--guidance", type=as_number, help="how strongly the prompt acts; 1 is off (SCOPE: 5)")
     clip.add_argument("--action-guidance", type=as_number, help="how strongly the actions act (default: 1, off)")
@@ -60,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = ClipOptions(
         frames=args.frames,
-        size=None if args.size is None else parse_size(args.size, "HEIGHTxWIDTH"),
+        size=chosen_size(args),
         steps=args.steps,
         shift=args.shift,
         guidance=args.guidance,
@@ -79,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         jobs = [single_job(args.image, args.actions, args.prompt, args.out)]
     else:
         jobs = folder_jobs(args.image_dir, args.actions, args.prompt, args.out)
+    jobs = [replace(job, upright=args.upright) for job in jobs]
     ready: list[tuple[ClipJob, ClipInputs]] = []
     failed = 0
     for job, inputs in readable(jobs, force=args.force):
@@ -92,6 +97,15 @@ def run(args: argparse.Namespace) -> int:
     if ready:
         failed += make_all(args.model, options, ready)
     return 2 if failed else 0
+
+
+def chosen_size(args: argparse.Namespace) -> tuple[int, int] | None:
+    """(height, width), from --size or from --height and --width."""
+    if args.height is None and args.width is None:
+        return None if args.size is None else parse_size(args.size, "HEIGHTxWIDTH")
+    if args.size is not None:
+        raise ScopeError("the size was given twice; use --size, or --height and --width")
+    return parse_size(f"{args.height or 480}x{args.width or 832}", "HEIGHTxWIDTH")
 
 
 def make_all(model: str, options: ClipOptions, ready: list[tuple[ClipJob, ClipInputs]]) -> int:

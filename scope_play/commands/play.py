@@ -7,7 +7,14 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from scope_play.commands.arguments import TOKEN_VARIABLE, add_memory_options, add_weight_options, as_number, as_path
+from scope_play.commands.arguments import (
+    TOKEN_VARIABLE,
+    add_memory_options,
+    add_stream_options,
+    add_weight_options,
+    as_number,
+    as_path,
+)
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -31,9 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--record", type=as_path, metavar="DIR", help="record into a folder below DIR from the first frame on")
     add("--gamepad", choices=("sdl", "inputs", "keyboard"), help="where the actions come from")
     add(
-        "--mode", choices=("exact", "responsive"), help="rows as the pad moved, or the newest state for the whole chunk"
+        "--input",
+        choices=("exact", "responsive"),
+        help="rows as the pad moved, or the newest state for the whole chunk",
     )
-    add("--steps", type=int, help="denoising passes a chunk; fewer is faster and coarser")
+    add_stream_options(parser)
     add_memory_options(parser)
     add_weight_options(parser)
     add("--fullscreen", action="store_true", default=None)
@@ -52,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from scope_play.play.settings import STREAM_SETTINGS
     from scope_play.play.stored import read_stored
 
     if args.controls:
@@ -60,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
     chosen = {
         "model": args.model,
         "seed": args.seed,
-        "mode": args.mode,
+        "mode": args.input,
+        "stream_mode": args.mode,
+        **{name: getattr(args, name) for name in STREAM_SETTINGS},
         "fullscreen": args.fullscreen,
         "window_size": args.window_size,
     }
@@ -155,7 +167,7 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def request_for(args: argparse.Namespace, settings: Settings) -> Callable[[str], LoadRequest]:
-    """How to load a model by its name: the command line's as it says, the menu's others as they come, but for steps."""
+    """How to load a model by its name: the chosen one as the settings say, the menu's others as they come."""
     from scope_play.loading.request import LoadRequest
 
     def request(model: str) -> LoadRequest:
@@ -163,7 +175,7 @@ def request_for(args: argparse.Namespace, settings: Settings) -> Callable[[str],
             return LoadRequest(model, steps=args.steps)
         return LoadRequest(
             model,
-            steps=args.steps,
+            **settings.stream_changes(),
             precision=args.precision,
             cache=args.cache,
             decoder=args.decoder,

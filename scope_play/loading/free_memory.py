@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 GIB = 2**30
 GROUPS = Path("/sys/fs/cgroup")
@@ -23,6 +25,8 @@ class FreeMemory:
 
     @classmethod
     def now(cls, device: torch.device) -> FreeMemory:
+        import torch
+
         host = host_free()
         if device.type != "cuda":
             return cls(host, host, is_cpu=True)

@@ -131,7 +131,8 @@ def native_model(
     `linears` "fp8" or "int8" stores the blocks' linears so. Networks that are being trained are left as they are.
     """
     device = device or torch.device("cpu")
-    network, codec = (own(part).to(device, dtype).requires_grad_(False) for part in (network, codec))
+    network = own(network).to(device, dtype).requires_grad_(False)
+    codec = own(codec).to(device, dtype).requires_grad_(False)
     quantise_blocks(network, linears or "bf16")
     codec.drawer = fast_drawer(codec)
     changes = {} if request is None else request.stream_changes()

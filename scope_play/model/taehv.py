@@ -138,10 +138,10 @@ class TaehvStream:
             self.started = True
         return torch.cat(chunks, 2)
 
-    def clone(self) -> TaehvStream:
-        """A stream that continues from here independently; the weights are shared."""
+    def clone(self, device: torch.device | None = None) -> TaehvStream:
+        """A stream that continues from here independently, its memory on `device` if that is given."""
         twin = TaehvStream(self.network)
-        twin.memory = [None if tensor is None else tensor.clone() for tensor in self.memory]
+        twin.memory = [None if x is None else x.to(device or x.device, copy=True) for x in self.memory]
         twin.started = self.started
         return twin
 

@@ -12,8 +12,10 @@ import numpy as np
 from scope_play.errors import ScopeError
 from scope_play.files import place, user_folder
 from scope_play.loading.request import display_name
+from scope_play.play import stream_settings
 from scope_play.play.capture import Capture
 from scope_play.play.engine.protocol import (
+    Adopted,
     Begin,
     EngineLike,
     Event,
@@ -28,12 +30,10 @@ from scope_play.play.engine.protocol import (
     WentBack,
 )
 from scope_play.play.menus import items, textbox
-from scope_play.play.menus.items import Form
 from scope_play.play.menus.menu import Chosen, Menu, Nav, navigate, with_items
 from scope_play.play.menus.scenes import shipped_scenes
 from scope_play.play.menus.screen import Message, Screen
 from scope_play.play.menus.start_form import line_for, turned_form, with_picture, with_seed
-from scope_play.play.menus.textbox import TextBox
 from scope_play.play.playback import Playback
 from scope_play.play.settings import Settings, turned
 
@@ -57,7 +57,7 @@ class AppState:
     engine: EngineLike
     playback: Playback
     settings: Settings
-    form: Form
+    form: items.Form
     request: Callable[[str], LoadRequest]
     start_taking: Callable[[], None]
     inputs: Callable[[], InputSetup]
@@ -66,7 +66,7 @@ class AppState:
     autoplay: bool = False
     screen: Screen = Screen.START
     menu: Menu = field(default_factory=lambda: Menu(()))
-    box: TextBox | None = None
+    box: textbox.TextBox | None = None
     chosen_chunk: int = 0
     message: Message = field(default_factory=Message)
     own_picture: np.ndarray | None = None
@@ -84,7 +84,7 @@ class AppState:
     def load(self) -> None:
         """Load the form's model; the start screen shows how far it is."""
         self.own_picture = None
-        self.engine.post(Load(self.request(self.form.model)))
+        self.engine.post(Load(stream_settings.with_chunk(self.request(self.form.model), self.settings)))
 
     # What the player does.
 
@@ -117,7 +117,7 @@ class AppState:
             elif self.screen is Screen.PAUSE:
                 self._choose_pause(chosen, now)
             elif self.screen is Screen.SETTINGS:
-                self._choose_setting(chosen)
+                self._choose_setting(chosen, now)
         except ScopeError as error:
             self.complain(str(error), now)
         self.refresh()
@@ -160,7 +160,7 @@ class AppState:
     def take_file(self, path: str, now: float) -> None:
         """A file was dropped on the window: the picture to start from."""
         if self.screen is Screen.START:
-            self.box = TextBox("picture", "Path of a picture", path)
+            self.box = textbox.TextBox("picture", "Path of a picture", path)
             self.finish_text(now)
         else:
             self.say("Go back to the start screen to begin from another picture.", now)
@@ -199,17 +199,19 @@ class AppState:
                     self.autoplay = False
                     self._begin()
             case Opened():
-                self._opening = False
+                self._opening, self.capture.obstacle = False, ""
                 if self.form.record:
                     self._start_recording(now)
                 self.resume()
+            case Adopted():
+                self.capture.obstacle = stream_settings.NOT_IN_THIS_GAME
+                self.say(stream_settings.told(event), now)
             case WentBack():
                 self._going_back = False
                 self.resume()
             case Failed(text):
                 self._going_back = self._opening = self._interrupted = False
-                self.autoplay = False
-                self.failed = True
+                self.autoplay, self.failed = False, True
                 self._to(Screen.START)
                 self.complain(text, now)
             case Interrupted(text):
@@ -278,11 +280,10 @@ class AppState:
             case "rewind":
                 self.open_rewind()
             case "restart":
-                opened = self.playback.opened
-                if opened:
+                if opened := self.playback.opened:
                     self._open(opened.begin)
             case "prompt":
-                self.box = TextBox("prompt", "Prompt", self.playback.prompt or "")
+                self.box = textbox.TextBox("prompt", "Prompt", self.playback.prompt or "")
             case "record":
                 self.toggle_recording(now)
             case "screenshot":
@@ -300,11 +301,15 @@ class AppState:
         elif chosen.key == "quit":
             self.over = True
 
-    def _choose_setting(self, chosen: Chosen) -> None:
-        if chosen.key == "back":
+    def _choose_setting(self, chosen: Chosen, now: float) -> None:
+        key, step, recording = chosen.key, chosen.step or 1, self.playback.recording is not None
+        if key == "back":
             self._back()
+        elif key in stream_settings.KEYS:
+            self.settings, text = stream_settings.turn(self.settings, key, step, self.engine, recording=recording)
+            self.say(text, now)
         else:
-            self.settings = turned(self.settings, chosen.key, chosen.step or 1)
+            self.settings = turned(self.settings, key, step)
 
     def _navigate_rewind(self, nav: Nav) -> None:
         strip, spec = self.playback.strip, self.playback.spec
@@ -337,8 +342,7 @@ class AppState:
         if not self._opening and prompt == form.prompt:
             self.message = Message()
         self.settings = replace(self.settings, model=form.model, seed=form.seed)
-        scene = form.scenes[form.scene].path
-        image = place(form.picture) if form.picture else scene
+        image = place(form.picture) if form.picture else form.scenes[form.scene].path
         self._open(Begin(image, prompt or None, form.seed))
 
     def _open(self, begin: Begin) -> None:

@@ -90,6 +90,8 @@ class Capture:
         self._complain = complain
         self._trouble = ""
         self._played_with: InputSetup | None = None
+        self.obstacle = ""
+        """Why this game cannot be recorded; empty when it can."""
 
     def seconds(self) -> float | None:
         """How much has been recorded, pauses apart; None if nothing is."""
@@ -98,6 +100,9 @@ class Capture:
 
     def start(self, folder: Path, now: float) -> None:
         """Begin; what prevents it is told."""
+        if self.obstacle:
+            self._complain(self.obstacle, now)
+            return
         try:
             inputs = self._inputs()
             self._playback.record(start(self._playback, folder, inputs))

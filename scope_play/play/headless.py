@@ -33,6 +33,11 @@ class RowFile:
         return fit_rows(self.rows, self.taken)[-n:]
 
 
+WORK_SECONDS = 3600.0
+"""How long the engine may need for what it is at: on a processor a pass of SCOPE takes a minute, and a program that
+ends around it is aborted."""
+
+
 def play_file(
     request: LoadRequest,
     begin: Begin,
@@ -75,7 +80,7 @@ def play_file(
         finally:
             clip = recorder.close(reason)
     finally:
-        engine.close()
+        engine.close(WORK_SECONDS)
     if clip is None:
         raise ScopeError(recorder.status.text)
     return clip

@@ -15,10 +15,15 @@ from scope_play.errors import ScopeError
 from scope_play.files import replacing
 from scope_play.images import parse_size
 
+STREAM_SETTINGS = ("guidance", "action_guidance", "steps", "window", "chunk", "shift")
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Every field is a key of the file; absent keys keep these values."""
+    """Every field is a key of the file; absent keys keep these values.
+
+    stream_mode and what follows is how the model is denoised, see `StreamConfig`; 0 and "" are as the weights say.
+    """
 
     model: str = "nano"
     seed: int = 0
@@ -31,11 +36,26 @@ class Settings:
     smooth: bool = True
     record_dir: str = ""
     history_mb: int = 512
+    stream_mode: str = ""
+    guidance: float = 0.0
+    action_guidance: float = 0.0
+    steps: int = 0
+    window: int = 0
+    chunk: int = 0
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         window_size(self)
         if not 0 <= self.history_mb <= 1 << 20:
             raise ScopeError(f"history_mb is {self.history_mb}; give megabytes between 0 and {1 << 20}.")
+        if any(getattr(self, name) < 0 for name in STREAM_SETTINGS):
+            raise ScopeError(f"{', '.join(STREAM_SETTINGS)} must not be negative; 0 is as the weights say.")
+
+    def stream_changes(self) -> dict[str, Any]:
+        """Those of the fields of a LoadRequest that are set here."""
+        changes = {name: getattr(self, name) for name in STREAM_SETTINGS}
+        changes["mode"] = self.stream_mode
+        return {name: value for name, value in changes.items() if value}
 
 
 @dataclass(frozen=True)
@@ -59,14 +79,31 @@ class Options:
     complaints: tuple[str, ...] = ()
 
 
-CHOICES: dict[str, tuple[str, ...]] = {"mode": ("exact", "responsive"), "gamepad": ("sdl", "inputs", "keyboard")}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "mode": ("exact", "responsive"),
+    "gamepad": ("sdl", "inputs", "keyboard"),
+    "stream_mode": ("", "cached", "window"),
+}
+
+
+LADDERS: dict[str, tuple[float, ...]] = {
+    "steps": (0, 1, 2, 3, 4, 6, 8, 12, 20, 30),
+    "guidance": (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0),
+    "action_guidance": (0.0, 1.0, 1.25, 1.5, 2.0, 3.0),
+    "window": (0, 2, 4, 8, 12, 16, 20),
+    "chunk": (0, 1, 2, 3, 4),
+    "shift": (0.0, 1.0, 3.0, 5.0, 8.0),
+}
+"""What the menu offers for numbers; the file may have others."""
 
 
 def turned(settings: Settings, key: str, step: int) -> Settings:
     """The next value of a choice, or the other value of a switch."""
-    values: tuple[Any, ...] = CHOICES.get(key, (False, True))
-    at = values.index(getattr(settings, key))
-    changes: dict[str, Any] = {key: values[(at + step) % len(values)]}
+    values: tuple[Any, ...] = LADDERS[key] if key in LADDERS else CHOICES.get(key, (False, True))
+    now = getattr(settings, key)
+    if key in LADDERS and now not in values:
+        values = tuple(sorted((*values, now)))
+    changes: dict[str, Any] = {key: values[(values.index(now) + step) % len(values)]}
     return replace(settings, **changes)
 
 
@@ -122,8 +159,8 @@ def save(path: Path, settings: Settings) -> None:
 
 
 def _check(path: Path, key: str, value: Any, default: Any) -> None:
-    if type(value) is not type(default):
-        names = {bool: "true or false", int: "a whole number", str: "a text in quotes"}
+    if type(value) is not type(default) and not (type(value) is int and type(default) is float):
+        names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
         raise ScopeError(f"{path}: {key} is {value!r}; write {names[type(default)]}.")
     if key in CHOICES and value not in CHOICES[key]:
         raise ScopeError(f"{path}: {key} is {value!r}; choose one of {', '.join(CHOICES[key])}.")

@@ -261,8 +261,9 @@ class StreamCache:
         self.position = self.start = position
         self.last, self.in_flight = None, None
 
-    def snapshot(self) -> CacheSnapshot:
-        tensors = tuple(tensor.clone() for memory in self.memories() for tensor in memory.tensors())
+    def snapshot(self, *, on_host: bool = False) -> CacheSnapshot:
+        device = torch.device("cpu") if on_host else self.device
+        tensors = tuple(tensor.to(device, copy=True) for memory in self.memories() for tensor in memory.tensors())
         return CacheSnapshot(tensors, self.last, self.position, self.start)
 
     def restore(self, snapshot: CacheSnapshot) -> None:

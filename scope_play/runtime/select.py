@@ -14,6 +14,7 @@ from scope_play.kernels.dispatch import VARIABLE
 from scope_play.model.dit.dit import DiT
 from scope_play.runtime.cuda_graph import CudaRecorder, GraphedDiT
 from scope_play.runtime.fused_dit import FusedDiT
+from scope_play.runtime.plain_dit import PlainDiT
 
 
 def network_for_streaming(network: DiT, *, latents: int) -> FusedDiT:
@@ -39,9 +40,9 @@ def refuse_kernels(mode: str) -> None:
         raise ScopeError(f"{VARIABLE}=triton, but the kernels do not serve streaming mode {mode!r}; unset it")
 
 
-def network_for_session(network: FusedDiT) -> FusedDiT:
-    """What one stream calls: on a GPU its own recordings, since those hold the addresses of its cache."""
-    if network.modulation.device.type == "cuda":
+def network_for_session(network: FusedDiT | PlainDiT) -> FusedDiT | PlainDiT:
+    """What one stream calls: on a GPU a fused form's own recordings, since those hold the addresses of its cache."""
+    if isinstance(network, FusedDiT) and network.modulation.device.type == "cuda":
         return GraphedDiT(network, CudaRecorder())
     return network
 

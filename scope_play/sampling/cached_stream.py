@@ -25,17 +25,15 @@ from scope_play.model.dit.block import TextKV
 from scope_play.runtime.kv_cache import CacheSnapshot, StreamCache
 from scope_play.sampling.guidance import Branches, join_windows, opening_windows
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
-from scope_play.sampling.stream import StreamingNetwork, StreamState, cache_config, commits_jointly
+from scope_play.sampling.stream import (
+    CleanChunk,
+    Past,
+    StreamingNetwork,
+    StreamState,
+    cache_config,
+    commits_jointly,
+)
 from scope_play.sampling.stream_config import StreamConfig
-
-
-@dataclass(frozen=True)
-class CleanChunk:
-    """A denoised chunk (B, C, n, h, w) and its windows; the plan of its passes, if the cache's tail is still theirs."""
-
-    latents: Tensor
-    windows: ActionWindows
-    plan: Any = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class CachedState:
     cache: CacheSnapshot
     opening: Tensor | None
     waiting: CleanChunk | None
-    past: tuple[CleanChunk, ...]
+    kept: tuple[CleanChunk, ...]
     text: list[TextKV] | None
 
     @property
@@ -79,8 +77,8 @@ class CachedStream:
         self.in_flight: CleanChunk | None = None
         self.waiting: CleanChunk | None = None
         """Committed, and to be written into the caches with the next chunk."""
-        self.past: tuple[CleanChunk, ...] = ()
-        """The chunks in the caches, for a network with text: what they leave there depends on the prompt."""
+        self.kept: tuple[CleanChunk, ...] = ()
+        """The chunks in the caches: what they leave there depends on the prompt and on how it guides."""
         self.times: dict[tuple[float, ...], Any] = {}
         causal, tokens = network.config.causal, network.tokens_per_frame(height, width)
         if joint is None:
@@ -103,7 +101,7 @@ class CachedStream:
         self._write_waiting()
         before = self.guided.text
         self.guided.set_text(text, negative)
-        start = self.cache.position - sum(chunk.latents.shape[2] for chunk in self.past)
+        start = self.cache.position - sum(chunk.latents.shape[2] for chunk in self.kept)
         try:
             self._write_again(start)
         except BaseException:
@@ -113,21 +111,35 @@ class CachedStream:
 
     def _write_again(self, start: int) -> None:
         """Fill the caches with what is remembered; its first latent stands at `start`."""
-        if self.past:
+        if self.kept:
             self.cache.clear(start)
-            for chunk in self.past:
+            for chunk in self.kept:
                 self._write(chunk)
 
     def _note(self, chunk: CleanChunk) -> None:
         """`chunk` is in the caches: remember it until the window has passed it."""
-        if self.network.config.text_dim is None:
+        self.kept = self._in_window((*self.kept, replace(chunk, plan=None)))
+
+    def _in_window(self, chunks: tuple[CleanChunk, ...]) -> tuple[CleanChunk, ...]:
+        left = sum(one.latents.shape[2] for one in chunks) - self.config.window
+        while chunks and chunks[0].latents.shape[2] <= left:
+            left -= chunks[0].latents.shape[2]
+            chunks = chunks[1:]
+        return chunks
+
+    @property
+    def past(self) -> Past:
+        waiting = () if self.waiting is None else (replace(self.waiting, plan=None),)
+        ahead = sum(chunk.latents.shape[2] for chunk in waiting)
+        return Past(self._in_window((*self.kept, *waiting)), self.cache.position + ahead)
+
+    @torch.inference_mode()
+    def recall(self, past: Past) -> None:
+        if not past.chunks:
             return
-        past = (*self.past, replace(chunk, plan=None))
-        left = sum(one.latents.shape[2] for one in past) - self.config.window
-        while past[0].latents.shape[2] <= left:
-            left -= past[0].latents.shape[2]
-            past = past[1:]
-        self.past = past
+        self.kept = self._in_window(past.chunks)
+        self._write_again(past.position - sum(chunk.latents.shape[2] for chunk in self.kept))
+        self.opening = None
 
     @torch.inference_mode()
     def denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
@@ -137,7 +149,7 @@ class CachedStream:
         except BaseException:
             if self.opening is not None:
                 self.cache.clear()
-                self.waiting, self.past = None, ()
+                self.waiting, self.kept = None, ()
             raise
 
     def _denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor:
@@ -171,16 +183,22 @@ class CachedStream:
             raise
         self.in_flight = None
 
-    def snapshot(self) -> CachedState:
+    @property
+    def nbytes(self) -> int:
+        return self.cache.nbytes
+
+    def snapshot(self, *, on_host: bool = False) -> CachedState:
         if self.in_flight is not None:
             raise ScopeError("a chunk is in flight; commit it before taking a snapshot")
-        return CachedState(self.cache.snapshot(), self.opening, self.waiting, self.past, self.guided.text)
+        return CachedState(
+            self.cache.snapshot(on_host=on_host), self.opening, self.waiting, self.kept, self.guided.text
+        )
 
     def restore(self, state: StreamState) -> None:
         if not isinstance(state, CachedState):
             raise ScopeError("this snapshot was taken in another streaming mode; restore it in the mode it came from")
         self.cache.restore(state.cache)
-        self.opening, self.waiting, self.past = state.opening, state.waiting, state.past
+        self.opening, self.waiting, self.kept = state.opening, state.waiting, state.kept
         self.guided.text = state.text
         self.in_flight = None
 

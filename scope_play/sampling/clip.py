@@ -123,7 +123,7 @@ class GuidedVelocity:
         values = values.to(latents.device)
 
         def velocity(text: list[TextKV] | None, *, actions: bool = True) -> Tensor:
-            return self.dit.apply(latents, values, self._plan(latents, actions=actions), text, index)
+            return self.dit.predict(latents, values, self._plan(latents, actions=actions), text, index)
 
         full = velocity(self.text)
         negative = None if self.negative_text is None else velocity(self.negative_text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -63,6 +64,22 @@ class StreamingNetwork(Protocol):
     ) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class CleanChunk:
+    """A denoised chunk (B, C, n, h, w) and its windows; the plan of its passes, if the cache's tail is still theirs."""
+
+    latents: Tensor
+    windows: ActionWindows
+    plan: Any = None
+
+
+class Past(NamedTuple):
+    """What a stream remembers, oldest first, and the position of the latent that comes next."""
+
+    chunks: tuple[CleanChunk, ...]
+    position: int
+
+
 class StreamState(Protocol):
     """A copy of a stream's memory."""
 
@@ -81,6 +98,17 @@ class Stream(Protocol):
 
     def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None: ...
 
-    def snapshot(self) -> StreamState: ...
+    @property
+    def past(self) -> Past: ...
+
+    def recall(self, past: Past) -> None:
+        """Go on from what another stream remembers, under this one's text; called before anything else."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a snapshot."""
+
+    def snapshot(self, *, on_host: bool = False) -> StreamState:
+        """A copy of the stream's memory, in host memory if that is asked for."""
 
     def restore(self, state: StreamState) -> None: ...

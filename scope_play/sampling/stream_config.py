@@ -41,6 +41,11 @@ class StreamConfig:
         if self.mode == "window" and self.cache != "full":
             raise ScopeError(f"streaming mode 'window' has no cache to keep as {self.cache!r}; use mode 'cached'")
 
+    @property
+    def branches(self) -> int:
+        """Passes that guidance makes of one, side by side."""
+        return 1 + (self.guidance != 1) + (self.action_guidance != 1)
+
     def room(self, causal: bool) -> int:
         """Latents of the longest chunk: a bidirectional network denoises the first one with the start image in it."""
         return self.chunk if causal else self.chunk + 1

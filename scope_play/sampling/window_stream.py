@@ -14,7 +14,7 @@ from scope_play.model.dit.dit import DiT
 from scope_play.model.dit.layout import bidirectional
 from scope_play.sampling.guidance import Branches, join_windows, opening_windows
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
-from scope_play.sampling.stream import StreamState
+from scope_play.sampling.stream import CleanChunk, Past, StreamState
 from scope_play.sampling.stream_config import StreamConfig
 
 
@@ -22,6 +22,7 @@ from scope_play.sampling.stream_config import StreamConfig
 class WindowState:
     context: Tensor
     windows: ActionWindows | None
+    position: int
     text: list[TextKV] | None
 
     @property
@@ -42,6 +43,7 @@ class WindowStream:
         self.guided = Branches(config, len(first), first.device)
         self.context = first
         self.windows: ActionWindows | None = None
+        self.position = first.shape[2]
         self.in_flight: tuple[Tensor, ActionWindows] | None = None
 
     def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None:
@@ -70,21 +72,43 @@ class WindowStream:
         if self.in_flight is None:
             raise ScopeError("there is no chunk in flight to commit; denoise one first")
         x, windows = self.in_flight
-        keep = slice(-self.config.window, None)
-        self.context = torch.cat([self.context, x], 2)[:, :, keep]
-        self.windows = ActionWindows(
-            None if windows.sticks is None else windows.sticks[:, keep],
-            None if windows.buttons is None else windows.buttons[:, keep],
-        )
+        self._remember(torch.cat([self.context, x], 2), windows)
+        self.position += x.shape[2]
         self.in_flight = None
 
-    def snapshot(self) -> WindowState:
+    def _remember(self, latents: Tensor, windows: ActionWindows) -> None:
+        keep = slice(-self.config.window, None)
+        self.context, self.windows = latents[:, :, keep], windows.at(keep)
+
+    @property
+    def past(self) -> Past:
+        """Latent by latent: what a cache takes at once is a chunk."""
+        if self.windows is None:
+            return Past((), self.position)
+        latents = self.context.split(1, dim=2)
+        chunks = (CleanChunk(x, self.windows.at(slice(i, i + 1))) for i, x in enumerate(latents))
+        return Past(tuple(chunks), self.position)
+
+    def recall(self, past: Past) -> None:
+        if past.chunks:
+            first, *others = (chunk.windows for chunk in past.chunks)
+            for windows in others:
+                first = join_windows(first, windows)
+            self._remember(torch.cat([chunk.latents for chunk in past.chunks], 2), first)
+            self.position = past.position
+
+    @property
+    def nbytes(self) -> int:
+        return self.context.nbytes
+
+    def snapshot(self, *, on_host: bool = False) -> WindowState:
         if self.in_flight is not None:
             raise ScopeError("a chunk is in flight; commit it before taking a snapshot")
-        return WindowState(self.context, self.windows, self.guided.text)
+        return WindowState(self.context, self.windows, self.position, self.guided.text)
 
     def restore(self, state: StreamState) -> None:
         if not isinstance(state, WindowState):
             raise ScopeError("this snapshot was taken in another streaming mode; restore it in the mode it came from")
         self.context, self.windows, self.guided.text = state.context, state.windows, state.text
+        self.position = state.position
         self.in_flight = None

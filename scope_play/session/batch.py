@@ -16,6 +16,7 @@ from scope_play.images import Image
 from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
 from scope_play.sampling.stream import Stream, StreamState, latent_noise
+from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.codec import CodecStream
 from scope_play.session.frame_transfer import make_transfer, to_device
 from scope_play.session.interfaces import Chunk
@@ -40,6 +41,7 @@ class Snapshot:
     decoder: CodecStream
     rows: np.ndarray
     prompt: str | None
+    config: StreamConfig
 
     @property
     def nbytes(self) -> int:
@@ -83,6 +85,7 @@ class SessionBatch:
         self._half_decoded = False
         self._transfer = make_transfer(model.device)
         self._closed = False
+        self.config = model.stream
         self._decoder, self._stream = self._open()
 
     def step(self, actions: np.ndarray, *, defer_commit: bool = False) -> Chunk:
@@ -145,16 +148,44 @@ class SessionBatch:
         self.flush_commit()
         self._take_text(text)
 
-    def snapshot(self) -> Snapshot:
-        """A copy of this moment, to `restore` later in this session or in another one of the same start."""
+    def set_stream(self, config: StreamConfig) -> None:
+        """Denoise as `config` says from the next chunk on; what is remembered is made again where that asks for it.
+
+        Raises ScopeError, and whatever memory that is not there raises; nothing has then changed.
+        """
+        self.check_open()
+        if config.chunk != self.config.chunk:
+            raise ScopeError("the length of a chunk is part of the game; load the model again to change it")
+        self.flush_commit()
+        text = self._read(self.prompt, config)
+        stream = self.model.open_stream(self.model.first_latent(self.first_frames), config)
+        stream.set_text(text.text, text.negative)
+        stream.recall(self._stream.past)
+        self._stream, self.config = stream, config
+
+    @property
+    def snapshot_nbytes(self) -> int:
+        """Bytes that a snapshot takes, known without taking one."""
+        return self._stream.nbytes + self._decoder.nbytes
+
+    def snapshot(self, *, on_host: bool = False) -> Snapshot:
+        """A copy of this moment, to `restore` later in this session or in another one of the same start.
+
+        It lies on the model's device, or in host memory.
+        """
         self.check_open()
         self.flush_commit()
-        return Snapshot(self.index, self._stream.snapshot(), self._decoder.clone(), self._rows, self.prompt)
+        decoder = self._decoder.clone(torch.device("cpu") if on_host else None)
+        stream = self._stream.snapshot(on_host=on_host)
+        return Snapshot(self.index, stream, decoder, self._rows, self.prompt, self.config)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: the same actions from there give the same frames."""
         self.check_open()
-        decoder = snapshot.decoder.clone()
+        decoder = snapshot.decoder.clone(self.model.device)
+        if snapshot.config != self.config:
+            self._stream = self.model.open_stream(self.model.first_latent(self.first_frames), snapshot.config)
+            self.config = snapshot.config
         self._stream.restore(snapshot.stream)
         self._uncommitted, self._half_decoded, self._decoder = None, False, decoder
         self._rows, self.index = snapshot.rows, snapshot.index
@@ -176,10 +207,10 @@ class SessionBatch:
         self._take_text(self._read(self.prompt))
         return decoder, self._stream
 
-    def _read(self, prompt: str | None) -> ReadText:
+    def _read(self, prompt: str | None, config: StreamConfig | None = None) -> ReadText:
         text = self.model.text_keys(prompt)
         negative = None
-        if text is not None and self.model.stream.guidance != 1:
+        if text is not None and (config or self.config).guidance != 1:
             negative = self.model.text_keys(self.model.negative_prompt)
         return ReadText(prompt, self._for_all(text), self._for_all(negative))
 

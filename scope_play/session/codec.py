@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -12,7 +13,8 @@ class CodecStream(Protocol):
 
     def push(self, x: Tensor) -> Tensor: ...
 
-    def clone(self) -> CodecStream: ...
+    def clone(self, device: torch.device | None = None) -> CodecStream:
+        """A copy that goes its own way, with what it remembers on `device` if that is given."""
 
     @property
     def nbytes(self) -> int: ...

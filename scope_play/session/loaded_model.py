@@ -72,12 +72,10 @@ class LoadedModel:
         self.network.eval()
         self.identity = self.identity or {"model": self.name, "sha256": ""}
         self.streaming_network: FusedDiT | PlainDiT | None = None
-        """The form that serves caches; None in streaming mode 'window', which runs the network itself."""
+        """The form that serves caches, once there is one; streaming mode 'window' runs the network itself."""
         causal = self.network.config.causal
-        if is_streamed(self.network):
-            self.streaming_network = PlainDiT(self.network) if self.stream.mode == "cached" else None
-        elif self.stream.mode == "cached":
-            self.streaming_network = network_for_streaming(self.network, latents=self.stream.room(causal))
+        if self.stream.mode == "cached":
+            self.streaming_network = self._cached_form()
         else:
             refuse_kernels(self.stream.mode)
         self.spec = WorldSpec(
@@ -103,14 +101,20 @@ class LoadedModel:
             return f"none ({reason}: the network runs as it is)"
         return f"{self.streaming_network.kernels.backend} ({self.streaming_network.kernels.reason})"
 
-    def open_stream(self, first: Tensor) -> Stream:
-        """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w)."""
+    def open_stream(self, first: Tensor, config: StreamConfig | None = None) -> Stream:
+        """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w), by default as loaded."""
+        config = config or self.stream
+        if config.mode == "window":
+            return WindowStream(self.network, config, first)
         if self.streaming_network is None:
-            return WindowStream(self.network, self.stream, first)
+            self.streaming_network = self._cached_form()
         project = self.codec.project if isinstance(self.codec, ProjectingCodec) else None
-        form = self.streaming_network
-        network = network_for_session(form) if isinstance(form, FusedDiT) else form
-        return CachedStream(network, self.stream, first, project=project)
+        return CachedStream(network_for_session(self.streaming_network), config, first, project=project)
+
+    def _cached_form(self) -> FusedDiT | PlainDiT:
+        if is_streamed(self.network):
+            return PlainDiT(self.network)
+        return network_for_streaming(self.network, latents=self.stream.room(self.network.config.causal))
 
     def fit_image(self, image: Image | None) -> np.ndarray:
         """The start image as the model gets it: uint8 (height, width, 3)."""

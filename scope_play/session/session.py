@@ -9,6 +9,7 @@ import numpy as np
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.images import Image
+from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.batch import SessionBatch, Snapshot, check_rows
 from scope_play.session.interfaces import Chunk
 from scope_play.session.loaded_model import LoadedModel
@@ -68,9 +69,25 @@ class Session:
         """Change the prompt from the next chunk on; the world goes on without a break."""
         self._batch.set_prompt(prompt)
 
-    def snapshot(self) -> Snapshot:
-        """A copy of this moment: see `Snapshot.nbytes` for what it costs to keep."""
-        return self._batch.snapshot()
+    def set_stream(self, config: StreamConfig) -> None:
+        """Denoise as `config` says from the next chunk on: other steps, guidance, window, mode.
+
+        Raises ScopeError for what cannot be changed in a game; nothing has then changed.
+        """
+        self._batch.set_stream(config)
+
+    @property
+    def stream_config(self) -> StreamConfig:
+        return self._batch.config
+
+    @property
+    def snapshot_nbytes(self) -> int:
+        """Bytes that a snapshot takes, known without taking one."""
+        return self._batch.snapshot_nbytes
+
+    def snapshot(self, *, on_host: bool = False) -> Snapshot:
+        """A copy of this moment, on the model's device or in host memory; `snapshot_nbytes` says what it costs."""
+        return self._batch.snapshot(on_host=on_host)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: the same actions from there give the same frames."""

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from scope_play.actions import write_actions
 from scope_play.cli import main
 from scope_play.clips.make import generate
+from scope_play.images import crop_and_resize, read_image, stretch
 from scope_play.loading.free_memory import FreeMemory
 from scope_play.weights.official import ScopeFolder
 from scope_play.world import World
@@ -309,3 +310,40 @@ def test_a_folder_of_images(
     for name in ("a", "b", "c.png"):
         assert report(inputs["out"] / f"{name}.json")["prompt"] == "a town"
         assert report(inputs["out"] / f"{name}.json")["actions"]["path"] == str(inputs["actions"])
+
+
+def test_the_size_in_two_numbers_and_odd_sizes_as_the_reference_has_them(
+    official: Path, inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cropped and resized to what was asked for, then stretched to what can be made."""
+    assert main([*command(official, inputs)[:-6], "--height", "30", "--width", "60", *SMALL[2:]]) == 0
+    with Image.open(inputs["image"]) as picture:
+        asked = stretch(crop_and_resize(np.asarray(picture.convert("RGB")), 30, 60), 32, 64)
+    frames = generate(
+        official, image=asked, actions=inputs["actions"], prompt="a town", size=(32, 64), frames=9, steps=2
+    )
+    assert hashlib.sha256(frames.data).hexdigest() == report(inputs["out"] / "start.json")["frames_sha256"]
+    assert main([*command(official, inputs, "--force"), "--height", "30"]) == 2
+    assert "the size was given twice" in capsys.readouterr().err
+
+
+def test_a_turned_picture_is_taken_as_it_is_stored_unless_asked(official: Path, inputs: dict[str, Path]) -> None:
+    with Image.open(inputs["image"]) as picture:
+        exif = picture.getexif()
+        exif[0x0112] = 3  # upside down
+        picture.save(inputs["image"].with_suffix(".jpg"), exif=exif, quality=95)
+    inputs["image"] = inputs["image"].with_suffix(".jpg")
+    assert main(command(official, inputs)) == 0
+    stored = report(inputs["out"] / "start.json")["frames_sha256"]
+    assert main(command(official, inputs, "--force", "--upright")) == 0
+    turned = report(inputs["out"] / "start.json")["frames_sha256"]
+
+    def made(upright: bool) -> str:
+        image = read_image(inputs["image"], upright=upright)
+        frames = generate(
+            official, image=image, actions=inputs["actions"], prompt="a town", size=(32, 64), frames=9, steps=2
+        )
+        return hashlib.sha256(frames.data).hexdigest()
+
+    assert (stored, turned) == (made(False), made(True))
+    assert stored != turned

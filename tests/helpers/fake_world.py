@@ -94,7 +94,15 @@ class FakeSession:
     def set_prompt(self, prompt: str) -> None:
         self._prompt = prompt
 
-    def snapshot(self) -> FakeSnapshot:
+    def set_stream(self, config: StreamConfig) -> None:
+        self._world.streams.append(config)
+
+    @property
+    def snapshot_nbytes(self) -> int:
+        return self._world.snapshot_bytes
+
+    def snapshot(self, *, on_host: bool = False) -> FakeSnapshot:
+        self._world.snapshots_taken += 1
         return FakeSnapshot(self._state.copy(), self.index, self._prompt, self._world.snapshot_bytes)
 
     def restore(self, snapshot: FakeSnapshot) -> None:
@@ -117,6 +125,8 @@ class FakeWorld:
     identity: dict[str, str] = field(default_factory=lambda: {"model": "fake", "sha256": "0" * 64})
     steps_made: int = 0
     closed_sessions: int = 0
+    snapshots_taken: int = 0
+    streams: list[StreamConfig] = field(default_factory=list)
 
     def start(self, image: Picture | None = None, prompt: str | None = None, seed: int = 0) -> FakeSession:
         if isinstance(image, (str, Path)):

@@ -139,5 +139,5 @@ def test_options_of_one_run_are_not_stored(run: Callable[..., int], tmp_path: Pa
 
     path = tmp_path / "config" / "settings.toml"
     save(path, Settings(show_pad=False))
-    assert run("play", "--demo", "--seconds", 0.5, "--mode", "responsive", "--window-size", "640x360") == 0
+    assert run("play", "--demo", "--seconds", 0.5, "--input", "responsive", "--window-size", "640x360") == 0
     assert load(path) == Settings(show_pad=False)

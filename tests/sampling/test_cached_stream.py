@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from scope_play.sampling.cached_stream import CachedStream
 from scope_play.sampling.clip import Conditions, GuidedVelocity, Sampling, denoise
 from scope_play.sampling.guidance import guidance_branches
 from scope_play.sampling.schedule import make_sigmas
-from scope_play.sampling.stream import Stream, latent_noise
+from scope_play.sampling.stream import CleanChunk, Past, Stream, latent_noise
 from scope_play.sampling.stream_config import StreamConfig
 from scope_play.sampling.window_stream import WindowStream
 
@@ -171,8 +173,8 @@ def test_a_new_prompt_is_as_if_it_had_been_there_all_the_window(
 
     fresh = CachedStream(PlainDiT(model), config, clip["first"])
     fresh.set_text(texts[2], negative)
-    fresh.cache.clear(LATENTS - sum(chunk.latents.shape[2] for chunk in changed.past))
-    for chunk in changed.past:
+    fresh.cache.clear(LATENTS - sum(chunk.latents.shape[2] for chunk in changed.kept))
+    for chunk in changed.kept:
         fresh._write(chunk)
     assert fresh.cache.position == changed.cache.position == LATENTS
     kept = slice(fresh.cache.config.tail, fresh.cache.config.tail + min(window, changed.cache.filled))
@@ -185,3 +187,49 @@ def test_a_new_prompt_is_as_if_it_had_been_there_all_the_window(
     fresh.opening = None
     noise, windows = clip["noise"][:, :, :1], windows_of(clip, LATENTS - 1, LATENTS)
     torch.testing.assert_close(changed.denoise(noise, windows), fresh.denoise(noise, windows), rtol=0, atol=2e-5)
+
+
+CHANGES = [
+    {"steps": 3},
+    {"guidance": 2.0},
+    {"guidance": 2.0, "action_guidance": 1.5},
+    {"window": 2},
+    {"window": 9},
+    {"mode": "window"},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+@pytest.mark.parametrize("mode", ["cached", "window"])
+def test_another_way_of_denoising_takes_up_what_was_remembered(
+    clip: dict[str, Tensor], mode: str, changes: dict[str, float]
+) -> None:
+    """The chunk after a change is that of a stream which was always denoised so, and saw the same clean latents."""
+    model = network(causal=False, text=True)
+    before = StreamConfig(steps=2, shift=5.0, window=4, mode=mode)
+    after = replace(before, **changes)  # type: ignore[arg-type]
+    text, negative = (model.text_keys(clip[name]) for name in ("prompt", "negative"))
+
+    def opened(config: StreamConfig) -> Stream:
+        stream = make_stream(model, config, clip["first"])
+        stream.set_text(text, negative)
+        return stream
+
+    stream, latents = opened(before), [clip["first"]]
+    for index in range(1, LATENTS - 1):
+        latents.append(stream.denoise(clip["noise"][:, :, index - 1 : index], windows_of(clip, index, index + 1)))
+        stream.commit()
+    other = opened(after)
+    other.recall(stream.past)
+    made = other.denoise(clip["noise"][:, :, -1:], windows_of(clip, LATENTS - 1, LATENTS))
+
+    expected = opened(after)
+    windows = windows_of(clip, 0, LATENTS - 1)
+    seen = min(after.window, before.window, LATENTS - 1)
+    chunks = tuple(CleanChunk(latents[i], windows.at(slice(i, i + 1))) for i in range(LATENTS - 1 - seen, LATENTS - 1))
+    if mode == "cached" and after.mode == "cached":  # the opening is remembered with the first chunk, as it was made
+        pair = CleanChunk(torch.cat(latents[:2], 2), windows.at(slice(0, 2)))
+        chunks = (pair, *chunks[-2:]) if len(chunks) > 2 else chunks[-2:]
+    expected.recall(Past(chunks, LATENTS - 1))
+    wanted = expected.denoise(clip["noise"][:, :, -1:], windows_of(clip, LATENTS - 1, LATENTS))
+    torch.testing.assert_close(made, wanted, rtol=0, atol=2e-5)

@@ -183,3 +183,46 @@ def test_a_prompt_that_finds_no_room_in_the_caches_leaves_the_one_before(
             assert session.prompt == "a yard"
             made.append(play(session, rows[3:], False))
             assert np.abs(np.concatenate(made).astype(int) - expected).max() <= 1
+
+
+CHANGES = [{"steps": 3}, {"guidance": 2.0, "action_guidance": 1.5}, {"window": 2}]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_a_change_of_denoising_that_finds_no_room_changes_nothing(
+    reader: World, monkeypatch: pytest.MonkeyPatch, changes: dict[str, float]
+) -> None:
+    rows = rows_of(1, 6)
+    with reader.start(prompt="a yard", seed=3) as session:
+        expected = play(session, rows, False)
+    other = replace(reader.spec.stream, **changes)  # type: ignore[arg-type]
+    with reader.start(prompt="a yard", seed=3) as session:
+        made = [play(session, rows[:3], False)]
+        with monkeypatch.context() as patch:
+            fails_once("network", 2, False, patch)
+            with pytest.raises(MemoryError):
+                session.set_stream(other)
+        with pytest.raises(ScopeError, match="load the model again"):
+            session.set_stream(replace(other, chunk=2))
+        assert session.stream_config == reader.spec.stream
+        made.append(play(session, rows[3:], False))
+        assert np.array_equal(np.concatenate(made), expected)
+
+
+def test_snapshots_remember_how_was_denoised(reader: World) -> None:
+    rows = rows_of(1, 6)
+    other = replace(reader.spec.stream, steps=3, guidance=2.0)
+    with reader.start(prompt="a yard", seed=3) as session:
+        play(session, rows[:2], False)
+        before = session.snapshot()
+        plain = play(session, rows[2:4], False)
+        session.restore(before)
+        session.set_stream(other)
+        after = session.snapshot()
+        guided = play(session, rows[2:4], False)
+        assert not np.array_equal(plain, guided)
+        session.restore(before)
+        assert session.stream_config == reader.spec.stream
+        assert np.array_equal(play(session, rows[2:4], False), plain)
+        session.restore(after)
+        assert np.array_equal(play(session, rows[2:4], False), guided)

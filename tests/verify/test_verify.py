@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scope_play.cli import main
 from scope_play.errors import ScopeError
-from scope_play.model.dit.action import ActionModule, window_rows
+from scope_play.model.dit.action import ActionModule, window_rows, windows_at
 from scope_play.model.dit.config import ActionConfig
 from scope_play.model.dit.layers import RMSNorm
 from scope_play.verify import networks
@@ -68,8 +68,11 @@ def windows_one_frame_late(patch: pytest.MonkeyPatch) -> None:
     def late(rows: Tensor, latents: int, config: ActionConfig) -> Tensor:
         return window_rows(torch.cat([rows[:, :1], rows], dim=1), latents, config)
 
+    def late_at(rows: Tensor, index: Tensor, config: ActionConfig) -> Tensor:
+        return windows_at(torch.cat([rows[:, :1], rows], dim=1), index, config)
+
     patch.setattr("scope_play.verify.networks.window_rows", late)
-    patch.setattr("scope_play.model.dit.dit.window_rows", late)
+    patch.setattr("scope_play.model.dit.dit.windows_at", late_at)
 
 
 def erf_gelu(patch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,11 @@ class ActionWindows(NamedTuple):
     buttons: Tensor | None
     keep: Tensor | None = None
 
+    def at(self, frames: slice) -> ActionWindows:
+        """Those of some of the latent frames."""
+        sticks, buttons = (None if x is None else x[:, frames] for x in (self.sticks, self.buttons))
+        return ActionWindows(sticks, buttons, self.keep)
+
 
 class ActionCondition(NamedTuple):
     """What one block makes of the actions of F latent frames, before it has seen any picture.

@@ -101,9 +101,9 @@ class DiT(nn.Module):
             if layout.previous is None:
                 raise ScopeError("this network predicts from the latent before; give the layout its `previous`")
             previous = latents[:, :, layout.previous]
-        return self.apply(latents, timesteps, plan, text, index, previous)
+        return self.predict(latents, timesteps, plan, text, index, previous)
 
-    def apply(
+    def predict(
         self,
         latents: Tensor,
         timesteps: Tensor,

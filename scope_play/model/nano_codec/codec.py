@@ -264,7 +264,7 @@ class EncoderStream:
         self._started = True
         return self._codec.encode_image(frames[:, :, 0])[:, :, None]
 
-    def clone(self) -> EncoderStream:
+    def clone(self, device: torch.device | None = None) -> EncoderStream:
         return EncoderStream(self._codec, self._started)
 
 
@@ -286,5 +286,5 @@ class DecoderStream:
         first, self._started = not self._started, True
         return (frames[:, :, 3:] if first else frames).clamp(-1, 1)
 
-    def clone(self) -> DecoderStream:
+    def clone(self, device: torch.device | None = None) -> DecoderStream:
         return DecoderStream(self._codec, self._started, self._draw)

@@ -45,11 +45,11 @@ class StreamMemory:
         self.keep(layer, joined[:, :, -history:])
         return joined
 
-    def clone(self) -> StreamMemory:
-        """A deep copy that shares no storage."""
+    def clone(self, device: torch.device | None = None) -> StreamMemory:
+        """A deep copy that shares no storage, on `device` if that is given."""
         copy = StreamMemory()
         copy.started = self.started
-        copy._slots = {layer: frames.clone() for layer, frames in self._slots.items()}
+        copy._slots = {layer: frames.to(device or frames.device, copy=True) for layer, frames in self._slots.items()}
         return copy
 
     @property

@@ -49,10 +49,10 @@ class EncoderStream:
         mean = moments[:, : self.network.config.z_dim]
         return (mean - self._mean) * self._inverse_std
 
-    def clone(self) -> EncoderStream:
-        """A stream that continues from here independently (a deep copy of the memory; the weights are shared)."""
+    def clone(self, device: torch.device | None = None) -> EncoderStream:
+        """A stream that continues from here independently: a deep copy of the memory, on `device` if that is given."""
         twin = copy.copy(self)
-        twin.memory = self.memory.clone()
+        twin.memory = self.memory.clone(device)
         return twin
 
     @property
@@ -93,10 +93,10 @@ class DecoderStream:
         z = (latent / self._inverse_std + self._mean).contiguous(memory_format=torch.channels_last_3d)
         return unpatchify(self.network.decoder(self.network.conv2(z), self.memory))
 
-    def clone(self) -> DecoderStream:
-        """A stream that continues from here independently (a deep copy of the memory; the weights are shared)."""
+    def clone(self, device: torch.device | None = None) -> DecoderStream:
+        """A stream that continues from here independently: a deep copy of the memory, on `device` if that is given."""
         twin = copy.copy(self)
-        twin.memory = self.memory.clone()
+        twin.memory = self.memory.clone(device)
         return twin
 
     @property

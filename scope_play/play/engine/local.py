@@ -12,16 +12,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scope_play.actions import ROW_WIDTH
 from scope_play.errors import ScopeError
+from scope_play.loading.free_memory import host_free
 from scope_play.loading.request import display_name
 from scope_play.play.engine.heap import give_back_gpu
 from scope_play.play.engine.open import open_here
 from scope_play.play.engine.protocol import (
+    Adopted,
     Begin,
     Clock,
     Command,
@@ -36,10 +39,12 @@ from scope_play.play.engine.protocol import (
     Phase,
     Refused,
     SetPrompt,
+    SetStream,
     Status,
     TakeRows,
     WentBack,
 )
+from scope_play.play.engine.rate import expected_fps
 from scope_play.play.engine.rewind import BUDGET_BYTES
 from scope_play.play.engine.seat import Seat, Take, in_a_sentence
 from scope_play.recording.metadata import BuildSetup
@@ -75,6 +80,7 @@ class LocalEngine:
         self._status = Status(Phase.EMPTY, "No model is loaded.", clock())
         self._world: WorldLike | None = None
         self._running: Seat | None = None
+        self._wanted = SetStream()
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.thread.start()
 
@@ -91,9 +97,9 @@ class LocalEngine:
         return 0
 
     def post(self, command: Command) -> None:
-        """Obeyed after the chunk in the making. Everything but a prompt also stops play."""
+        """Obeyed after the chunk in the making. All but `SetPrompt` and `SetStream` also stop play."""
         with self._changed:
-            if not isinstance(command, SetPrompt):
+            if not isinstance(command, (SetPrompt, SetStream)):
                 self._begin_at = None
             self._mailbox.append(command)
             self._changed.notify()
@@ -176,7 +182,7 @@ class LocalEngine:
             text, lost = str(error), self._world is None
         except (MemoryError, RuntimeError, OSError, ImportError) as error:
             text, lost = in_a_sentence(error, DOING.get(self._status.phase, "playing")), True
-        if text and isinstance(command, SetPrompt):
+        if text and isinstance(command, (SetPrompt, SetStream)):
             self._put(Refused(text))
         elif text:
             # Out here the traceback is gone, and with it its hold on tensors.
@@ -195,6 +201,8 @@ class LocalEngine:
             case SetPrompt(prompt):
                 if self._running:
                     self._running.set_prompt(prompt)
+            case SetStream():
+                self._set_stream(command)
             case GoBack(chunk):
                 self._go_back(chunk)
             case Leave():
@@ -219,9 +227,26 @@ class LocalEngine:
         world = self._world
         if world is None:
             raise ScopeError("no model is loaded; choose one first.")
-        seat = self._running = Seat(world, command, history_bytes=self._history_bytes, clock=self._clock)
+        wanted = self._wanted.of(world.spec.stream)
+        stream = None if wanted == world.spec.stream else wanted
+        seat = self._running = Seat(
+            world, command, stream=stream, history_bytes=self._history_bytes, free=host_free, clock=self._clock
+        )
         self._say(Phase.PAUSED, "Ready to play.", world.spec)
-        self._put(Opened(seat.session.first_frame, command, world.spec, world.identity, BuildSetup.here()))
+        spec = world.spec if stream is None else replace(world.spec, stream=stream)
+        self._put(Opened(seat.session.first_frame, command, spec, world.identity, BuildSetup.here()))
+
+    def _set_stream(self, command: SetStream) -> None:
+        world, running = self._world, self._running
+        if world is None:
+            return
+        stream = command.of(world.spec.stream)
+        if running:
+            before = running.stream or world.spec.stream
+            running.set_stream(stream)
+            fps = expected_fps(running.timings, before, stream, world.spec.frames_per_chunk)
+            self._put(Adopted(stream, fps))
+        self._wanted = command
 
     def _make(self) -> None:
         world, running = self._world, self._running

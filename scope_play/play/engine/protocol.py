@@ -7,16 +7,17 @@ with a function that gives them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from scope_play.loading.request import LoadRequest
     from scope_play.recording.metadata import BuildSetup
+    from scope_play.sampling.stream_config import StreamConfig
     from scope_play.session.interfaces import WorldSpec
 
 
@@ -71,6 +72,23 @@ class SetPrompt:
 
 
 @dataclass(frozen=True)
+class SetStream:
+    """Denoise otherwise from the next chunk on, and in the games after it; what is None is as the model was loaded."""
+
+    mode: str | None = None
+    steps: int | None = None
+    shift: float | None = None
+    window: int | None = None
+    guidance: float | None = None
+    action_guidance: float | None = None
+
+    def of(self, loaded: StreamConfig) -> StreamConfig:
+        """The config that it asks for, of a world that was loaded with `loaded`. Raises ScopeError."""
+        changes: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(loaded, **changes)
+
+
+@dataclass(frozen=True)
 class GoBack:
     """To the state after `chunk` chunks; stands paused there."""
 
@@ -82,7 +100,7 @@ class Leave:
     """End the session, keep the world."""
 
 
-Command: TypeAlias = Load | Begin | SetPrompt | GoBack | Leave
+Command: TypeAlias = Load | Begin | SetPrompt | SetStream | GoBack | Leave
 
 
 @dataclass(frozen=True)
@@ -130,6 +148,14 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Adopted:
+    """The game is denoised as `stream` says now; `fps`: what that will probably reach, None before the first chunk."""
+
+    stream: StreamConfig
+    fps: float | None
+
+
+@dataclass(frozen=True)
 class WentBack:
     """The world stands after `chunk` chunks, `frame` being the last one seen then."""
 
@@ -159,7 +185,7 @@ class Interrupted:
     text: str
 
 
-Event: TypeAlias = Loaded | Opened | Made | WentBack | Failed | Refused | Interrupted
+Event: TypeAlias = Loaded | Opened | Made | Adopted | WentBack | Failed | Refused | Interrupted
 
 
 TakeRows: TypeAlias = Callable[[float, int], np.ndarray]
@@ -173,10 +199,12 @@ REACH_CHUNKS = 600
 
 @dataclass(frozen=True, slots=True)  # all of a session's are kept: an hour has 18,000
 class Step:
-    """What made one chunk: rows float32 (frames_per_chunk, 10) and the prompt it was made under."""
+    """What made one chunk: rows float32 (frames_per_chunk, 10), the prompt it was made under, and how it was denoised,
+    None for as the model was loaded."""
 
     rows: np.ndarray
     prompt: str | None
+    stream: StreamConfig | None = None
 
 
 class EngineLike(Protocol):
@@ -194,7 +222,7 @@ class EngineLike(Protocol):
         """Frames that were asked for and are still on their way; 0 where one chunk is made at a time."""
 
     def post(self, command: Command) -> None:
-        """Obeyed after the chunk in the making. Everything but a prompt also stops play."""
+        """Obeyed after the chunk in the making. All but `SetPrompt` and `SetStream` also stop play."""
 
     def play(self, begin_at: float) -> None:
         """Make one chunk, sampling its rows at clock time `begin_at` (in the past: at once). Asked anew for each."""

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 BUDGET_BYTES = 512 << 20
 KEYFRAME_EVERY = 5
 """Chunks between keyframes before thinning: at most four chunks to re-run near the present."""
+LARGE_BYTES = 128 << 20
+"""From here on a keyframe takes time to copy, and they are so much rarer as they are larger."""
+LARGE_KEYFRAMES = 3
+"""So many are kept beyond the budget, where half of the free memory is enough for them."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +38,35 @@ class Keyframe:
 
 
 class History:
-    """The steps since the session began, and keyframes for the last `reach` chunks within `budget` bytes."""
+    """The steps since the session began, and keyframes for the last `reach` chunks within `budget` bytes.
 
-    def __init__(self, budget: int = BUDGET_BYTES, reach: int = REACH_CHUNKS) -> None:
+    Keyframes lie in host memory. What a large model remembers exceeds the budget: of such keyframes a few are kept, as
+    far as `free` says that there is room. A budget of 0 keeps none.
+    """
+
+    def __init__(
+        self,
+        budget: int = BUDGET_BYTES,
+        reach: int = REACH_CHUNKS,
+        free: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.budget = budget
         self.reach = reach
+        self.free = free
         self.steps: list[Step] = []
         self.keyframes: list[Keyframe] = []
 
     def begin(self, session: SessionLike) -> None:
         """Forget everything; `session` has just begun."""
         self.steps, self.keyframes = [], []
-        self._keep(session, session.first_frame)
+        if session.snapshot_nbytes < LARGE_BYTES:  # a restart is as quick
+            self._keep(session, session.first_frame)
 
     def add(self, session: SessionLike, step: Step, frame: np.ndarray) -> None:
         """`session` has just made a chunk from `step`, ending in `frame`."""
         self.steps.append(step)
-        if self.keyframes and len(self.steps) - self.keyframes[-1].chunk >= KEYFRAME_EVERY:
+        every = KEYFRAME_EVERY * max(1, session.snapshot_nbytes // LARGE_BYTES)
+        if len(self.steps) - (self.keyframes[-1].chunk if self.keyframes else 0) >= every:
             self._keep(session, frame)
             self._thin()
 
@@ -82,12 +98,16 @@ class History:
             session = restart()
             frame, done = session.first_frame, 0
         prompt = self.steps[done - 1].prompt if done else None
+        stream = self.steps[done - 1].stream if done else self.steps[0].stream if self.steps else None
         start = done
         for step in self.steps[done:chunk]:
             progress(done - start, chunk - start)
             if step.prompt is not None and step.prompt != prompt:
                 session.set_prompt(step.prompt)
                 prompt = step.prompt
+            if step.stream is not None and step.stream != stream:
+                session.set_stream(step.stream)
+                stream = step.stream
             frame = session.step(step.rows).frames[-1]
             done += 1
         del self.steps[chunk:]
@@ -95,15 +115,25 @@ class History:
         return session, frame
 
     def _keep(self, session: SessionLike, frame: np.ndarray) -> None:
-        snapshot = session.snapshot()
-        if snapshot.nbytes + frame.nbytes <= self.budget:
-            self.keyframes.append(Keyframe(len(self.steps), snapshot, frame.copy()))
+        size = session.snapshot_nbytes + frame.nbytes
+        if size > self.budget > 0:
+            if len(self.keyframes) == LARGE_KEYFRAMES:
+                self._drop_one()
+            fits = size <= self.free() // 2
+        else:
+            fits = size <= self.budget
+        if fits:
+            self.keyframes.append(Keyframe(len(self.steps), session.snapshot(on_host=True), frame.copy()))
 
     def _thin(self) -> None:
         while len(self.keyframes) > 1 and self.keyframes[1].chunk <= self.oldest:
             del self.keyframes[0]
-        while self.nbytes > self.budget:
-            del self.keyframes[least_useful([k.chunk for k in self.keyframes], len(self.steps))]
+        large = any(k.snapshot.nbytes + k.frame.nbytes > self.budget for k in self.keyframes)
+        while not large and self.nbytes > self.budget:
+            self._drop_one()
+
+    def _drop_one(self) -> None:
+        del self.keyframes[least_useful([k.chunk for k in self.keyframes], len(self.steps))]
 
 
 def least_useful(chunks: Sequence[int], newest: int) -> int:

@@ -15,7 +15,8 @@ from scope_play.play.engine.protocol import Begin, Clock, Step
 from scope_play.play.engine.rewind import BUDGET_BYTES, History
 
 if TYPE_CHECKING:
-    from scope_play.session.interfaces import Chunk, SnapshotLike, WorldLike
+    from scope_play.sampling.stream_config import StreamConfig
+    from scope_play.session.interfaces import Chunk, SessionLike, SnapshotLike, WorldLike
 
 GIVE_BACK_EVERY = 50
 """Chunks between two times that freed memory is given back."""
@@ -40,20 +41,31 @@ class Moment:
     snapshot: SnapshotLike
     steps: tuple[Step, ...]
     prompt: str | None
+    stream: StreamConfig | None
 
 
 class Seat:
     """A game that has begun. All of it belongs to one thread, the one that owns `world`."""
 
     def __init__(
-        self, world: WorldLike, begin: Begin, *, history_bytes: int = BUDGET_BYTES, clock: Clock = time.perf_counter
+        self,
+        world: WorldLike,
+        begin: Begin,
+        *,
+        stream: StreamConfig | None = None,
+        history_bytes: int = BUDGET_BYTES,
+        free: Callable[[], int] = lambda: 0,
+        clock: Clock = time.perf_counter,
     ) -> None:
+        """`stream`: how it is denoised, if not as the world was loaded; `history_bytes` and `free`: see `History`."""
         self.world = world
         self.begin = begin
         self.prompt = begin.prompt
+        self.stream = self._first_stream = stream
+        self.timings: dict[str, float] = {}
         self._clock = clock
-        self.session = world.start(begin.image, begin.prompt, begin.seed)
-        self.history = History(history_bytes)
+        self.session = self._start()
+        self.history = History(history_bytes, free=free)
         self.history.begin(self.session)
         self._owed = 0.0
 
@@ -65,7 +77,8 @@ class Seat:
         ready = self._clock()
         out(Take(self.session.index, chunk, self.prompt, ready, ready - began + self._owed))
         self.session.flush_commit()
-        self.history.add(self.session, Step(rows, self.prompt), chunk.frames[-1])
+        self.timings = chunk.timings
+        self.history.add(self.session, Step(rows, self.prompt, self.stream), chunk.frames[-1])
         if len(self.history.steps) % GIVE_BACK_EVERY == 0:
             give_back()
         self._owed = self._clock() - ready
@@ -75,22 +88,32 @@ class Seat:
         self.session.set_prompt(prompt)
         self.prompt = prompt
 
+    def set_stream(self, stream: StreamConfig) -> None:
+        """How it is denoised from the next chunk on. Whatever it raises, nothing has changed then."""
+        self.session.set_stream(stream)
+        self.stream = stream
+
+    def _start(self) -> SessionLike:
+        session = self.world.start(self.begin.image, self.begin.prompt, self.begin.seed)
+        if self._first_stream is not None:
+            session.set_stream(self._first_stream)
+        return session
+
     def go_back(self, chunk: int, progress: Callable[[int, int], None]) -> np.ndarray:
         """To the state after `chunk` chunks. Returns the frame last seen then; see `History.go_back`."""
-        begin = self.begin
-        self.session, frame = self.history.go_back(
-            self.session, chunk, lambda: self.world.start(begin.image, begin.prompt, begin.seed), progress
-        )
-        self.prompt = self.history.steps[-1].prompt if self.history.steps else begin.prompt
+        self.session, frame = self.history.go_back(self.session, chunk, self._start, progress)
+        steps = self.history.steps
+        self.prompt = steps[-1].prompt if steps else self.begin.prompt
+        self.stream = steps[-1].stream if steps else self._first_stream
         return frame
 
     def snapshot(self) -> Moment:
-        return Moment(self.session.snapshot(), tuple(self.history.steps), self.prompt)
+        return Moment(self.session.snapshot(), tuple(self.history.steps), self.prompt, self.stream)
 
     def restore(self, moment: Moment) -> None:
         """To a moment of this game, also of a line of play that was left. Keyframes are of one line, so they go."""
         self.session.restore(moment.snapshot)
-        self.prompt = moment.prompt
+        self.prompt, self.stream = moment.prompt, moment.stream
         self.history.steps, self.history.keyframes = list(moment.steps), []
 
     def close(self) -> None:

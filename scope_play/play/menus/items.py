@@ -68,13 +68,38 @@ def settings_items(settings: Settings) -> list[Item]:
         Item("show_pad", "Controller overlay", switch(settings.show_pad), Kind.CHOICE),
         Item("mode", "Input", settings.mode, Kind.CHOICE),
         Item("gamepad", "Pads read by", settings.gamepad, Kind.CHOICE),
+        *(Item(key, name, stream_value(settings, key), Kind.CHOICE) for key, name in STREAM_ITEMS.items()),
         Item("fullscreen", "Fullscreen", switch(settings.fullscreen), Kind.CHOICE),
         Item("smooth", "Smooth picture", switch(settings.smooth), Kind.CHOICE),
         Item("back", "Back"),
     ]
 
 
+STREAM_ITEMS = {
+    "steps": "Denoising steps",
+    "guidance": "Prompt guidance",
+    "action_guidance": "Pad guidance",
+    "stream_mode": "Remembering",
+    "window": "Window",
+    "shift": "Shift",
+    "chunk": "Chunk",
+}
+
+
+def stream_value(settings: Settings, key: str) -> str:
+    """A number as it is shown; 0 and "" are as the model's weights say."""
+    value = getattr(settings, key)
+    return (value if isinstance(value, str) else f"{value:g}") if value else "the model's"
+
+
 SETTING_NOTES: dict[str, str] = {
+    "steps": "Passes a chunk: fewer are faster and coarser. From the next chunk on.",
+    "guidance": "How strongly the prompt acts; 1 is off and twice as fast.",
+    "action_guidance": "How strongly the pad acts; 1 is off and faster.",
+    "stream_mode": "cached keeps keys and values; window runs what was seen again: closer to training, slower.",
+    "window": "Latents remembered, of four frames each.",
+    "shift": "Larger spends more passes at high noise.",
+    "chunk": "Latents made together. When the model is loaded again.",
     "show_stats": "Frames a second, and where the time between hand and eye goes. F1 in the game.",
     "show_pad": "What you hold, as the model is given it. F2 in the game.",
     "exact": "Every frame follows what you did in its own twentieth of a second.",

@@ -112,3 +112,18 @@ def test_thumbnails_are_small_averages() -> None:
     assert small.shape == (96, 166, 3)
     assert small[0, 0, 0] == 0
     assert small[0, -1, 0] == 200
+
+
+@pytest.mark.parametrize(("free", "kept"), [(0, 0), (3 << 30, 1), (64 << 30, 3)])
+def test_keyframes_of_a_large_model_are_asked_for_by_their_size(free: int, kept: int) -> None:
+    """One gibibyte each, with a budget of half of one: nothing is copied that there is no room for."""
+    world: Any = FakeWorld(snapshot_bytes=1 << 30)
+    session, history = world.start(seed=3), History(512 << 20)
+    history.free = lambda: free - history.nbytes
+    history.begin(session)
+    assert world.snapshots_taken == 0
+    frames = advance(session, history, 250)
+    assert len(history.keyframes) == kept
+    assert (world.snapshots_taken == 0) == (kept == 0)
+    session, last = history.go_back(session, 200, lambda: world.start(seed=3), lambda *_: None)
+    np.testing.assert_array_equal(last, frames[199][-1])
