@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import threading
 import zipfile
@@ -82,18 +83,18 @@ def zipped(clip: Clip) -> Iterator[bytes]:
     yield from sink.taken()
 
 
-class _Pieces:
+class _Pieces(io.RawIOBase):
     """A file that can only be written; `taken` are the bytes since the last time."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
-    def write(self, data: bytes) -> int:
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
         self._pieces.append(bytes(data))
         return len(data)
-
-    def flush(self) -> None:
-        return
 
     def taken(self) -> Iterator[bytes]:
         pieces, self._pieces = self._pieces, []

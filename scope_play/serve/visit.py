@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import MutableMapping
 from typing import Any
 
 import numpy as np
@@ -194,7 +195,7 @@ class Visit:
         finally:
             await _end(gone, seat)
 
-    async def _handle(self, game: Game, data: dict[str, Any]) -> None:
+    async def _handle(self, game: Game, data: MutableMapping[str, Any]) -> None:
         async with game.turn:
             if (text := data.get("text")) is not None:
                 await self._obey(game, messages.read(text, messages.TO_SERVER))
