@@ -12,7 +12,7 @@ from scope_play.bench.line import Line
 from scope_play.cli import main
 from scope_play.loading.request import LoadRequest
 from scope_play.play import pacing
-from scope_play.play.pacing import Pace
+from scope_play.play.pacing import Flying, Pace
 from scope_play.recording.clip import read_clip
 from scope_play.session.interfaces import WorldLike
 from scope_play.world import open_world
@@ -246,8 +246,9 @@ def test_the_page_paces_as_the_window_does(tmp_path: Path) -> None:
                     steps.append(["shown", now, part == 0])
                     pace = pacing.shown(pace, now / 1000, part == 0)
                     ready, flying = int(chance.integers(0, 5)), 4 * int(chance.integers(0, 3))
-                    steps.append(["begin", now, ready, flying])
-                    begin = pacing.begin_at(pace, now / 1000, ready, flying)
+                    since = now - chance.uniform(0, 300)
+                    steps.append(["begin", now, ready, flying, since])
+                    begin = pacing.begin_at(pace, now / 1000, ready, Flying(flying, since / 1000))
                     expected.append(None if begin is None else begin * 1000)
             *found, interval, lead, hint = player.page.evaluate(PACE, steps)
             assert [value is None for value in found] == [value is None for value in expected]

@@ -36,6 +36,7 @@ from scope_play.play.engine.protocol import (
     TakeRows,
     WentBack,
 )
+from scope_play.play.pacing import NOTHING_FLYING, Flying
 from scope_play.recording.metadata import BuildSetup
 from scope_play.records import read_record
 from scope_play.session.interfaces import WorldSpec
@@ -84,9 +85,11 @@ class RemoteEngine:
         return not self._closed
 
     @property
-    def flying(self) -> int:
+    def flying(self) -> Flying:
         with self._changed:
-            return len(self._rows) * (self._spec.frames_per_chunk if self._spec else 0)
+            if not self._rows or self._spec is None:
+                return NOTHING_FLYING
+            return Flying(len(self._rows) * self._spec.frames_per_chunk, next(iter(self._rows.values()))[0])
 
     def post(self, command: Command) -> None:
         with self._changed:

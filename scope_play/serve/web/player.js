@@ -152,7 +152,8 @@ export class Player {
     this.sample();
     const now = clock();
     const ready = this.pending.length;
-    const begin = this.pace.beginAt(now, ready, this.flying);
+    const since = this.askedAt.values().next().value ?? -Infinity;
+    const begin = this.pace.beginAt(now, ready, this.flying, since);
     if (begin !== null && now >= begin && this.link.socket) {
       this.asked += 1;
       this.askedAt.set(this.asked, now);
