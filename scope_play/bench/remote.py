@@ -17,10 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from scope_play.bench.line import Line
-from scope_play.bench.remote_players import Bot, Seen, play_in_browser, play_in_window
+from scope_play.bench.remote_players import BEFORE, Bot, Seen, play_in_browser, play_in_window
 from scope_play.bench.report import RESULTS, write_result
 from scope_play.bench.served import MarkedServer
 from scope_play.errors import ScopeError
+
+AFTER = 0.3
+"""Seconds after a standstill before the next press: the page or the window takes up the hands again."""
 
 SETTLED = 1.0
 """Seconds after a standstill from which delays must be as before."""
@@ -68,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.seconds < 5 or args.players < 1 or (args.browser and args.connect):
         raise ScopeError("give at least 5 --seconds and one player, and one of --browser and --connect.")
+    if args.connect and args.stall:
+        raise ScopeError("the window pauses when the line stands still, for the player to go on; leave --stall out.")
     kind = "browser" if args.browser else "window" if args.connect else "no picture"
     trips = [_number(text, "--rtt") / 1000 for text in args.rtt.split(",")]
     rate = _rate(args.rate) if args.rate else None
@@ -100,20 +105,22 @@ def _measure(
                 stood.append(time.perf_counter() if kind != "browser" else time.time())
                 line.stall(stall)
 
+        hands_off = BEFORE + stall + AFTER if stall else 0.0
+
         clock, cpu, carried = time.perf_counter(), server.cpu(), list(line.carried)
         if kind == "browser":
-            seen = [play_in_browser(url, seconds, meanwhile)]
+            seen = [play_in_browser(url, seconds, hands_off, meanwhile)]
         elif kind == "window":
-            seen = [play_in_window(url, seconds, meanwhile, Path(folder))]
+            seen = [play_in_window(url, seconds, Path(folder))]
         else:
-            seen = _bots(url, players, seconds, meanwhile)
+            seen = _bots(url, players, seconds, hands_off, meanwhile)
         lasted = time.perf_counter() - clock
         used = [(now - then) / lasted for now, then in zip(server.cpu(), cpu, strict=True)]
         bits = [8 * (now - then) / lasted for now, then in zip(line.carried, carried, strict=True)]
     return [_figures(kind, trip, each, stood[-1], stall, (bits[0], bits[1]), (used[0], used[1])) for each in seen]
 
 
-def _bots(url: str, players: int, seconds: float, meanwhile: Callable[[], None]) -> list[Seen]:
+def _bots(url: str, players: int, seconds: float, hands_off: float, meanwhile: Callable[[], None]) -> list[Seen]:
     bots = [Bot(url, seed) for seed in range(players)]
     for bot in bots:
         bot.start()
@@ -121,6 +128,9 @@ def _bots(url: str, players: int, seconds: float, meanwhile: Callable[[], None])
         if not bot.ready.wait(60):
             raise ScopeError(bot.problem or "a player did not come to play within a minute.")
     time.sleep(seconds / 2)
+    for bot in bots:
+        bot.hands_off(hands_off)
+    time.sleep(min(hands_off, BEFORE))
     meanwhile()
     time.sleep(seconds / 2)
     for bot in bots:

@@ -23,6 +23,8 @@ from scope_play.play.playback import Playback
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WARM_UP = 3.0
+BEFORE = 0.6
+"""Seconds without a press before the line stands still, so that every press is in a chunk by then."""
 BUTTON = "south"
 
 
@@ -51,7 +53,12 @@ class Bot(threading.Thread):
         self.problem = ""
         self._url, self._chance = url, random.Random(seed)
         self._stop_asked = threading.Event()
+        self._hands_off_until = 0.0
         self.ready = threading.Event()
+
+    def hands_off(self, seconds: float) -> None:
+        """Press nothing for so long: what is done while the line stands still does not count."""
+        self._hands_off_until = time.perf_counter() + seconds
 
     def stop(self) -> None:
         self._stop_asked.set()
@@ -79,7 +86,7 @@ class Bot(threading.Thread):
                 sampler.start(now)
                 playback.resume()
                 counted_from, next_press = now + WARM_UP, now + WARM_UP
-            if now >= next_press:
+            if now >= next_press and (down or now > self._hands_off_until):
                 down = not down
                 sampler.push(ButtonEvent(now, BUTTON, down))
                 if down:
@@ -106,6 +113,7 @@ PAGE = """
 window.fakePad = { id: "Bench", index: 0, connected: true, mapping: "standard", axes: [0, 0, 0, 0],
   buttons: Array.from({ length: 17 }, () => ({ pressed: false, value: 0 })) };
 navigator.getGamepads = () => [window.fakePad];
+window.handsOffUntil = 0;
 window.seen = { shown: [], marks: [], presses: [] };
 const clock = () => performance.timeOrigin + performance.now();
 let lit = false;
@@ -123,6 +131,7 @@ window.hand = async (every, held) => {
   while (window.counting) {
     await new Promise((done) => setTimeout(done, 1000 * (every[0] + Math.random() * (every[1] - every[0]))));
     if (!window.counting) break;
+    if (clock() < window.handsOffUntil) continue;
     window.seen.presses.push(clock());
     window.fakePad.buttons[0] = { pressed: true, value: 1 };
     await new Promise((done) => setTimeout(done, 1000 * held));
@@ -132,8 +141,9 @@ window.hand = async (every, held) => {
 """
 
 
-def play_in_browser(url: str, seconds: float, meanwhile: Callable[[], None]) -> Seen:
-    """A page in a browser without a window; what is measured is when a mark can be read from its canvas."""
+def play_in_browser(url: str, seconds: float, hands_off: float, meanwhile: Callable[[], None]) -> Seen:
+    """A page in a browser without a window; what is measured is when a mark can be read from its canvas. `meanwhile` is
+    called half way, with no press for `hands_off` seconds around it."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
@@ -154,6 +164,8 @@ def play_in_browser(url: str, seconds: float, meanwhile: Callable[[], None]) -> 
         page.wait_for_timeout(1000 * WARM_UP)
         page.evaluate("([every, held]) => void hand(every, held)", [PRESS_EVERY, PRESS_SECONDS])
         page.wait_for_timeout(500 * seconds)
+        page.evaluate("(ms) => { handsOffUntil = performance.timeOrigin + performance.now() + ms; }", 1000 * hands_off)
+        page.wait_for_timeout(1000 * min(hands_off, BEFORE))
         meanwhile()
         page.wait_for_timeout(500 * seconds)
         page.evaluate("counting = false")
@@ -181,7 +193,7 @@ def match(presses: list[float], marks: list[float], shown: list[float]) -> Seen:
     return seen
 
 
-def play_in_window(url: str, seconds: float, meanwhile: Callable[[], None], record: Path) -> Seen:
+def play_in_window(url: str, seconds: float, record: Path) -> Seen:
     """The app's window on SDL's dummy driver, with a virtual pad, its recording on."""
     from scope_play.bench.hands import Hand, jumping
     from scope_play.bench.session import play_until, playing
@@ -205,10 +217,7 @@ def play_in_window(url: str, seconds: float, meanwhile: Callable[[], None], reco
         play_until(app, app.clock() + WARM_UP, lambda shot, at: None)
         hand.start()
         try:
-            half = app.clock() + seconds / 2
-            play_until(app, half, look, hand.looked)
-            meanwhile()
-            play_until(app, half + seconds / 2, look, hand.looked)
+            play_until(app, app.clock() + seconds, look, hand.looked)
         finally:
             hand.stop()
     seen.lost, seen.invented = answers.lost, answers.invented

@@ -48,6 +48,9 @@ from scope_play.wire.world import as_file
 FARTHEST_AHEAD = 3
 """Chunks that may be asked for and not yet taken."""
 
+STANDSTILL = 1.0
+"""Seconds, beside three times what answers took of late, after which the line is taken to stand still."""
+
 
 class RemoteEngine:
     """See `EngineLike`. `play` samples when it is called at or after the time it was given."""
@@ -74,6 +77,8 @@ class RemoteEngine:
         self._rows: dict[int, tuple[float, np.ndarray]] = {}
         self._prompts: list[str | None] = []
         self._wished: deque[messages.Prompt] = deque()
+        self._took: deque[float] = deque(maxlen=8)
+        self._still = False
         self._move: messages.Start | messages.Rewind | None = None  # not yet answered
 
     @property
@@ -115,6 +120,7 @@ class RemoteEngine:
         with self._changed:
             now = self._clock()
             connection, spec = self._connection, self._spec
+            self._watch(now)
             busy = self._moving or len(self._rows) >= FARTHEST_AHEAD or self._status.phase is Phase.LOADING
             if connection is None or spec is None or busy or now < begin_at:
                 return
@@ -126,6 +132,12 @@ class RemoteEngine:
             self._asked += 1
             self._rows[self._asked] = (now, rows)
             connection.send(pack_rows(self._asked, 1000 * now, rows))
+
+    def _watch(self, now: float) -> None:
+        oldest = next(iter(self._rows.values()), (now, None))[0]
+        if not self._still and self._took and now - oldest > STANDSTILL + 3 * max(self._took):
+            self._still = True
+            self._interrupt("The line stands still; go on when you like.")
 
     def pause(self) -> None:
         with self._changed:
@@ -299,6 +311,9 @@ class RemoteEngine:
         prompt = self._prompts[picture.prompt] if picture.prompt < len(self._prompts) else None
         timings = {"denoise": picture.denoise / 1000, "decode": picture.decode / 1000, "queue": picture.queued / 1000}
         answer = ready - sampled - timings["queue"]
+        if not self._still:
+            self._took.append(ready - sampled)
+        self._still = bool(self._rows) and self._still
         self._put(
             Made(n, item.frames, rows, prompt, timings, sampled, ready, picture.work / 1000, answer=max(answer, 0.0))
         )

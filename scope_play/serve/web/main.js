@@ -46,6 +46,7 @@ const redraw = () => screens.redraw();
 
 function sample() {
   pad.poll(clock());
+  if (player.stalled) app.events = [];
   while (app.events.length) {
     let last = 0;
     const events = app.events.splice(0, MOST_EVENTS).map(([t, ...rest]) => [(last = Math.max(t, last)), ...rest]);
