@@ -62,6 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--players", type=int, default=1, help="without either: so many players without a picture")
     add("--stall", type=float, metavar="SECONDS", help="let the line stand still half way")
     add("--rate", metavar="1mbit", help="the most that the line carries each way")
+    add("--soak", type=float, metavar="MINUTES", help="--players come and go for so long; memory by the minute")
     add("--no-local", action="store_true", help="leave local play out")
     add("--json", type=Path, nargs="?", const=RESULTS, metavar="FOLDER", help="also write remote.json, to this folder")
 
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         raise ScopeError("give at least 5 --seconds and one player, and one of --browser and --connect.")
     if args.connect and args.stall:
         raise ScopeError("the window pauses when the line stands still, for the player to go on; leave --stall out.")
+    if args.soak:
+        return _soak(args.model, args.players, args.soak)
     kind = "browser" if args.browser else "window" if args.connect else "no picture"
     trips = [_number(text, "--rtt") / 1000 for text in args.rtt.split(",")]
     rate = _rate(args.rate) if args.rate else None
@@ -90,6 +93,19 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         numbers = {"local": local, "runs": [asdict(figures) for figures in found]}
         print(f"written to {write_result('remote', numbers, args.json)}")
+    return 0
+
+
+def _soak(model: str, players: int, minutes: float) -> int:
+    from scope_play.bench.remote_soak import soak
+
+    with MarkedServer(model, players + 1) as server, Line(server.port) as line:
+        for number, each in enumerate(soak(server, f"http://127.0.0.1:{line.port}/#{server.token}", players, minutes)):
+            print(
+                f"minute {number + 1}: {each.memory >> 20} MB, {each.left} left having seen {each.frames} frames, "
+                f"{each.lost} presses lost, {each.invented} invented",
+                flush=True,
+            )
     return 0
 
 

@@ -161,7 +161,7 @@ def addresses(config: ServeConfig, port: int, token: str) -> Iterator[str]:
     """What to open, and what to type first if it runs elsewhere. The token is in the fragment, which is never sent."""
     scheme = "https" if config.tls_cert else "http"
     everywhere = config.host in ("0.0.0.0", "::")
-    host = platform.node() if everywhere else config.host
+    host = config.known_names[0] if everywhere else config.host
     host = f"[{host}]" if ":" in host else host
     yield f"Open {scheme}://{host}:{port}/#{token}"
     if config.is_loopback:

@@ -24,6 +24,7 @@ from scope_play.errors import ScopeError
 from scope_play.serve.config import ServeConfig
 from scope_play.serve.guard import host_allowed, origin_allowed
 from scope_play.serve.hands import Hands
+from scope_play.serve.run import addresses
 from scope_play.wire import messages
 from scope_play.wire.header import pack_rows, read_picture, read_rows
 from scope_play.wire.world import RemoteWorld
@@ -334,6 +335,13 @@ def test_other_addresses_need_tls_or_a_word(host: str, tmp_path: Path) -> None:
     ServeConfig(host=host, tls_cert=tmp_path, tls_key=tmp_path)
     with pytest.raises(ScopeError, match="tls-key"):
         ServeConfig(host=host, tls_cert=tmp_path)
+
+
+def test_the_printed_address_is_one_that_is_let_in() -> None:
+    for names in ((), ("gpu.lan",)):
+        config = ServeConfig(host="0.0.0.0", insecure_lan=True, names=names)
+        printed = next(addresses(config, 8710, TOKEN)).split("/")[2]
+        assert host_allowed(printed.lower(), config.known_names)
 
 
 def test_the_default_listens_on_this_machine_alone() -> None:
