@@ -128,6 +128,7 @@ CanvasRenderingContext2D.prototype.drawImage = function (...rest) {
 };
 window.hand = async (every, held) => {
   window.counting = true;
+  window.fakePad.axes = [0, -0.6, 0.5, 0]; // walking and turning: what has to be encoded moves all the time
   while (window.counting) {
     await new Promise((done) => setTimeout(done, 1000 * (every[0] + Math.random() * (every[1] - every[0]))));
     if (!window.counting) break;
