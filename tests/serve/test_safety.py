@@ -360,3 +360,22 @@ def test_a_token_of_one_s_own_must_be_one(tmp_path: Path, token: str) -> None:
         read_token(tmp_path / "token")
     with pytest.raises(ScopeError, match="cannot be read"):
         read_token(tmp_path / "none")
+
+
+def test_a_recording_ends_where_the_seat_s_share_of_the_disk_does(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scope_play.serve.keeper.WEIGH_EVERY", 2)
+    monkeypatch.setattr("scope_play.serve.archive.QUOTA_BYTES", 100)
+    raw = playing(served)
+    raw.send(messages.Record(True))
+    assert raw.until(messages.Recording).state == "recording"
+    for n in (1, 2):
+        raw.send(messages.Go(n, 2000.0 + n))
+        while read_picture(raw.until(bytes)).part != 3:
+            pass
+        raw.send(messages.Shown(n, 2000.0 + n))
+    assert "all that a seat may have" in raw.until(messages.Refused).text
+    assert raw.until(messages.Recording).state == "saved"
+    raw.send(messages.Record(True))
+    assert "all that a seat may have" in raw.until(messages.Refused).text
