@@ -6,6 +6,7 @@ import random
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ from scope_play.play.playback import Playback
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WARM_UP = 3.0
+LAST = 3.0
+"""Seconds that the last press has to be seen."""
+
 BEFORE = 0.6
 """Seconds without a press before the line stands still, so that every press is in a chunk by then."""
 BUTTON = "south"
@@ -127,11 +131,11 @@ CanvasRenderingContext2D.prototype.drawImage = function (...rest) {
   lit = red > 128;
 };
 window.hand = async (every, held) => {
-  window.counting = true;
+  window.counting = window.pressing = true;
   window.fakePad.axes = [0, -0.6, 0.5, 0]; // walking and turning: what has to be encoded moves all the time
-  while (window.counting) {
+  while (window.pressing) {
     await new Promise((done) => setTimeout(done, 1000 * (every[0] + Math.random() * (every[1] - every[0]))));
-    if (!window.counting) break;
+    if (!window.pressing) break;
     if (clock() < window.handsOffUntil) continue;
     window.seen.presses.push(clock());
     window.fakePad.buttons[0] = { pressed: true, value: 1 };
@@ -169,6 +173,8 @@ def play_in_browser(url: str, seconds: float, hands_off: float, meanwhile: Calla
         page.wait_for_timeout(1000 * min(hands_off, BEFORE))
         meanwhile()
         page.wait_for_timeout(500 * seconds)
+        page.evaluate("pressing = false")
+        page.wait_for_timeout(1000 * LAST)
         page.evaluate("counting = false")
         found: dict[str, Any] = page.evaluate("seen")
         browser.close()
@@ -176,21 +182,18 @@ def play_in_browser(url: str, seconds: float, hands_off: float, meanwhile: Calla
 
 
 def match(presses: list[float], marks: list[float], shown: list[float]) -> Seen:
-    """Presses and marks in ms of one clock, in order; the last presses may have had no time."""
+    """Presses and marks in ms of one clock, in order, all of them with the time to be seen. A lost press shows itself
+    at the end, and in the delays of all that follow."""
     seen = Seen(shown=[at / 1000 for at in shown])
-    end = shown[-1] if shown else 0.0
-    waiting = list(presses)
+    waiting = deque(presses)
     for mark in marks:
         if not waiting or waiting[0] > mark:
             seen.invented += 1
             continue
-        while len(waiting) > 1 and waiting[1] < mark - 1000 * PRESS_EVERY[1] and waiting[0] < mark - 5000:
-            waiting.pop(0)
-            seen.lost += 1
-        at = waiting.pop(0)
+        at = waiting.popleft()
         seen.delays.append((mark - at) / 1000)
         seen.pressed_at.append(at / 1000)
-    seen.lost += sum(at < end - 3000 for at in waiting)
+    seen.lost = len(waiting)
     return seen
 
 
