@@ -50,7 +50,7 @@ class Keeper:
                 self._send(messages.Refused(str(error)))
                 return
             self.recording = True
-            self._send(messages.Recording("recording"))
+            self._send(messages.Recording("recording", True))
 
     def stop(self, reason: str) -> None:
         if self.recording and self.tape:
@@ -86,9 +86,10 @@ class Keeper:
         path = await asyncio.to_thread(recorder.close, reason)
         status = recorder.status
         if path is None:
-            self._send(messages.Recording("failed", text=status.text))
+            self._send(messages.Recording("failed", self.recording, text=status.text))
         else:
-            self._send(messages.Recording("saved", self._archive.add(path, self._owner, status.frames), status.text))
+            name = self._archive.add(path, self._owner, status.frames)
+            self._send(messages.Recording("saved", self.recording, name, status.text))
 
     async def _weigh(self, tape: Tape) -> None:
         """A recording ends that takes more than its seat may have."""
@@ -100,4 +101,4 @@ class Keeper:
             self.stop("the seat's share of the disk was full")
 
     def _complain(self, text: str) -> None:
-        self._loop.call_soon_threadsafe(self._send, messages.Recording("degraded", text=text))
+        self._loop.call_soon_threadsafe(self._send, messages.Recording("degraded", True, text=text))
