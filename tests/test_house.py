@@ -128,7 +128,13 @@ def reached(module: str) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("module", ["scope_play.cli", "scope_play.play.app", "scope_play.play.headless"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("scope_play.cli", "scope_play.play.app", "scope_play.play.headless", "scope_play.play.engine.remote"),
+        *("scope_play.serve.app", "scope_play.wire.world"),
+    ],
+)
 def test_the_window_knows_no_torch(module: str) -> None:
     assert not {name for name in reached(module) if name.split(".")[0] == "torch"}
 

@@ -88,9 +88,9 @@ class Line:
                     await asyncio.sleep(wait)
                 if self._rate:
                     free = time.monotonic() + 8 * len(data) / self._rate
+                self.carried[way] += len(data)
                 writer.write(data)
                 await writer.drain()
-                self.carried[way] += len(data)
 
         delivering = asyncio.create_task(deliver())
         with contextlib.suppress(OSError):

@@ -17,10 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from scope_play.bench.line import Line
-from scope_play.bench.remote_players import Bot, Seen, play_in_browser, play_in_window
+from scope_play.bench.remote_players import BEFORE, Bot, Seen, play_in_browser, play_in_window
 from scope_play.bench.report import RESULTS, write_result
 from scope_play.bench.served import MarkedServer
 from scope_play.errors import ScopeError
+
+AFTER = 0.3
+"""Seconds after a standstill before the next press: the page or the window takes up the hands again."""
 
 SETTLED = 1.0
 """Seconds after a standstill from which delays must be as before."""
@@ -59,6 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--players", type=int, default=1, help="without either: so many players without a picture")
     add("--stall", type=float, metavar="SECONDS", help="let the line stand still half way")
     add("--rate", metavar="1mbit", help="the most that the line carries each way")
+    add("--soak", type=float, metavar="MINUTES", help="--players come and go for so long; memory by the minute")
     add("--no-local", action="store_true", help="leave local play out")
     add("--json", type=Path, nargs="?", const=RESULTS, metavar="FOLDER", help="also write remote.json, to this folder")
 
@@ -68,6 +72,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.seconds < 5 or args.players < 1 or (args.browser and args.connect):
         raise ScopeError("give at least 5 --seconds and one player, and one of --browser and --connect.")
+    if args.connect and args.stall:
+        raise ScopeError("the window pauses when the line stands still, for the player to go on; leave --stall out.")
+    if args.soak:
+        return _soak(args.model, args.players, args.soak)
     kind = "browser" if args.browser else "window" if args.connect else "no picture"
     trips = [_number(text, "--rtt") / 1000 for text in args.rtt.split(",")]
     rate = _rate(args.rate) if args.rate else None
@@ -88,6 +96,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _soak(model: str, players: int, minutes: float) -> int:
+    from scope_play.bench.remote_soak import soak
+
+    with MarkedServer(model, players + 1) as server, Line(server.port) as line:
+        for number, each in enumerate(soak(server, f"http://127.0.0.1:{line.port}/#{server.token}", players, minutes)):
+            print(
+                f"minute {number + 1}: {each.memory >> 20} MB, {each.left} left having seen {each.frames} frames, "
+                f"{each.lost} presses lost, {each.invented} invented",
+                flush=True,
+            )
+    return 0
+
+
 def _measure(
     server: MarkedServer, kind: str, players: int, trip: float, rate: float | None, stall: float | None, seconds: float
 ) -> list[Figures]:
@@ -100,20 +121,22 @@ def _measure(
                 stood.append(time.perf_counter() if kind != "browser" else time.time())
                 line.stall(stall)
 
+        hands_off = BEFORE + stall + AFTER if stall else 0.0
+
         clock, cpu, carried = time.perf_counter(), server.cpu(), list(line.carried)
         if kind == "browser":
-            seen = [play_in_browser(url, seconds, meanwhile)]
+            seen = [play_in_browser(url, seconds, hands_off, meanwhile)]
         elif kind == "window":
-            seen = [play_in_window(url, seconds, meanwhile, Path(folder))]
+            seen = [play_in_window(url, seconds, Path(folder))]
         else:
-            seen = _bots(url, players, seconds, meanwhile)
+            seen = _bots(url, players, seconds, hands_off, meanwhile)
         lasted = time.perf_counter() - clock
         used = [(now - then) / lasted for now, then in zip(server.cpu(), cpu, strict=True)]
         bits = [8 * (now - then) / lasted for now, then in zip(line.carried, carried, strict=True)]
     return [_figures(kind, trip, each, stood[-1], stall, (bits[0], bits[1]), (used[0], used[1])) for each in seen]
 
 
-def _bots(url: str, players: int, seconds: float, meanwhile: Callable[[], None]) -> list[Seen]:
+def _bots(url: str, players: int, seconds: float, hands_off: float, meanwhile: Callable[[], None]) -> list[Seen]:
     bots = [Bot(url, seed) for seed in range(players)]
     for bot in bots:
         bot.start()
@@ -121,6 +144,9 @@ def _bots(url: str, players: int, seconds: float, meanwhile: Callable[[], None])
         if not bot.ready.wait(60):
             raise ScopeError(bot.problem or "a player did not come to play within a minute.")
     time.sleep(seconds / 2)
+    for bot in bots:
+        bot.hands_off(hands_off)
+    time.sleep(min(hands_off, BEFORE))
     meanwhile()
     time.sleep(seconds / 2)
     for bot in bots:

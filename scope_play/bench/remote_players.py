@@ -6,6 +6,7 @@ import random
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,11 @@ from scope_play.play.playback import Playback
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WARM_UP = 3.0
+LAST = 3.0
+"""Seconds that the last press has to be seen."""
+
+BEFORE = 0.6
+"""Seconds without a press before the line stands still, so that every press is in a chunk by then."""
 BUTTON = "south"
 
 
@@ -51,7 +57,12 @@ class Bot(threading.Thread):
         self.problem = ""
         self._url, self._chance = url, random.Random(seed)
         self._stop_asked = threading.Event()
+        self._hands_off_until = 0.0
         self.ready = threading.Event()
+
+    def hands_off(self, seconds: float) -> None:
+        """Press nothing for so long: what is done while the line stands still does not count."""
+        self._hands_off_until = time.perf_counter() + seconds
 
     def stop(self) -> None:
         self._stop_asked.set()
@@ -79,7 +90,7 @@ class Bot(threading.Thread):
                 sampler.start(now)
                 playback.resume()
                 counted_from, next_press = now + WARM_UP, now + WARM_UP
-            if now >= next_press:
+            if now >= next_press and (down or now > self._hands_off_until):
                 down = not down
                 sampler.push(ButtonEvent(now, BUTTON, down))
                 if down:
@@ -106,6 +117,7 @@ PAGE = """
 window.fakePad = { id: "Bench", index: 0, connected: true, mapping: "standard", axes: [0, 0, 0, 0],
   buttons: Array.from({ length: 17 }, () => ({ pressed: false, value: 0 })) };
 navigator.getGamepads = () => [window.fakePad];
+window.handsOffUntil = 0;
 window.seen = { shown: [], marks: [], presses: [] };
 const clock = () => performance.timeOrigin + performance.now();
 let lit = false;
@@ -119,10 +131,12 @@ CanvasRenderingContext2D.prototype.drawImage = function (...rest) {
   lit = red > 128;
 };
 window.hand = async (every, held) => {
-  window.counting = true;
-  while (window.counting) {
+  window.counting = window.pressing = true;
+  window.fakePad.axes = [0, -0.6, 0.5, 0]; // walking and turning: what has to be encoded moves all the time
+  while (window.pressing) {
     await new Promise((done) => setTimeout(done, 1000 * (every[0] + Math.random() * (every[1] - every[0]))));
-    if (!window.counting) break;
+    if (!window.pressing) break;
+    if (clock() < window.handsOffUntil) continue;
     window.seen.presses.push(clock());
     window.fakePad.buttons[0] = { pressed: true, value: 1 };
     await new Promise((done) => setTimeout(done, 1000 * held));
@@ -132,8 +146,9 @@ window.hand = async (every, held) => {
 """
 
 
-def play_in_browser(url: str, seconds: float, meanwhile: Callable[[], None]) -> Seen:
-    """A page in a browser without a window; what is measured is when a mark can be read from its canvas."""
+def play_in_browser(url: str, seconds: float, hands_off: float, meanwhile: Callable[[], None]) -> Seen:
+    """A page in a browser without a window; what is measured is when a mark can be read from its canvas. `meanwhile` is
+    called half way, with no press for `hands_off` seconds around it."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
@@ -154,8 +169,12 @@ def play_in_browser(url: str, seconds: float, meanwhile: Callable[[], None]) -> 
         page.wait_for_timeout(1000 * WARM_UP)
         page.evaluate("([every, held]) => void hand(every, held)", [PRESS_EVERY, PRESS_SECONDS])
         page.wait_for_timeout(500 * seconds)
+        page.evaluate("(ms) => { handsOffUntil = performance.timeOrigin + performance.now() + ms; }", 1000 * hands_off)
+        page.wait_for_timeout(1000 * min(hands_off, BEFORE))
         meanwhile()
         page.wait_for_timeout(500 * seconds)
+        page.evaluate("pressing = false")
+        page.wait_for_timeout(1000 * LAST)
         page.evaluate("counting = false")
         found: dict[str, Any] = page.evaluate("seen")
         browser.close()
@@ -163,25 +182,22 @@ def play_in_browser(url: str, seconds: float, meanwhile: Callable[[], None]) -> 
 
 
 def match(presses: list[float], marks: list[float], shown: list[float]) -> Seen:
-    """Presses and marks in ms of one clock, in order; the last presses may have had no time."""
+    """Presses and marks in ms of one clock, in order, all of them with the time to be seen. A lost press shows itself
+    at the end, and in the delays of all that follow."""
     seen = Seen(shown=[at / 1000 for at in shown])
-    end = shown[-1] if shown else 0.0
-    waiting = list(presses)
+    waiting = deque(presses)
     for mark in marks:
         if not waiting or waiting[0] > mark:
             seen.invented += 1
             continue
-        while len(waiting) > 1 and waiting[1] < mark - 1000 * PRESS_EVERY[1] and waiting[0] < mark - 5000:
-            waiting.pop(0)
-            seen.lost += 1
-        at = waiting.pop(0)
+        at = waiting.popleft()
         seen.delays.append((mark - at) / 1000)
         seen.pressed_at.append(at / 1000)
-    seen.lost += sum(at < end - 3000 for at in waiting)
+    seen.lost = len(waiting)
     return seen
 
 
-def play_in_window(url: str, seconds: float, meanwhile: Callable[[], None], record: Path) -> Seen:
+def play_in_window(url: str, seconds: float, record: Path) -> Seen:
     """The app's window on SDL's dummy driver, with a virtual pad, its recording on."""
     from scope_play.bench.hands import Hand, jumping
     from scope_play.bench.session import play_until, playing
@@ -205,10 +221,7 @@ def play_in_window(url: str, seconds: float, meanwhile: Callable[[], None], reco
         play_until(app, app.clock() + WARM_UP, lambda shot, at: None)
         hand.start()
         try:
-            half = app.clock() + seconds / 2
-            play_until(app, half, look, hand.looked)
-            meanwhile()
-            play_until(app, half + seconds / 2, look, hand.looked)
+            play_until(app, app.clock() + seconds, look, hand.looked)
         finally:
             hand.stop()
     seen.lost, seen.invented = answers.lost, answers.invented

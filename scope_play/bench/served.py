@@ -9,6 +9,8 @@ import subprocess
 import sys
 from types import TracebackType
 
+import psutil
+
 from scope_play.errors import ScopeError
 
 
@@ -44,6 +46,10 @@ class MarkedServer:
                     whole, outside = json.loads(line[4:])
                     return whole, outside
         raise ScopeError("the server ended in the midst of the run; see what it said above.")
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def __enter__(self) -> MarkedServer:
         return self

@@ -86,8 +86,6 @@ class AppState:
         self.own_picture = None
         self.engine.post(Load(stream_settings.with_chunk(self.request(self.form.model), self.settings)))
 
-    # What the player does.
-
     def navigate(self, nav: Nav, now: float) -> None:
         self.changed = True
         if self.box:
@@ -184,8 +182,6 @@ class AppState:
         except ScopeError as error:
             self.complain(str(error), now)
         self.refresh()
-
-    # What the engine says.
 
     def heed(self, event: Event, now: float) -> None:
         match event:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from scope_play.errors import ScopeError
 from scope_play.files import for_people, user_folder
 
 if TYPE_CHECKING:
+    from scope_play.play.engine.protocol import Opened, Step
     from scope_play.play.input.bindings import ControllerMap
     from scope_play.play.input.translator import Device
     from scope_play.play.playback import Playback
@@ -144,7 +145,23 @@ class Capture:
             self._playback.stop_recording(status.text)
 
 
-def start(playback: Playback, folder: Path, inputs: InputSetup) -> Recorder:
+class Played(Protocol):
+    """What a recording that begins must know of a game: a `Playback` has it."""
+
+    @property
+    def opened(self) -> Opened | None: ...
+
+    @property
+    def resting_frame(self) -> np.ndarray | None: ...
+
+    @property
+    def prompt(self) -> str | None: ...
+
+    @property
+    def steps(self) -> list[Step]: ...
+
+
+def start(playback: Played, folder: Path, inputs: InputSetup) -> Recorder:
     """Record from the frame on screen on; what was played before goes along so that the clip can be replayed."""
     from scope_play.recording.metadata import ClipHeader
     from scope_play.recording.recorder import PlayedBefore, Recorder

@@ -88,20 +88,32 @@ def stood_still(pace: Pace) -> Pace:
     return replace(pace, due=None)
 
 
-def wanted_at(pace: Pace, now: float, waiting: int) -> float:
-    """When a chunk that is not made yet would be shown, with `waiting` finished frames before it."""
+@dataclass(frozen=True)
+class Flying:
+    """Frames that were asked for and are on their way, the oldest of them `since` then."""
+
+    frames: int = 0
+    since: float = 0.0
+
+
+NOTHING_FLYING = Flying()
+
+
+def wanted_at(pace: Pace, now: float, waiting: int, flying: Flying = NOTHING_FLYING) -> float:
+    """When a chunk that is not asked for yet would be shown, with `waiting` finished frames and `flying` ones before
+    it; those cannot be shown before they can be there."""
     interval = pace.interval or pace.beat
     due = now if pace.due is None else max(pace.due, now - interval)
-    return due + waiting * interval
+    due += waiting * interval
+    return max(due, flying.since + lead(pace)) + flying.frames * interval if flying.frames else due
 
 
-def begin_at(pace: Pace, now: float, waiting: int, flying: int = 0) -> float | None:
-    """The last moment to sample the pad for the next chunk and still have it in time (in the past: at once), with
-    `waiting` frames to be shown and `flying` ones on their way before it.
+def begin_at(pace: Pace, now: float, waiting: int, flying: Flying = NOTHING_FLYING) -> float | None:
+    """The last moment to sample the pad for the next chunk and still have it in time (in the past: at once).
 
     None while a whole chunk is waiting to be shown: more would only make the world answer later.
     """
-    return None if waiting >= pace.chunk else wanted_at(pace, now, waiting + flying) - lead(pace)
+    return None if waiting >= pace.chunk else wanted_at(pace, now, waiting, flying) - lead(pace)
 
 
 def lead(pace: Pace) -> float:

@@ -50,7 +50,7 @@ def create_app(lobby: Lobby, token: str, model: str) -> Asgi:
             await tending
 
     app = Starlette(routes=[*_page(), *private, WebSocketRoute("/ws", rooms.socket)], lifespan=lifespan)
-    return Guard(app, lobby.config.names)
+    return Guard(app, lobby.config.known_names)
 
 
 def _page() -> list[BaseRoute]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import threading
 import zipfile
@@ -63,9 +64,10 @@ class Archive:
             for name, clip in reversed(clips)
         ]
 
-    def require_room(self, owner: str) -> None:
+    def require_room(self, owner: str, more: int = 0) -> None:
+        """Raises ScopeError if the owner's clips, and `more` bytes, are all that a seat may have."""
         with self._lock:
-            used = sum(clip.bytes for clip in self._clips.values() if clip.owner == owner)
+            used = more + sum(clip.bytes for clip in self._clips.values() if clip.owner == owner)
         if used > QUOTA_BYTES:
             raise ScopeError(f"your recordings take {used >> 20} MB here, all that a seat may have; no more are kept.")
 
@@ -82,18 +84,18 @@ def zipped(clip: Clip) -> Iterator[bytes]:
     yield from sink.taken()
 
 
-class _Pieces:
+class _Pieces(io.RawIOBase):
     """A file that can only be written; `taken` are the bytes since the last time."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
-    def write(self, data: bytes) -> int:
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
         self._pieces.append(bytes(data))
         return len(data)
-
-    def flush(self) -> None:
-        return
 
     def taken(self) -> Iterator[bytes]:
         pieces, self._pieces = self._pieces, []
@@ -144,6 +146,10 @@ class Tape:
         self.resting_frame = frame
         if self.recording:
             self.recording.mark({"event": "rewind", "to_chunk": chunk})
+
+    def written(self) -> int:
+        """Bytes of the recording so far."""
+        return sum(file.stat().st_size for file in self.recording.path.iterdir()) if self.recording else 0
 
     def let_go(self) -> Recorder | None:
         """The recording, to be closed where that may take its time."""

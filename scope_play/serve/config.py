@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,11 @@ class ServeConfig:
                 "its way; give --tls-cert and --tls-key, or stay on this machine and use `ssh -L`, or add "
                 "--insecure-lan."
             )
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """What browsers may call it by: what was given and, beyond this machine, the machine's own name."""
+        return self.names if self.is_loopback else (*self.names, platform.node().lower())
 
     @property
     def is_loopback(self) -> bool:

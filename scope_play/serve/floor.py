@@ -41,11 +41,13 @@ class _Job:
 
 @dataclass(frozen=True)
 class Ground:
-    """A loaded world; `picture` is its own first frame, uint8 (H, W, 3), if it has one; `build` that of its thread."""
+    """A loaded world; `picture` is its own first frame, uint8 (H, W, 3), if it has one; `build` that of its thread;
+    `session_bytes`: what a session remembers at most, as far as its first chunk tells."""
 
     world: WorldLike
     picture: np.ndarray | None
     build: BuildSetup
+    session_bytes: int
 
 
 class Floor:
@@ -130,7 +132,8 @@ class Floor:
         grey = np.full((spec.height, spec.width, 3), 127, np.uint8)
         with world.start(None if spec.has_scene else grey) as session:
             session.step(np.zeros((spec.frames_per_chunk, ROW_WIDTH), np.float32))
-            return Ground(world, session.first_frame if spec.has_scene else None, BuildSetup.here())
+            picture = session.first_frame if spec.has_scene else None
+            return Ground(world, picture, BuildSetup.here(), session.snapshot().nbytes)
 
     def _do(self, owner: object, job: _Job) -> None:
         if not job.result.set_running_or_notify_cancel():

@@ -16,6 +16,9 @@ from scope_play.serve.archive import Archive, Tape
 from scope_play.serve.film import Film
 from scope_play.wire import messages
 
+WEIGH_EVERY = 100
+"""Chunks between two looks at what a recording takes of the disk."""
+
 
 class Keeper:
     """`send` gets what the player should know. All methods are for the event loop's thread."""
@@ -26,6 +29,7 @@ class Keeper:
         self._film, self._archive, self._owner, self._send = film, archive, owner, send
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._chunks = 0
 
     def begin(self, opened: Opened) -> None:
         self.tape = Tape(opened, opened.begin.prompt, opened.first_frame)
@@ -46,7 +50,7 @@ class Keeper:
                 self._send(messages.Refused(str(error)))
                 return
             self.recording = True
-            self._send(messages.Recording("recording"))
+            self._send(messages.Recording("recording", True))
 
     def stop(self, reason: str) -> None:
         if self.recording and self.tape:
@@ -56,6 +60,9 @@ class Keeper:
     def shown(self, frames: np.ndarray, step: Step, sampled: float, shown: float) -> None:
         if self.tape:
             self._film.run(partial(self.tape.shown, frames, step, sampled, shown, self._complain))
+            self._chunks += 1
+            if self.recording and self._chunks % WEIGH_EVERY == 0:
+                self.spawn(self._weigh(self.tape))
 
     def went_back(self, chunk: int, frame: np.ndarray) -> None:
         if self.tape:
@@ -79,9 +86,19 @@ class Keeper:
         path = await asyncio.to_thread(recorder.close, reason)
         status = recorder.status
         if path is None:
-            self._send(messages.Recording("failed", text=status.text))
+            self._send(messages.Recording("failed", self.recording, text=status.text))
         else:
-            self._send(messages.Recording("saved", self._archive.add(path, self._owner, status.frames), status.text))
+            name = self._archive.add(path, self._owner, status.frames)
+            self._send(messages.Recording("saved", self.recording, name, status.text))
+
+    async def _weigh(self, tape: Tape) -> None:
+        """A recording ends that takes more than its seat may have."""
+        try:
+            written = await asyncio.wrap_future(self._film.run(tape.written))
+            self._archive.require_room(self._owner, written)
+        except ScopeError as error:
+            self._send(messages.Refused(str(error)))
+            self.stop("the seat's share of the disk was full")
 
     def _complain(self, text: str) -> None:
-        self._loop.call_soon_threadsafe(self._send, messages.Recording("degraded", text=text))
+        self._loop.call_soon_threadsafe(self._send, messages.Recording("degraded", True, text=text))

@@ -22,7 +22,7 @@ from scope_play.play.engine.seat import in_a_sentence
 from scope_play.serve.app import create_app
 from scope_play.serve.archive import Archive
 from scope_play.serve.config import ServeConfig
-from scope_play.serve.floor import Floor
+from scope_play.serve.floor import Floor, Ground
 from scope_play.serve.lobby import Lobby
 
 if TYPE_CHECKING:
@@ -106,11 +106,10 @@ async def _serve(
         ended = asyncio.create_task(told.wait())
         ground = asyncio.wrap_future(floor.ground)
         await asyncio.wait((serving, ended, ground), return_when=asyncio.FIRST_COMPLETED)
-        if ground.done() and ground.exception():
-            error = ground.exception()
+        if ground.done() and (problem := _problem(ground, config)):
             server.should_exit = True
             await serving
-            raise ScopeError(in_a_sentence(error or ScopeError(), "loading the model")) from error
+            raise ScopeError(problem)
         if not told.is_set():
             say(f"{ground.result().world.spec.name} is ready: {config.seats} seats.")
             await asyncio.wait((serving, ended), return_when=asyncio.FIRST_COMPLETED)
@@ -129,11 +128,40 @@ async def _serve(
     return 0
 
 
+def _problem(ground: asyncio.Future[Ground], config: ServeConfig) -> str:
+    """Why nobody can play; empty if they can. Only once the model is loaded is it known what is free."""
+    import torch
+
+    from scope_play.loading.free_memory import FreeMemory
+
+    try:
+        found = ground.result()
+        free = FreeMemory.now(torch.device(found.world.spec.device))
+        require_memory(config.seats, found.session_bytes, config.history_mb << 20, free.device, free.host)
+    except Exception as error:  # noqa: BLE001 - whatever a loader raises ends the server with a sentence
+        return in_a_sentence(error, "loading the model")
+    return ""
+
+
+def require_memory(seats: int, session_bytes: int, history_bytes: int, device_free: int, host_free: int) -> None:
+    """Raises ScopeError unless so many sessions fit, and what they keep to go back."""
+    if seats * session_bytes > device_free:
+        fit = device_free // session_bytes
+        raise ScopeError(
+            f"{seats} seats take {seats * session_bytes >> 20} MB and {device_free >> 20} MB are free; "
+            f"choose --seats {fit} or a smaller window."
+        )
+    if history_bytes > host_free:
+        raise ScopeError(
+            f"--history-mb {history_bytes >> 20} is more than the {host_free >> 20} MB that are free; choose less."
+        )
+
+
 def addresses(config: ServeConfig, port: int, token: str) -> Iterator[str]:
     """What to open, and what to type first if it runs elsewhere. The token is in the fragment, which is never sent."""
     scheme = "https" if config.tls_cert else "http"
     everywhere = config.host in ("0.0.0.0", "::")
-    host = platform.node() if everywhere else config.host
+    host = config.known_names[0] if everywhere else config.host
     host = f"[{host}]" if ":" in host else host
     yield f"Open {scheme}://{host}:{port}/#{token}"
     if config.is_loopback:

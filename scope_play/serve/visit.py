@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import MutableMapping
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Closed(Exception):
         self.code = code
 
 
-class Line:
+class Outgoing:
     """What waits to be sent, and the task that sends it."""
 
     def __init__(self, socket: WebSocket) -> None:
@@ -106,15 +107,15 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
 class Visit:
     def __init__(self, socket: WebSocket, lobby: Lobby, pictures: Pictures, token: str) -> None:
         self._socket, self._lobby, self._pictures, self._token = socket, lobby, pictures, token
-        self._line = Line(socket)
+        self._out = Outgoing(socket)
         self._game: Game | None = None
         self._pulse = Pulse(MESSAGES_A_SECOND)
-        self._checks = Checks(lobby.floor, lobby.archive, self._line.send)
+        self._checks = Checks(lobby.floor, lobby.archive, self._out.send)
 
     async def run(self) -> None:
         """From the opened socket to its end."""
         await self._socket.accept()
-        sending = asyncio.create_task(self._line.run())
+        sending = asyncio.create_task(self._out.run())
         reading = asyncio.create_task(self._read())
         code, text = 1000, ""
         try:
@@ -130,13 +131,13 @@ class Visit:
         finally:
             await _end(sending, reading)
             self._checks.stop()
-            if self._game and self._game.out == self._line.send:
+            if self._game and self._game.out == self._out.send:
                 self._game.detach()
         if code:
             with contextlib.suppress(Closed, WebSocketDisconnect, RuntimeError, OSError):
                 if text:
-                    self._line.send(messages.Error(code, text))
-                    await self._line.flush()
+                    self._out.send(messages.Error(code, text))
+                    await self._out.flush()
                 await asyncio.wait_for(self._socket.close(code), SEND_SECONDS)
 
     async def _read(self) -> None:
@@ -148,14 +149,14 @@ class Visit:
         async with game.turn:
             if game.out:
                 game.detach()
-            game.out = self._line.send
+            game.out = self._out.send
             game.attach(hello, codec, self._lobby.config.seats)
         while True:
             self._pulse.count()
             data = await self._socket.receive()
             if data["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(data.get("code", 1005))
-            if game.over or game.out != self._line.send:
+            if game.over or game.out != self._out.send:
                 raise Closed(messages.AGAIN, game.over or "The game was taken up from another window.")
             # Shielded: what a message has begun is ended also if the connection is lost meanwhile.
             await asyncio.shield(asyncio.create_task(self._handle(game, data)))
@@ -181,9 +182,9 @@ class Visit:
         if hello.resume and (held := self._lobby.resume(hello.resume)):
             return held
         if not self._lobby.floor.ground.done():
-            self._line.send(messages.Status("loading", "The server loads its model."))
+            self._out.send(messages.Status("loading", "The server loads its model."))
         gone = asyncio.create_task(self._socket.receive())
-        seat = asyncio.create_task(self._lobby.admit(lambda place: self._line.send(messages.Queue(place))))
+        seat = asyncio.create_task(self._lobby.admit(lambda place: self._out.send(messages.Queue(place))))
         try:
             await asyncio.wait((gone, seat), return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and not seat.done():
@@ -194,7 +195,7 @@ class Visit:
         finally:
             await _end(gone, seat)
 
-    async def _handle(self, game: Game, data: dict[str, Any]) -> None:
+    async def _handle(self, game: Game, data: MutableMapping[str, Any]) -> None:
         async with game.turn:
             if (text := data.get("text")) is not None:
                 await self._obey(game, messages.read(text, messages.TO_SERVER))
@@ -216,7 +217,7 @@ class Visit:
                 game.shown(n, t)
             case messages.Ping(c, lag):
                 game.film.strain(lag / 1000)
-                self._line.send(messages.Pong(c))
+                self._out.send(messages.Pong(c))
             case messages.Play(t):
                 game.play(t)
             case messages.Pause():

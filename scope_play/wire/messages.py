@@ -188,9 +188,11 @@ class Status:
 
 @dataclass(frozen=True)
 class Recording:
-    """state: "recording", "degraded", "saved" with the clip's id, or "failed"."""
+    """state: "recording", "degraded", "saved" with the clip's id, or "failed". on: whether a recording goes on now,
+    which may be a later one than what is told of."""
 
     state: str
+    on: bool
     id: str = ""
     text: str = ""
 

@@ -17,6 +17,7 @@ from scope_play.actions import check_rows
 from scope_play.errors import ScopeError
 from scope_play.images import Image
 from scope_play.records import read_record
+from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.interfaces import Chunk, WorldSpec
 from scope_play.wire import messages
 from scope_play.wire.client import Arrived, Connection, Ended, Lost, Still
@@ -122,7 +123,16 @@ class RemoteSession:
         self._require_open()
         self._link.ask(messages.Prompt(prompt), messages.Done)
 
-    def snapshot(self) -> RemoteSnapshot:
+    def set_stream(self, config: StreamConfig) -> None:
+        """Raises ScopeError: the server chose it, for all who play there."""
+        raise ScopeError("how the model is run is the server's choice; leave it as it is.")
+
+    @property
+    def snapshot_nbytes(self) -> int:
+        """A snapshot stays with the server."""
+        return 0
+
+    def snapshot(self, *, on_host: bool = False) -> RemoteSnapshot:
         self._require_open()
         self._names += 1
         kept = RemoteSnapshot(f"{id(self)}-{self._names}", self.index)

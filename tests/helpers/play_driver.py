@@ -15,6 +15,7 @@ from scope_play.bench.virtual_pad import VirtualPad
 from scope_play.loading.request import LoadRequest
 from scope_play.play.app import App, Options
 from scope_play.play.engine.local import LocalEngine
+from scope_play.play.engine.protocol import MakeEngine
 from scope_play.play.menus.screen import Screen
 from scope_play.play.settings import Settings
 from scope_play.session.interfaces import WorldLike
@@ -35,6 +36,7 @@ class Driver:
         worlds: dict[str, Any] | None = None,
         settings: Settings | None = None,
         settings_path: Path | None = None,
+        make_engine: MakeEngine | None = None,
         **options: Any,
     ) -> None:
         self.worlds: dict[str, Any] = worlds or {"nano": FakeWorld()}
@@ -44,7 +46,7 @@ class Driver:
         self.app = App(
             Options(**options),
             settings,
-            make_engine=partial(LocalEngine, open_world=self._open),
+            make_engine=make_engine or partial(LocalEngine, open_world=self._open),
             settings_path=settings_path,
             clock=lambda: FASTER * time.perf_counter(),
         )

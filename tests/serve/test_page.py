@@ -11,6 +11,8 @@ import pytest
 from scope_play.bench.line import Line
 from scope_play.cli import main
 from scope_play.loading.request import LoadRequest
+from scope_play.play import pacing
+from scope_play.play.pacing import Flying, Pace
 from scope_play.recording.clip import read_clip
 from scope_play.session.interfaces import WorldLike
 from scope_play.world import open_world
@@ -213,3 +215,45 @@ def test_keys_by_their_place(tmp_path: Path) -> None:
         assert not rows[-1, :6].any()
         page.keyboard.press("Escape")
         player.screen("play")
+
+
+PACE = """async (steps) => {
+  const { Pace } = await import("/web/pace.js");
+  const pace = new Pace(20, 4), out = [];
+  for (const [kind, ...rest] of steps) {
+    if (kind === "arrived") pace.arrived(...rest);
+    if (kind === "shown") pace.shown(...rest);
+    if (kind === "still") pace.stoodStill();
+    if (kind === "begin") out.push(pace.beginAt(...rest));
+  }
+  return [...out, pace.interval, pace.lead(), pace.hint()];
+}"""
+
+
+def test_the_page_paces_as_the_window_does(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    with serving(tmp_path) as served, browsing(served.url) as player:
+        for typical in (90.0, 260.0):
+            pace, now, expected, steps = Pace(20, 4), 1e6, [], []
+            for chunk in range(40):
+                work, answer = typical + chance.uniform(-20, 20), typical + chance.uniform(20, 60)
+                if chunk in (15, 16, 17, 30):
+                    answer += 2000.0  # the line stood still
+                steps.append(["arrived", work, answer])
+                pace = pacing.arrived(pace, work / 1000, answer / 1000)
+                for part in range(4):
+                    now += chance.uniform(40, 75)
+                    steps.append(["shown", now, part == 0])
+                    pace = pacing.shown(pace, now / 1000, part == 0)
+                    ready, flying = int(chance.integers(0, 5)), 4 * int(chance.integers(0, 3))
+                    since = now - chance.uniform(0, 300)
+                    steps.append(["begin", now, ready, flying, since])
+                    begin = pacing.begin_at(pace, now / 1000, ready, Flying(flying, since / 1000))
+                    expected.append(None if begin is None else begin * 1000)
+            *found, interval, lead, hint = player.page.evaluate(PACE, steps)
+            assert [value is None for value in found] == [value is None for value in expected]
+            known = [(a, b) for a, b in zip(found, expected, strict=True) if a is not None]
+            np.testing.assert_allclose([a for a, _ in known], [b for _, b in known], atol=1e-3)
+            np.testing.assert_allclose([interval, lead], [1000 * pace.interval, 1000 * pacing.lead(pace)], atol=1e-6)
+            assert hint == pacing.hint(pace)
+            assert lead < typical + 60 + 20, "a standstill of the line does not count"

@@ -24,6 +24,7 @@ from scope_play.errors import ScopeError
 from scope_play.serve.config import ServeConfig
 from scope_play.serve.guard import host_allowed, origin_allowed
 from scope_play.serve.hands import Hands
+from scope_play.serve.run import addresses
 from scope_play.wire import messages
 from scope_play.wire.header import pack_rows, read_picture, read_rows
 from scope_play.wire.world import RemoteWorld
@@ -336,6 +337,13 @@ def test_other_addresses_need_tls_or_a_word(host: str, tmp_path: Path) -> None:
         ServeConfig(host=host, tls_cert=tmp_path)
 
 
+def test_the_printed_address_is_one_that_is_let_in() -> None:
+    for names in ((), ("gpu.lan",)):
+        config = ServeConfig(host="0.0.0.0", insecure_lan=True, names=names)
+        printed = next(addresses(config, 8710, TOKEN)).split("/")[2]
+        assert host_allowed(printed.lower(), config.known_names)
+
+
 def test_the_default_listens_on_this_machine_alone() -> None:
     from scope_play.serve.run import _listen
 
@@ -352,3 +360,22 @@ def test_a_token_of_one_s_own_must_be_one(tmp_path: Path, token: str) -> None:
         read_token(tmp_path / "token")
     with pytest.raises(ScopeError, match="cannot be read"):
         read_token(tmp_path / "none")
+
+
+def test_a_recording_ends_where_the_seat_s_share_of_the_disk_does(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scope_play.serve.keeper.WEIGH_EVERY", 2)
+    monkeypatch.setattr("scope_play.serve.archive.QUOTA_BYTES", 100)
+    raw = playing(served)
+    raw.send(messages.Record(True))
+    assert raw.until(messages.Recording).state == "recording"
+    for n in (1, 2):
+        raw.send(messages.Go(n, 2000.0 + n))
+        while read_picture(raw.until(bytes)).part != 3:
+            pass
+        raw.send(messages.Shown(n, 2000.0 + n))
+    assert "all that a seat may have" in raw.until(messages.Refused).text
+    assert raw.until(messages.Recording).state == "saved"
+    raw.send(messages.Record(True))
+    assert "all that a seat may have" in raw.until(messages.Refused).text

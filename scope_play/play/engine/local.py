@@ -47,6 +47,7 @@ from scope_play.play.engine.protocol import (
 from scope_play.play.engine.rate import expected_fps
 from scope_play.play.engine.rewind import BUDGET_BYTES
 from scope_play.play.engine.seat import Seat, Take, in_a_sentence
+from scope_play.play.pacing import NOTHING_FLYING, Flying
 from scope_play.recording.metadata import BuildSetup
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ class LocalEngine:
         return self.thread.is_alive()
 
     @property
-    def flying(self) -> int:
-        return 0
+    def flying(self) -> Flying:
+        return NOTHING_FLYING
 
     def post(self, command: Command) -> None:
         """Obeyed after the chunk in the making. All but `SetPrompt` and `SetStream` also stop play."""

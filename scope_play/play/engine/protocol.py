@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from scope_play.play.pacing import Flying
+
 if TYPE_CHECKING:
     from scope_play.loading.request import LoadRequest
     from scope_play.recording.metadata import BuildSetup
@@ -218,8 +220,8 @@ class EngineLike(Protocol):
         """Whether it can still answer; once it cannot, `status` says why."""
 
     @property
-    def flying(self) -> int:
-        """Frames that were asked for and are still on their way; 0 where one chunk is made at a time."""
+    def flying(self) -> Flying:
+        """Frames that were asked for and not yet taken; none where one chunk is made at a time."""
 
     def post(self, command: Command) -> None:
         """Obeyed after the chunk in the making. All but `SetPrompt` and `SetStream` also stop play."""

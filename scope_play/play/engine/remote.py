@@ -32,10 +32,12 @@ from scope_play.play.engine.protocol import (
     Phase,
     Refused,
     SetPrompt,
+    SetStream,
     Status,
     TakeRows,
     WentBack,
 )
+from scope_play.play.pacing import NOTHING_FLYING, Flying
 from scope_play.recording.metadata import BuildSetup
 from scope_play.records import read_record
 from scope_play.session.interfaces import WorldSpec
@@ -46,6 +48,9 @@ from scope_play.wire.world import as_file
 
 FARTHEST_AHEAD = 3
 """Chunks that may be asked for and not yet taken."""
+
+STANDSTILL = 1.0
+"""Seconds, beside three times what answers took of late, after which the line is taken to stand still."""
 
 
 class RemoteEngine:
@@ -73,6 +78,8 @@ class RemoteEngine:
         self._rows: dict[int, tuple[float, np.ndarray]] = {}
         self._prompts: list[str | None] = []
         self._wished: deque[messages.Prompt] = deque()
+        self._took: deque[float] = deque(maxlen=8)
+        self._still = False
         self._move: messages.Start | messages.Rewind | None = None  # not yet answered
 
     @property
@@ -84,9 +91,11 @@ class RemoteEngine:
         return not self._closed
 
     @property
-    def flying(self) -> int:
+    def flying(self) -> Flying:
         with self._changed:
-            return len(self._rows) * (self._spec.frames_per_chunk if self._spec else 0)
+            if not self._rows or self._spec is None:
+                return NOTHING_FLYING
+            return Flying(len(self._rows) * self._spec.frames_per_chunk, next(iter(self._rows.values()))[0])
 
     def post(self, command: Command) -> None:
         with self._changed:
@@ -98,6 +107,8 @@ class RemoteEngine:
                 case SetPrompt(prompt):
                     self._wished.append(messages.Prompt(prompt))
                     self._send(self._wished[-1])
+                case SetStream():
+                    self._put(Refused("how the model is run is the server's choice; it was left as it is"))
                 case GoBack(chunk):
                     self._stop_asking()
                     self._say(Phase.REWINDING, "Going back")
@@ -112,6 +123,7 @@ class RemoteEngine:
         with self._changed:
             now = self._clock()
             connection, spec = self._connection, self._spec
+            self._watch(now)
             busy = self._moving or len(self._rows) >= FARTHEST_AHEAD or self._status.phase is Phase.LOADING
             if connection is None or spec is None or busy or now < begin_at:
                 return
@@ -123,6 +135,12 @@ class RemoteEngine:
             self._asked += 1
             self._rows[self._asked] = (now, rows)
             connection.send(pack_rows(self._asked, 1000 * now, rows))
+
+    def _watch(self, now: float) -> None:
+        oldest = next(iter(self._rows.values()), (now, None))[0]
+        if not self._still and self._took and now - oldest > STANDSTILL + 3 * max(self._took):
+            self._still = True
+            self._interrupt("The line stands still; go on when you like.")
 
     def pause(self) -> None:
         with self._changed:
@@ -296,6 +314,9 @@ class RemoteEngine:
         prompt = self._prompts[picture.prompt] if picture.prompt < len(self._prompts) else None
         timings = {"denoise": picture.denoise / 1000, "decode": picture.decode / 1000, "queue": picture.queued / 1000}
         answer = ready - sampled - timings["queue"]
+        if not self._still:
+            self._took.append(ready - sampled)
+        self._still = bool(self._rows) and self._still
         self._put(
             Made(n, item.frames, rows, prompt, timings, sampled, ready, picture.work / 1000, answer=max(answer, 0.0))
         )

@@ -1,6 +1,6 @@
 // The connection: one WebSocket that comes back by itself, and fetches with the token.
 
-const PATIENCE = 110_000, PING_EVERY = 500, FINAL = [4400, 4401, 4409, 1013];
+const PATIENCE = 110_000, PING_EVERY = 500, SILENCE = 20_000, FINAL = [4400, 4401, 4409, 1013];
 export const VERSION = 1;
 
 export const clock = () => performance.timeOrigin + performance.now();
@@ -23,12 +23,22 @@ export class Link {
     this.resume = sessionStorage.getItem("resume");
     this.lostAt = clock();
     this.wait = 50;
-    setInterval(() => this.send({ type: "ping", c: clock(), lag: Math.min(Math.max(this.lag, 0), 60_000) }), PING_EVERY);
+    setInterval(() => this.pulse(), PING_EVERY);
     this.connect();
   }
 
   get roundTrip() {
     return this.trips.length ? Math.min(...this.trips) : 0;
+  }
+
+  // A line that was unplugged somewhere closes nothing: a server that does not answer for long is lost.
+  pulse() {
+    if (this.socket && clock() - this.heardAt > SILENCE) {
+      this.socket.onclose = this.socket.onmessage = null;
+      this.socket.close();
+      return this.closed(1006);
+    }
+    this.send({ type: "ping", c: clock(), lag: Math.min(Math.max(this.lag, 0), 60_000) });
   }
 
   connect() {
@@ -40,6 +50,7 @@ export class Link {
       socket.send(JSON.stringify(this.resume ? { ...hello, resume: this.resume } : hello));
     };
     socket.onmessage = ({ data }) => {
+      this.heardAt = clock();
       if (typeof data !== "string") return this.on.picture(readPicture(data));
       const message = JSON.parse(data);
       if (message.type === "welcome") {

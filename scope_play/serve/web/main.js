@@ -46,6 +46,7 @@ const redraw = () => screens.redraw();
 
 function sample() {
   pad.poll(clock());
+  if (player.stalled) app.events = [];
   while (app.events.length) {
     let last = 0;
     const events = app.events.splice(0, MOST_EVENTS).map(([t, ...rest]) => [(last = Math.max(t, last)), ...rest]);
@@ -309,7 +310,8 @@ async function heard(message) {
       app.prompt = message.prompt ?? "";
       player.standAt(0);
       app.strip.items = [];
-      if (app.began.record) toggleRecording();
+      app.recording = null;
+      if (app.began.record) link.send({ type: "record", on: true });
       goOn();
       break;
     case "back":
@@ -318,7 +320,7 @@ async function heard(message) {
       goOn();
       break;
     case "recording":
-      app.recording = message.state === "recording" || message.state === "degraded" ? (app.recording ?? clock()) : null;
+      app.recording = message.on ? (app.recording ?? clock()) : null;
       if (message.state === "saved") say(message.text || "Recording saved; it is under Clips.");
       else if (message.state === "recording") say("Recording.");
       else say(message.text, true);

@@ -38,12 +38,13 @@ export class Pace {
     this.due = null;
   }
 
-  // `ready` frames wait to be shown and `flying` ones have been asked for. Null: more would only delay.
-  beginAt(now, ready, flying) {
+  // `ready` frames wait to be shown and `flying` ones were asked for, the oldest at `since`. Null: more would only delay.
+  beginAt(now, ready, flying, since) {
     if (ready >= this.chunk || flying > (IN_FLIGHT - 1) * this.chunk) return null;
     const interval = this.interval || this.beat;
     const due = this.due === null ? now : Math.max(this.due, now - interval);
-    return due + (ready + flying) * interval - this.lead();
+    const shown = due + ready * interval, lead = this.lead();
+    return (flying ? Math.max(shown, since + lead) + flying * interval : shown) - lead;
   }
 
   lead() {

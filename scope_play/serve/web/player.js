@@ -3,7 +3,7 @@
 import { FRAME, clock } from "./link.js";
 import { Pace } from "./pace.js";
 
-const STALL = 1500, SLOW_DECODER = 1200;
+const STALL = 1000, SLOW_DECODER = 1200;
 
 export class Player {
   // sample() gives what the hands did since the last time; on.stood(chunk), on.chunk(n, frame), on.stalled(yes)
@@ -52,6 +52,7 @@ export class Player {
 
   // A new line of play: nothing that was on its way counts.
   standAt(chunk) {
+    this.stalled = false;
     for (const item of this.pending ?? []) item.frame.close();
     this.pending = [];
     this.have = this.asked = this.shown = chunk;
@@ -75,7 +76,6 @@ export class Player {
   play() {
     this.playing = true;
     this.pace.stoodStill();
-    this.shownAt = [];
     this.link.send({ type: "play", t: clock() });
     this.on.begin();
   }
@@ -130,7 +130,10 @@ export class Player {
   arrived(item, now) {
     const asked = this.askedAt.get(item.n);
     this.askedAt.delete(item.n);
-    if (this.stalled) this.on.stalled((this.stalled = false));
+    if (this.stalled) {
+      this.on.stalled((this.stalled = false));
+      if (this.playing) this.play(); // what was done while the picture stood still does not count
+    }
     if (asked === undefined) return;
     const answer = now - asked - item.queued;
     this.pace.arrived(item.work, answer);
@@ -152,14 +155,15 @@ export class Player {
     this.sample();
     const now = clock();
     const ready = this.pending.length;
-    const begin = this.pace.beginAt(now, ready, this.flying);
+    const since = this.askedAt.values().next().value ?? -Infinity;
+    const begin = this.pace.beginAt(now, ready, this.flying, since);
     if (begin !== null && now >= begin && this.link.socket) {
       this.asked += 1;
       this.askedAt.set(this.asked, now);
       this.link.send({ type: "go", n: this.asked, now });
     }
     const oldest = this.askedAt.values().next().value;
-    if (!this.stalled && oldest !== undefined && now - oldest > STALL) this.on.stalled((this.stalled = true));
+    if (!this.stalled && oldest !== undefined && now - oldest > STALL + 3 * this.pace.lead()) this.on.stalled((this.stalled = true));
   }
 
   show() {

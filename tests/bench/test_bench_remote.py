@@ -1,0 +1,90 @@
+"""The remote benchmark counts right, on a line that does what it was told."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from scope_play.bench.line import Line
+from scope_play.bench.remote import _rate
+from scope_play.bench.remote_players import Bot, match
+from scope_play.cli import main
+from scope_play.errors import ScopeError
+from tests.helpers.serving import serving
+
+
+def test_presses_and_marks_are_matched_in_order() -> None:
+    shown = [0.0, 20_000.0]
+    seen = match([1000.0, 2000.0, 3000.0], [1300.0, 2250.0, 3400.0], shown)
+    assert (seen.delays, seen.lost, seen.invented) == ([0.3, 0.25, 0.4], 0, 0)
+    assert match([1000.0], [500.0, 1200.0], shown).invented == 1
+    assert match([1000.0, 9000.0], [9200.0], shown).lost == 1
+
+
+@pytest.mark.parametrize(("text", "bits"), [("1mbit", 1e6), ("500kbit", 5e5)])
+def test_rates(text: str, bits: float) -> None:
+    assert _rate(text) == bits
+
+
+@pytest.mark.parametrize("options", ["--rtt x", "--seconds 1", "--connect --stall 2", "--rate fast"])
+def test_what_cannot_be_measured_is_a_sentence(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "remote", "--no-local", *options.split()]) == 2
+    assert capsys.readouterr().err.startswith("scope-play: ")
+
+
+def test_a_line_delays_carries_and_limits() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as echo:
+
+        def answer() -> None:
+            link, _ = echo.accept()
+            while data := link.recv(1 << 16):
+                link.sendall(data)
+
+        threading.Thread(target=answer, daemon=True).start()
+        with Line(echo.getsockname()[1], round_trip=0.1, rate=4e5) as line:
+            link = socket.create_connection(("127.0.0.1", line.port))
+            began = time.monotonic()
+            link.sendall(b"x")
+            assert link.recv(1) == b"x"
+            assert time.monotonic() - began >= 0.1
+            began, sent = time.monotonic(), b"y" * 20_000
+            link.sendall(sent)
+            got = b""
+            while len(got) < len(sent):
+                got += link.recv(1 << 16)
+            assert got == sent
+            assert time.monotonic() - began >= 0.1 + 8 * (len(sent) - 2 * 4096) / 4e5
+            line.stall(0.3)
+            began = time.monotonic()
+            link.sendall(b"z")
+            assert link.recv(1) == b"z"
+            assert time.monotonic() - began >= 0.3
+            assert line.carried == [20_002, 20_002]
+            line.cut()
+            with contextlib.suppress(ConnectionError):
+                assert link.recv(1) == b""
+
+
+def test_a_player_without_a_picture_loses_no_press(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        bot = Bot(served.url, 0)
+        bot.start()
+        assert bot.ready.wait(30)
+        time.sleep(2.5)
+        bot.stop()
+    assert (bot.seen.lost, bot.seen.invented) == (0, 0)
+    assert len(bot.seen.delays) >= 2
+    assert 18 < bot.seen.fps < 22
+
+
+def test_a_player_that_finds_no_server_says_so() -> None:
+    bot = Bot("http://127.0.0.1:9/#no-server-here", 0)
+    bot.start()
+    bot.join(30)
+    with pytest.raises(ScopeError, match="check the address"):
+        bot.stop()
