@@ -169,6 +169,7 @@ def _run_headless(args: argparse.Namespace, settings: Settings) -> int:
 def request_for(args: argparse.Namespace, settings: Settings) -> Callable[[str], LoadRequest]:
     """How to load a model by its name: the chosen one as the settings say, the menu's others as they come."""
     from scope_play.loading.request import LoadRequest
+    from scope_play.weights.catalog import NANO_MODELS
 
     def request(model: str) -> LoadRequest:
         if model != settings.model:
@@ -182,6 +183,7 @@ def request_for(args: argparse.Namespace, settings: Settings) -> Callable[[str],
             offload=args.offload,
             wan=args.wan,
             lora=tuple(args.lora),
+            smaller=NANO_MODELS[1] if model == NANO_MODELS[0] and not (args.model or args.headless) else None,
         )
 
     return request

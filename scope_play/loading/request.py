@@ -35,6 +35,7 @@ class LoadRequest:
     mode: str | None = None
     cache: str | None = None
     size: tuple[int, int] | None = None
+    smaller: str | None = None
     wan: str | None = None
     lora: tuple[str, ...] = ()
     offload: str | None = None

@@ -187,8 +187,10 @@ class AppState:
         match event:
             case Made():
                 return
-            case Loaded(spec, picture):
+            case Loaded(spec, picture, note):
                 self.own_picture = picture
+                if note:
+                    self.say(note, now, alert=True)
                 if self.form.prompt and not spec.has_text:
                     self.complain(f"{display_name(spec.name)} takes no prompt; it is played without one.", now)
                 if self.autoplay:

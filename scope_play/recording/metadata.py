@@ -25,7 +25,8 @@ METADATA = "metadata.json"
 
 @dataclass(frozen=True)
 class ModelSetup:
-    """Which network ran, and how. `sha256` is the hash of its weight files; wan, lora, offload: as in `World.load`."""
+    """Which network ran, and how. `sha256` is the hash of its weight files; wan, lora, offload: as in `World.load`.
+    instead_of: the model that was measured not to keep up here, and how long its chunks took."""
 
     name: str
     sha256: str
@@ -42,6 +43,7 @@ class ModelSetup:
     wan: str | None = None
     lora: tuple[str, ...] = ()
     offload: str | None = None
+    instead_of: str | None = None
 
     @classmethod
     def of(cls, spec: WorldSpec, identity: Mapping[str, str]) -> ModelSetup:
@@ -63,6 +65,7 @@ class ModelSetup:
             wan=identity.get("wan"),
             lora=tuple(identity["lora"].splitlines()) if "lora" in identity else (),
             offload=identity.get("offload"),
+            instead_of=identity.get("instead_of"),
         )
 
 

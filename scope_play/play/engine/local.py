@@ -52,8 +52,12 @@ from scope_play.recording.metadata import BuildSetup
 
 if TYPE_CHECKING:
     from scope_play.loading.request import LoadRequest
-    from scope_play.session.interfaces import WorldLike, WorldSpec
+    from scope_play.session.interfaces import SessionLike, WorldLike, WorldSpec
 
+
+KEEPS_UP = 0.85
+"""Of real time: what a chunk may take of its own length for a model to be played where a smaller one is at hand."""
+MEASURED = 3
 
 DOING = {Phase.LOADING: "loading the model", Phase.WARMING: "warming up"}
 
@@ -82,6 +86,7 @@ class LocalEngine:
         self._world: WorldLike | None = None
         self._running: Seat | None = None
         self._wanted = SetStream()
+        self._instead_of = ""
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.thread.start()
 
@@ -209,19 +214,35 @@ class LocalEngine:
             case Leave():
                 self._leave()
 
-    def _load(self, request: LoadRequest) -> None:
+    def _load(self, request: LoadRequest, instead_of: str = "") -> None:
         self._drop_world()
         name = display_name(request.model)
         self._say(Phase.LOADING, f"Loading {name}")
         world = self._open_world(request)
-        self._world = world
+        self._world, self._instead_of = world, instead_of
         spec = world.spec
         self._say(Phase.WARMING, f"Warming up {name}", spec)
         with world.start(None if spec.has_scene else np.full((spec.height, spec.width, 3), 127, np.uint8)) as session:
-            session.step(np.zeros((spec.frames_per_chunk, ROW_WIDTH), np.float32))
+            rows = np.zeros((spec.frames_per_chunk, ROW_WIDTH), np.float32)
+            session.step(rows)
+            took = self._quickest(session, rows) if request.smaller else 0.0
             picture = session.first_frame if spec.has_scene else None
+        real = spec.frames_per_chunk / spec.fps
+        if request.smaller and took > KEEPS_UP * real:
+            return self._load(replace(request, model=request.smaller, smaller=None), f"{name}: {1000 * took:.0f} ms")
+        note = f"{instead_of} for what lasts {1000 * real:.0f}, so {name} is played here." if instead_of else ""
         self._say(Phase.READY, f"{name} is ready.", spec)
-        self._put(Loaded(spec, picture))
+        self._put(Loaded(spec, picture, note))
+        return None
+
+    def _quickest(self, session: SessionLike, rows: np.ndarray) -> float:
+        """Seconds of the quickest of some chunks: what else runs on the machine makes others late."""
+        took = []
+        for _ in range(MEASURED):
+            began = self._clock()
+            session.step(rows)
+            took.append(self._clock() - began)
+        return min(took)
 
     def _begin(self, command: Begin) -> None:
         self._leave()
@@ -235,7 +256,8 @@ class LocalEngine:
         )
         self._say(Phase.PAUSED, "Ready to play.", world.spec)
         spec = world.spec if stream is None else replace(world.spec, stream=stream)
-        self._put(Opened(seat.session.first_frame, command, spec, world.identity, BuildSetup.here()))
+        identity = world.identity | ({"instead_of": self._instead_of} if self._instead_of else {})
+        self._put(Opened(seat.session.first_frame, command, spec, identity, BuildSetup.here()))
 
     def _set_stream(self, command: SetStream) -> None:
         world, running = self._world, self._running

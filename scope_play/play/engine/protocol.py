@@ -107,10 +107,12 @@ Command: TypeAlias = Load | Begin | SetPrompt | SetStream | GoBack | Leave
 
 @dataclass(frozen=True)
 class Loaded:
-    """A world is ready; `picture` is the first frame of its own scene, uint8 (H, W, 3), if it has one."""
+    """A world is ready; `picture` is the first frame of its own scene, uint8 (H, W, 3), if it has one. `note`: what the
+    player should know of it."""
 
     spec: WorldSpec
     picture: np.ndarray | None
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from scope_play.files import for_people
 from scope_play.loading.device import pick_device
 from scope_play.model.dit.dit import DiT
 from scope_play.records import to_json
+from scope_play.train.checkpoint import checkpoints
 from scope_play.train.loop import Budget, Run, require_no_run
 from scope_play.train.methods.method import CRITIC, STUDENT, TEACHER
 from scope_play.train.methods.trainer import MethodTrainer
@@ -80,7 +81,8 @@ def train_method(request: Request, report: Callable[[str], None] = print) -> Non
         )
         store = DistributedStore(ranks)
         run = Run(request.out, trainer, sheet_every=None, log_every=1, report=report, store=store, ranks=ranks)
-        if request.resume is not None:
+        own = request.resume is not None and request.resume.resolve() == request.out.resolve()
+        if request.resume is not None and not (own and not checkpoints(request.out)):  # a job's first part has none yet
             run.resume(request.resume)
         run.fit(budget)
         _leave(request, recipe, start, networks[STUDENT], ranks, report)

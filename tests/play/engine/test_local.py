@@ -29,6 +29,7 @@ from scope_play.play.engine.protocol import (
     SetPrompt,
     WentBack,
 )
+from scope_play.recording.metadata import ModelSetup
 from scope_play.session.interfaces import WorldLike
 from tests.helpers.fake_world import FakeSession, FakeWorld, fake_spec
 
@@ -358,3 +359,42 @@ def test_the_number_of_threads_is_the_engines_own(make_engine: Callable[..., Loc
         assert torch.get_num_threads() == here
     finally:
         torch.set_num_threads(here)
+
+
+class Hours:
+    """A clock that only a world's work moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def world(self, name: str, seconds: float) -> FakeWorld:
+        clock = self
+
+        class Working(FakeWorld):
+            def before_step(self, index: int) -> None:
+                clock.now += seconds
+
+        return Working(fake_spec(name=name), identity={"model": name, "sha256": "0" * 64})
+
+
+@pytest.mark.parametrize(("seconds", "played"), [(0.12, "large"), (0.19, "small")])
+def test_a_model_that_does_not_keep_up_gives_way_to_the_smaller_one_and_the_recording_says_so(
+    make_engine: Callable[..., LocalEngine], seconds: float, played: str
+) -> None:
+    hours = Hours()
+    engine = make_engine(clock=hours)
+    WORLDS["large"], WORLDS["small"] = (lambda: hours.world("large", seconds)), (lambda: hours.world("small", 0.5))
+    engine.post(Load(LoadRequest("large", smaller="small")))
+    loaded = next_event(engine)
+    assert isinstance(loaded, Loaded)
+    assert loaded.spec.name == played
+    assert loaded.note == ("" if played == "large" else "large: 190 ms for what lasts 200, so small is played here.")
+    engine.post(Begin(None, None, 1))
+    begun = next_event(engine)
+    assert isinstance(begun, Opened)
+    setup = ModelSetup.of(begun.spec, begun.identity)
+    assert (setup.name, setup.instead_of) == (played, None if played == "large" else "large: 190 ms")
+    WORLDS.clear()
