@@ -6,7 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
-from scope_play.commands.arguments import TOKEN_VARIABLE, add_memory_options, as_path
+from scope_play.commands.arguments import (
+    TOKEN_VARIABLE,
+    add_memory_options,
+    add_stream_options,
+    add_weight_options,
+    as_path,
+)
 from scope_play.errors import ScopeError
 
 SHORTEST_TOKEN = 16
@@ -28,13 +34,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--record", type=as_path, metavar="DIR", help="where recordings stay; without it until the server stops")
     add("--drain", type=float, default=60.0, metavar="SECONDS", help="what games still get after a SIGTERM")
     add("--history-mb", type=int, default=512, help="for going back, all seats together")
-    add("--steps", type=int, help="denoising passes a chunk; fewer is faster and coarser")
     add("--device", help="cpu, cuda or cuda:N")
+    add_stream_options(parser)
     add_memory_options(parser)
+    add_weight_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.loading.request import LoadRequest
+    from scope_play.loading.request import STREAM_FIELDS, LoadRequest
     from scope_play.serve.config import ServeConfig
 
     config = ServeConfig(
@@ -52,10 +59,12 @@ def run(args: argparse.Namespace) -> int:
     request = LoadRequest(
         args.model,
         device=args.device,
-        steps=args.steps,
+        **{name: getattr(args, name) for name in STREAM_FIELDS},
         precision=args.precision,
-        cache=args.cache,
         decoder=args.decoder,
+        offload=args.offload,
+        wan=args.wan,
+        lora=tuple(args.lora),
     )
     token = read_token(args.token_file)
     try:
