@@ -86,7 +86,7 @@ class Game:
 
     # Connections.
 
-    def attach(self, hello: messages.Hello, codec: str, seats: int) -> None:
+    def attach(self, hello: messages.Hello, codec: str) -> None:
         """Somebody watches from now on; `out` is set. Pictures that were not in hand follow the welcome."""
         self.device, self.free = hello.device[:80], hello.free
         for entry in hello.shown:
@@ -102,7 +102,6 @@ class Game:
                 resume=self.secret,
                 spec=to_json(spec),
                 model=self._ground.world.identity["model"],
-                seats=seats,
                 playing=self._seat is not None,
                 chunk=have,
                 recording=self.keeper.recording,

@@ -150,7 +150,7 @@ class Visit:
             if game.out:
                 game.detach()
             game.out = self._out.send
-            game.attach(hello, codec, self._lobby.config.seats)
+            game.attach(hello, codec)
         while True:
             self._pulse.count()
             data = await self._socket.receive()

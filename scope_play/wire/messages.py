@@ -147,7 +147,6 @@ class Welcome:
     resume: str
     spec: dict
     model: str
-    seats: int
     playing: bool = False
     chunk: int = 0
     recording: bool = False
