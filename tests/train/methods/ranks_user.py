@@ -39,15 +39,14 @@ class Drawn:
         return ClipBatch(latent, (rows[..., :6] > 0).float(), rows[..., 6:], context)
 
 
-def tell(line: str) -> None:
-    said = json.loads(line)
-    for name in ("velocity_error", "critic_error", "direction"):
-        if name in said:
-            print(said[name])
+def train(folder: Path, steps: int, kind: str, resume: Path | None = None) -> list[float]:
+    """The losses of all steps, of the process that leads."""
+    losses: list[float] = []
 
+    def tell(line: str) -> None:
+        said = json.loads(line)
+        losses.extend(said[name] for name in ("velocity_error", "critic_error", "direction") if name in said)
 
-def main(folder: Path, steps: int, kind: str, resume: str | None) -> None:
-    torch.set_num_threads(1)
     with joined("cpu") as ranks:
         method: Method = Flow()
         if kind == "dmd":
@@ -66,9 +65,11 @@ def main(folder: Path, steps: int, kind: str, resume: str | None) -> None:
         store = DistributedStore(ranks)
         run = Run(folder, trainer, sheet_every=None, log_every=1, store=store, ranks=ranks, report=tell)
         if resume is not None:
-            run.resume(Path(resume))
+            run.resume(resume)
         run.fit(Budget(steps=steps))
+    return losses
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4] if len(sys.argv) > 4 else None)
+    torch.set_num_threads(1)
+    print(json.dumps(train(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], *map(Path, sys.argv[4:]))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.train.methods.ranks_user import train
+
 ROOT = Path(__file__).parents[3]
 
 
-def run(count: int, folder: Path, steps: int, kind: str, *resume: object) -> list[float]:
-    """The losses that the leading one of `count` processes tells."""
+def run(count: int, folder: Path, steps: int, kind: str, *resume: Path) -> list[float]:
+    """The losses that the leading one of `count` processes tells; one is this process."""
+    if count == 1:
+        return train(folder, steps, kind, *resume)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -23,19 +28,12 @@ def run(count: int, folder: Path, steps: int, kind: str, *resume: object) -> lis
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         words = [sys.executable, "-m", "tests.train.methods.ranks_user", folder, steps, kind, *resume]
-        started.append(
-            subprocess.Popen(
-                list(map(str, words)),
-                env={**os.environ, **place, **where} if count > 1 else {**os.environ, "PYTHONPATH": str(ROOT)},
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        environment = {**os.environ, **place, **where}
+        started.append(subprocess.Popen(list(map(str, words)), env=environment, cwd=ROOT, **pipes))
     said = [process.communicate(timeout=240) for process in started]
     assert all(process.returncode == 0 for process in started), "\n".join(error for _, error in said)
-    return [float(line) for line in said[0][0].splitlines() if line.startswith(("0", "1", "2", "3"))]
+    return json.loads(said[0][0].splitlines()[-1])
 
 
 @pytest.mark.parametrize(("kind", "steps"), [("full", 20), ("lora", 20), ("dmd", 4)])
