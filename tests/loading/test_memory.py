@@ -168,7 +168,7 @@ def test_a_session_holds_what_was_estimated(
     dtype = torch.bfloat16 if offload else torch.float32
     stream = replace(STREAM, **changes)  # type: ignore[arg-type]
     need = official_stream_need(MIDDLE, VAE, stream, SIZE, dtype, linears=linears, decoder=decoder, offloaded=offload)
-    estimate = need.on_device("disk" if offload else "none") / MARGIN
+    estimate = need.tensors("disk" if offload else "none")
     measured = measured_session(stream, dtype, linears, decoder, offload)
     assert 0.9 * measured < estimate < 1.1 * measured
 
@@ -195,7 +195,7 @@ def test_a_clip_holds_what_was_estimated(
         [*kept, *contexts], lambda: generate_clip(network, vae, conditions, picture, shape, sampling, dtype=dtype)
     )
     need = clip_need(MIDDLE, VAE, shape, sampling, dtype)
-    estimate = need.on_device("disk" if offload else "none") / MARGIN
+    estimate = need.tensors("disk" if offload else "none")
     assert 0.9 * measured < estimate < 1.1 * measured
 
 
