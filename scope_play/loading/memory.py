@@ -1,7 +1,7 @@
 """How much memory a model will take, known before anything is loaded: one estimate for all commands.
 
-Weights, keys and values are counted; what passes take besides is simulated (`simulate`). `MARGIN` on the whole covers
-what no tensor shows: workspaces of libraries, and memory that the allocator cannot give out again.
+Weights, keys and values are counted; what passes take besides is simulated (`simulate`). `MARGIN` and `WORKSPACE` cover
+what no tensor shows: memory that the allocator cannot give out again, and what libraries use beside their results.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from scope_play.sampling.stream_config import StreamConfig
 from scope_play.weights.checkpoint import build_on_meta
 
 MARGIN = 1.05
+WORKSPACE = 1.2
+"""Of `Need.working`, which is mostly convolutions: as measured at full size on a processor (see the log)."""
 OFFLOADS = ("none", "blocks", "disk")
 """Where the transformer's blocks lie: on the device, in host memory, in their files."""
 
@@ -59,10 +61,18 @@ class Need:
     loading: int
     text: int = 0
 
+    def kept(self, offload: str = "none") -> int:
+        """Weights on the device."""
+        return self.weights if offload == "none" else self.weights - self.blocks + SLOTS * self.block
+
+    def tensors(self, offload: str = "none") -> int:
+        """The most that tensors take on the device, of all moments but `text`."""
+        return self.kept(offload) + max(self.held + self.working, self.loading)
+
     def on_device(self, offload: str = "none") -> int:
         """The peak on the device, of all moments but `text`."""
-        weights = self.weights if offload == "none" else self.weights - self.blocks + SLOTS * self.block
-        return int(MARGIN * (weights + max(self.held + self.working, self.loading)))
+        at_work = MARGIN * self.held + WORKSPACE * self.working
+        return int(MARGIN * self.kept(offload) + max(at_work, MARGIN * self.loading))
 
     def on_host(self, offload: str) -> int:
         """What lies in host memory beside."""

@@ -45,7 +45,7 @@ from scope_play.weights.checkpoint import build_on_meta
 from scope_play.world import World
 
 SMALL = DiTConfig(dim=48, layers=3, heads=2, ffn_dim=64, in_channels=4, out_channels=4, text_dim=8, freq_dim=16)
-MIDDLE = DiTConfig(dim=256, layers=4, heads=2, ffn_dim=768, text_dim=64)
+MIDDLE = DiTConfig(dim=256, layers=3, heads=2, ffn_dim=768, text_dim=64)
 VAE = VAEConfig(dim=16, dec_dim=24)
 SIZE = (96, 128)
 SCOPE_CLIP = clip_need(SCOPE_5B, WAN22_VAE, ClipShape(), Sampling(), torch.bfloat16)
@@ -143,10 +143,9 @@ def measured_session(stream: StreamConfig, dtype: torch.dtype, linears: str | No
     return held(kept) + peak_live_bytes(kept, play)
 
 
-STREAM = StreamConfig(steps=1, shift=5.0, window=6)
+STREAM = StreamConfig(steps=1, shift=5.0, window=4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("changes", "linears", "decoder", "offload"),
     [
@@ -164,16 +163,17 @@ STREAM = StreamConfig(steps=1, shift=5.0, window=6)
     ],
 )
 def test_a_session_holds_what_was_estimated(
-    changes: dict[str, float], linears: str | None, decoder: str, offload: bool, dtype: torch.dtype
+    changes: dict[str, float], linears: str | None, decoder: str, offload: bool
 ) -> None:
+    dtype = torch.bfloat16 if offload else torch.float32
     stream = replace(STREAM, **changes)  # type: ignore[arg-type]
     need = official_stream_need(MIDDLE, VAE, stream, SIZE, dtype, linears=linears, decoder=decoder, offloaded=offload)
-    estimate = need.on_device("disk" if offload else "none") / MARGIN
+    estimate = need.tensors("disk" if offload else "none")
     measured = measured_session(stream, dtype, linears, decoder, offload)
     assert 0.9 * measured < estimate < 1.1 * measured
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32])
 @pytest.mark.parametrize(
     ("guidance", "action_guidance", "offload"),
     [(1.0, 1.0, False), (5.0, 1.0, False), (5.0, 2.0, False), (5.0, 1.0, True)],
@@ -195,7 +195,7 @@ def test_a_clip_holds_what_was_estimated(
         [*kept, *contexts], lambda: generate_clip(network, vae, conditions, picture, shape, sampling, dtype=dtype)
     )
     need = clip_need(MIDDLE, VAE, shape, sampling, dtype)
-    estimate = need.on_device("disk" if offload else "none") / MARGIN
+    estimate = need.tensors("disk" if offload else "none")
     assert 0.9 * measured < estimate < 1.1 * measured
 
 
