@@ -94,13 +94,9 @@ class AppState:
                 self.finish_text(now)
         elif self.screen is Screen.REWIND:
             self._navigate_rewind(nav)
-        elif self.screen is Screen.CONTROLS:
-            if nav in (Nav.OK, Nav.BACK):
-                self._back()
-        elif self.screen is not Screen.PLAY:
-            if nav is Nav.BACK:
-                self._back()
-                return
+        elif (nav is Nav.BACK and self.screen is not Screen.PLAY) or (nav is Nav.OK and self.screen is Screen.CONTROLS):
+            self._back()
+        elif self.screen not in (Screen.PLAY, Screen.CONTROLS):
             self.refresh()
             self.menu, chosen = navigate(self.menu, nav)
             if chosen:
@@ -193,8 +189,8 @@ class AppState:
                     self.say(note, now, alert=True)
                 if self.form.prompt and not spec.has_text:
                     self.complain(f"{display_name(spec.name)} takes no prompt; it is played without one.", now)
-                if self.autoplay:
-                    self.autoplay = False
+                autoplay, self.autoplay = self.autoplay, False
+                if autoplay:
                     self._begin()
             case Opened():
                 self._opening, self.capture.obstacle = False, ""

@@ -84,10 +84,11 @@ def test_buffers_change_nothing(causal: bool, text_dim: int | None) -> None:
 @pytest.mark.parametrize(
     ("joint", "runs"),
     [
-        # Nothing before the start image, then 1, 2 and 3 latents: two denoising passes and a commit each.
-        (False, [1, 3, 3, 24]),
-        # Commit and first denoising pass, and the second one, by turns; one commit of its own, for the new prompt.
-        (True, [1, 1, 1, 1, 1, 10, 6]),
+        # Nothing before the start image, then 1, 2 and 3 latents: two denoising passes and a commit each. The new
+        # prompt is heard in what is remembered: three latents are committed again, from none on.
+        (False, [2, 4, 4, 24]),
+        # Commit and first denoising pass, and the second one, by turns; commits of their own for the new prompt.
+        (True, [1, 2, 1, 2, 1, 10, 1, 6]),
     ],
 )
 def test_one_recording_per_fill_and_then_one_for_ever(joint: bool, runs: list[int]) -> None:

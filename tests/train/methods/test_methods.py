@@ -26,10 +26,14 @@ MEAN, SPREAD = 1.5, 0.4
 SMALL = DiTConfig(dim=32, layers=2, heads=2, ffn_dim=48, in_channels=4, out_channels=4, text_dim=8)
 
 
-def trained(method: Method, networks: dict[str, torch.nn.Module], steps: int, **changes: Any) -> MethodTrainer:
+def trained(
+    method: Method, networks: dict[str, torch.nn.Module], steps: int, cool: int | None = None, **changes: Any
+) -> MethodTrainer:
     defaults = {"batch": 32, "micro_batch": 32, "latents": 3, "lr": 0.02, "critic_lr": 0.02, "warmup": 1, "decay": 0.0}
     config = TrainerConfig(**{**defaults, "clip": 100.0, **changes})
     trainer = MethodTrainer("test", method, networks, Drawn(MEAN, SPREAD), config, described={})
+    if cool is not None:
+        trainer.cool(cool, steps)
     for step in range(steps):
         trainer.update(trainer.batch(step), step)
     return trainer
@@ -60,8 +64,8 @@ def test_consistency_goes_from_noise_to_the_end_of_the_teachers_path() -> None:
 def test_distribution_matching_moves_towards_the_teachers_law_and_ends_there() -> None:
     student = Affine([1.0])
     networks = {STUDENT: student, TEACHER: Gaussian(MEAN, SPREAD), CRITIC: Gaussian(0.0, 0.5)}
-    method = DMD(window=2, steps=1, critic_steps=2, judge_shift=1.0, guidance=Guidance(), play=play_affine)
-    trained(method, networks, 900, batch=64, micro_batch=64)
+    method = DMD(window=2, steps=1, critic_steps=4, judge_shift=1.0, guidance=Guidance(), play=play_affine)
+    trained(method, networks, 1500, batch=64, micro_batch=64, cool=700)
     assert student.b[0].item() == pytest.approx(MEAN, abs=0.1)
     assert abs(student.a[0].item()) == pytest.approx(SPREAD, abs=0.12)
 
