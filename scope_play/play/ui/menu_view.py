@@ -40,7 +40,11 @@ def item_at(theme: Theme, menu: Menu, area: pygame.Rect, position: tuple[int, in
 
 def draw(target: pygame.Surface, theme: Theme, menu: Menu, area: pygame.Rect) -> None:
     pad = theme.px(8)
-    for number, rect in layout(theme, menu, area):
+    shown = layout(theme, menu, area)
+    for number, rect in (shown[0], shown[-1]) if shown else ():
+        if number not in (0, len(menu.items) - 1):
+            _goes_on(target, theme, rect, -1 if number == shown[0][0] else 1)
+    for number, rect in shown:
         item, focus = menu.items[number], number == menu.focus
         if focus:
             theme.box(target, rect, look.ACCENT)
@@ -64,3 +68,15 @@ def _arrow(target: pygame.Surface, theme: Theme, x: int, y: int, direction: int)
     size = theme.px(3.5)
     points = [(x - direction * size // 2, y - size), (x - direction * size // 2, y + size), (x + direction * size, y)]
     pygame.draw.polygon(target, look.ON_ACCENT, points)
+
+
+def _goes_on(target: pygame.Surface, theme: Theme, rect: pygame.Rect, direction: int) -> None:
+    """A mark above the first row shown, or below the last, that there are more."""
+    size, x = theme.px(3.5), rect.centerx
+    y = (rect.top if direction < 0 else rect.bottom) + direction * theme.px(5)
+    points = [
+        (x - 2 * size, y - direction * size // 2),
+        (x + 2 * size, y - direction * size // 2),
+        (x, y + direction * size),
+    ]
+    pygame.draw.polygon(target, look.MUTED, points)

@@ -14,13 +14,13 @@ from scope_play.play.input.bindings_text import caps, legend
 from scope_play.play.input.events import PadState
 from scope_play.play.menus import items as menu_items
 from scope_play.play.menus.items import Form
-from scope_play.play.menus.menu import Menu
+from scope_play.play.menus.menu import Item, Menu
 from scope_play.play.menus.textbox import TextBox
 from scope_play.play.playback import Split
 from scope_play.play.settings import Settings
 from scope_play.play.ui import frame_view, hud, menu_view, panels, rewind_screen, start_screen, textbox_view
 from scope_play.play.ui.keycaps import Holding
-from scope_play.play.ui.theme import Theme, letterbox
+from scope_play.play.ui.theme import MUTED, Theme, letterbox
 from tests.helpers.fake_world import fake_spec
 
 SIZES = [(640, 360), (800, 600), (1280, 720), (1920, 1080), (2560, 1440), (3440, 1440), (480, 800)]
@@ -164,3 +164,20 @@ def test_shipped_scenes_are_pictures_with_names() -> None:
         assert picture.shape == (192, 320, 3)
     assert shipped_scenes("nano-96x160") == scenes
     assert shipped_scenes("unknown")[0] is OWN
+
+
+def test_a_menu_says_where_it_goes_on() -> None:
+    theme, area = Theme(640, 360), pygame.Rect(20, 40, 200, 5 * menu_view.row_height(Theme(640, 360)))
+
+    def marks(count: int, focus: int) -> tuple[bool, bool]:
+        target = pygame.Surface((640, 360))
+        menu = Menu(tuple(Item(str(number), "") for number in range(count)), focus)
+        menu_view.draw(target, theme, menu, area)
+        shown = menu_view.layout(theme, menu, area)
+        above, below = shown[0][1].top - theme.px(5), shown[-1][1].bottom + theme.px(5)
+        return tuple(target.get_at((area.centerx, y))[:3] == MUTED for y in (above, below))  # type: ignore[return-value]
+
+    assert marks(5, 0) == (False, False)
+    assert marks(12, 0) == (False, True)
+    assert marks(12, 6) == (True, True)
+    assert marks(12, 11) == (True, False)
