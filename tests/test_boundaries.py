@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,36 @@ def test_journals(tmp_path: Path) -> None:
         path.write_bytes(damaged(whole, rng))
         count += refused(lambda: read_journal(path))
     assert 20 < count < FUZZED
+
+
+def test_messages() -> None:
+    """Those of a player, and what the hands did in them, damaged."""
+    from scope_play.serve.hands import Hands
+    from scope_play.wire import messages
+
+    did = [[10.0, "button", "right_trigger", True], [12.5, "stick", "left", 0.5, -1.0], [13.0, "look", 3.0, 0.0]]
+    sent = [
+        messages.Hello(messages.VERSION, "t" * 32, ("h264", "jpeg"), resume="r" * 24, have=3, shown=[[2, 41.5]]),
+        messages.Start("scene-1", "a hall", 7, "exact"),
+        messages.In([*did, [14.0, "release"]]),
+        messages.Go(4, 812.25),
+        messages.Shown(3, 700.5),
+        messages.Rewind(2),
+        messages.Prompt("a hall at night"),
+        messages.Snapshot("before"),
+        messages.Record(True),
+        messages.Ping(99.5, 3.0),
+    ]
+    texts, rng = [messages.write(message).encode() for message in sent], random.Random(3)
+    count = 0
+
+    def take(text: bytes) -> None:
+        message = messages.read(text.decode("utf-8", "replace"), messages.TO_SERVER)
+        if isinstance(message, messages.In):
+            Hands().take(message.events)
+
+    for text in texts:
+        assert not refused(partial(take, text))
+    for number in range(FUZZED):
+        count += refused(partial(take, damaged(texts[number % len(texts)], rng)))
+    assert count > FUZZED // 2
