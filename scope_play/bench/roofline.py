@@ -190,6 +190,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=4, help="denoising passes a chunk (default %(default)s)")
     parser.add_argument("--text-keys", type=int, default=512, help="keys of the prompt (default %(default)s)")
     parser.add_argument("--precision", choices=["bf16", "fp8", "int8"], default="bf16", help="of the weights")
+    parser.add_argument("--decoder", action="store_true", help="SCOPE's full decoder instead, layer by layer")
     parser.add_argument("--json", type=Path, nargs="?", const=RESULTS, help="also write roofline.json, to this folder")
 
 
@@ -199,6 +200,13 @@ def run(args: argparse.Namespace) -> int:
     for name in ("chunk", "steps", "window"):
         if getattr(args, name) < 1:
             raise ScopeError(f"--{name} is {getattr(args, name)}, but must be at least 1")
+    if args.decoder:
+        from scope_play.bench.decoder_roofline import decoder_costs, decoder_table
+
+        costs = decoder_costs(latent=LATENTS["scope"])
+        for name in list(GPUS) if args.gpu == "all" else [args.gpu]:
+            Console().print(decoder_table(costs, name, GPUS[name]))
+        return 0
     config = {"scope": SCOPE_5B, "nano": NANO}[args.model]
     height, width = LATENTS[args.model]
     tokens = (height // config.patch[1]) * (width // config.patch[2])

@@ -20,6 +20,9 @@ from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.config import NANO, SCOPE_5B, DiTConfig
 from scope_play.model.dit.dit import DiT
+from scope_play.model.wan_vae.config import VAEConfig
+from scope_play.model.wan_vae.network import VAENetwork
+from scope_play.model.wan_vae.vae import WanVAE
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
 from scope_play.runtime.plain_dit import PlainDiT
 
@@ -151,3 +154,21 @@ def test_nonsense_is_refused() -> None:
     roofline.configure(parser)
     with pytest.raises(ScopeError, match="--steps is 0"):
         roofline.run(parser.parse_args(["--steps", "0"]))
+
+
+def test_the_decoders_layers_add_up_to_what_a_latent_really_takes() -> None:
+    from scope_play.bench.decoder_roofline import decoder_costs
+
+    config = VAEConfig(dim=8, dec_dim=16)
+    costs = decoder_costs(config, (4, 6))
+    stream = WanVAE(VAENetwork(config)).decoder()
+    stream.push(torch.randn(1, config.z_dim, 1, 4, 6))
+    with FlopCounterMode(display=False) as counter:
+        stream.push(torch.randn(1, config.z_dim, 1, 4, 6))
+    assert total(costs, "flops") == counter.get_total_flops()
+    weights = sum(p.numel() for n, p in VAENetwork(config).named_parameters() if n.startswith("decoder") and p.ndim > 3)
+    read = total(costs, "weights") / 2
+    # A resampler reads sixteen taps of its nine, as sums; attention's second factor is no weight.
+    assert weights <= read < 1.5 * weights
+    (head,) = (cost for cost in costs if cost.name == "head.2")
+    assert head.flops == 2 * 27 * 16 * 12 * 4 * 32 * 48
