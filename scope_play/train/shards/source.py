@@ -37,14 +37,14 @@ class ShardSource:
             )
         self._ends = np.cumsum([e.latents - latents + 1 for e in self._entries])
         self._latents = latents
-        self._open: dict[int, Any] = {}
         self._captions = self._open_file(folder / CAPTIONS) if (folder / CAPTIONS).exists() else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a latent."""
         entry = self._entries[0]
-        return tuple(self._shard(entry.shard).get_slice(f"latents/{entry.clip}").get_shape()[1:])
+        with self._open_file(shard_path(self.folder, entry.shard)) as shard:
+            return tuple(shard.get_slice(f"latents/{entry.clip}").get_shape()[1:])
 
     def no_text(self) -> Tensor | None:
         """The context (1, 512, D) of no prompt."""
@@ -66,16 +66,12 @@ class ShardSource:
         place = int(torch.randint(int(self._ends[-1]), (), generator=draw))
         at = int(np.searchsorted(self._ends, place, "right"))
         entry, begin = self._entries[at], place - (int(self._ends[at - 1]) if at else 0)
-        shard = self._shard(entry.shard)
-        latents = shard.get_slice(f"latents/{entry.clip}")[begin : begin + self._latents]
-        rows = shard.get_slice(f"rows/{entry.clip}")[4 * begin : 4 * (begin + self._latents - 1)]
+        # Opened for each sample: pages of a file stay with the process for as long as it is mapped.
+        with self._open_file(shard_path(self.folder, entry.shard)) as shard:
+            latents = shard.get_slice(f"latents/{entry.clip}")[begin : begin + self._latents].clone()
+            rows = shard.get_slice(f"rows/{entry.clip}")[4 * begin : 4 * (begin + self._latents - 1)].clone()
         context = torch.empty(0) if self._captions is None else padded(self._captions.get_tensor(str(entry.caption)))
         return latents.float().transpose(0, 1), rows.float(), context
-
-    def _shard(self, number: int) -> Any:
-        if number not in self._open:
-            self._open[number] = self._open_file(shard_path(self.folder, number))
-        return self._open[number]
 
     @staticmethod
     def _open_file(path: Path) -> Any:
