@@ -59,7 +59,7 @@ def decoder_costs(config: VAEConfig | None = None, latent: tuple[int, int] = (30
     stream.push(z)
     with ModuleTracker() as tracker, _Layers(tracker) as layers:
         stream.push(z)
-    return [Cost(name, *sums[:2], activations=sums[2]) for name, sums in layers.found.items()]
+    return [Cost(name, sums[0], sums[1], activations=sums[2]) for name, sums in layers.found.items()]
 
 
 def decoder_table(costs: list[Cost], name: str, gpu: Gpu) -> Table:
