@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from torch.utils.module_tracker import ModuleTracker
 
-from scope_play.bench.roofline import Cost, Gpu
+from scope_play.bench.costs import Cost, Gpu
 from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.model.wan_vae.vae import WanVAE

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
-    from scope_play.bench.roofline import Gpu
+    from scope_play.bench.costs import Gpu
     from scope_play.kernels import Kernels
 
 SHAPES = {"scope": (390, 24, 128), "nano": (60, 8, 32)}
@@ -180,7 +180,7 @@ def known_gpu(device: torch.device) -> Gpu | None:
     """The roofline entry of this GPU, by its name; None on a CPU or for a GPU not listed."""
     import torch
 
-    from scope_play.bench.roofline import GPUS
+    from scope_play.bench.costs import GPUS
 
     if device.type != "cuda":
         return None

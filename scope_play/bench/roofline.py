@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scope_play.bench.costs import GPUS, Cost, Gpu
 from scope_play.errors import ScopeError
 from scope_play.model.dit.config import NANO, SCOPE_5B, DiTConfig
 
@@ -21,23 +22,6 @@ if TYPE_CHECKING:
 
 LATENTS = {"scope": (30, 52), "nano": (1, 1)}
 """Latent height and width of 480x832 and 96x160 frames."""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """Dense bf16 matrix rate with float32 accumulation, in TFLOP/s, and memory bandwidth in TB/s."""
-
-    tflops: float
-    terabytes: float
-    source: str
-
-
-GPUS = {
-    "h200": Gpu(790, 4.3, "measured: matrix product, device copy (datasheet 989, 4.8)"),
-    "h100": Gpu(989, 3.35, "SXM datasheet, dense"),
-    "4090": Gpu(165.2, 1.008, "Ada whitepaper, dense"),
-    "5090": Gpu(209.5, 1.792, "RTX Blackwell whitepaper, dense"),
-}
 
 
 @dataclass(frozen=True)
@@ -55,31 +39,6 @@ class Workload:
     cache_bytes: float = 2
     activation_bytes: float = 2
     linear_speedup: float = 1
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One part of a pass, over all layers: floating-point operations, and bytes through device memory."""
-
-    name: str
-    flops: float = 0
-    weights: float = 0
-    cache: float = 0
-    activations: float = 0
-    speedup: float = 1
-
-    @property
-    def bytes(self) -> float:
-        return self.weights + self.cache + self.activations
-
-    def arithmetic(self, gpu: Gpu) -> float:
-        return self.flops / (gpu.tflops * self.speedup * 1e12)
-
-    def traffic(self, gpu: Gpu) -> float:
-        return self.bytes / (gpu.terabytes * 1e12)
-
-    def seconds(self, gpu: Gpu) -> float:
-        return max(self.arithmetic(gpu), self.traffic(gpu))
 
 
 def pass_costs(config: DiTConfig, work: Workload) -> list[Cost]:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from scope_play.bench import literal_kernels
+from scope_play.bench.costs import Gpu
 from scope_play.bench.kernels import FP8_CASE, Case, Inputs, Shape, lines
-from scope_play.bench.roofline import Gpu
 from scope_play.bench.timing import median_and_p95, time_calls
 from scope_play.cli import main
 from scope_play.errors import ScopeError

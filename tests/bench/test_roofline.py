@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from scope_play.bench import roofline
-from scope_play.bench.roofline import GPUS, Cost, Gpu, Workload, chunk_costs, frames_per_second, pass_costs
+from scope_play.bench.costs import GPUS, Cost, Gpu
+from scope_play.bench.roofline import Workload, chunk_costs, frames_per_second, pass_costs
 from scope_play.cli import main
 from scope_play.errors import ScopeError
 from scope_play.model.dit.action import ActionWindows
