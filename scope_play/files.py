@@ -44,7 +44,7 @@ def require_free(*paths: Path, mend: str) -> None:
     """The one answer to what may be replaced: raises ScopeError naming the first of `paths` that is there already."""
     for path in paths:
         if os.path.lexists(path):
-            raise ScopeError(f"{path} exists already; {mend}.")
+            raise ScopeError(f"{path} already exists; {mend}.")
 
 
 def place(path: str | os.PathLike[str]) -> Path:

@@ -77,7 +77,7 @@ def test_a_user_without_a_home_has_the_temporary_folder(kind: str, monkeypatch: 
 def test_what_is_there_is_named(tmp_path: Path) -> None:
     require_free(tmp_path / "new", mend="choose another")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ScopeError, match="link exists already; choose another"):
+    with pytest.raises(ScopeError, match="link already exists; choose another"):
         require_free(tmp_path / "new", tmp_path / "link", mend="choose another")
 
 

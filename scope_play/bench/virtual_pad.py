@@ -133,10 +133,6 @@ class VirtualPad:
         for trigger in TRIGGERS:
             self.set_axis(trigger, 0.0)
 
-    @property
-    def attached(self) -> bool:
-        return self._joystick is not None
-
     def set_axis(self, axis: str, value: float) -> None:
         """Sticks take -1..1 (right and down positive), triggers 0..1. Seen by SDL at its next pump."""
         raw = 2.0 * value - 1.0 if axis in TRIGGERS else value

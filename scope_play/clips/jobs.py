@@ -21,7 +21,7 @@ from scope_play import __version__
 from scope_play.actions import FPS, read_actions
 from scope_play.clips.make import ClipInputs
 from scope_play.errors import ScopeError
-from scope_play.files import replacing
+from scope_play.files import replacing, require_free
 from scope_play.images import read_image
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -59,9 +59,8 @@ class ClipJob:
 
     def check_output(self, *, force: bool) -> None:
         """Raises ScopeError when the clip cannot be written where it should be."""
-        taken = [path for path in (self.video, self.report) if path.exists()]
-        if taken and not force:
-            raise ScopeError(f"{taken[0]} exists already; choose another --out, or replace it with --force.")
+        if not force:
+            require_free(self.video, self.report, mend="choose another --out, or replace it with --force")
         existing = next(folder for folder in self.video.parents if folder.exists())
         if not existing.is_dir():
             raise ScopeError(f"{self.video} cannot be written, as {existing} is no folder; choose another --out.")

@@ -102,9 +102,10 @@ def _run_nano(args: argparse.Namespace) -> int:
     from scope_play.errors import ScopeError
     from scope_play.files import for_people
     from scope_play.loading.device import pick_device
+    from scope_play.loading.resolve import is_native
     from scope_play.model.nano_codec.codec import NanoCodec
     from scope_play.train.build import Options, build
-    from scope_play.train.export import export_native
+    from scope_play.train.export import export_codec, export_native
     from scope_play.train.loop import Budget, Run, require_no_run
     from scope_play.train.optim.precision import fast_bf16
     from scope_play.train.world import WorldTrainer
@@ -151,7 +152,11 @@ def _run_nano(args: argparse.Namespace) -> int:
         loop.fit(budget)
     if isinstance(trainer, WorldTrainer) and isinstance(trainer.codec, NanoCodec):
         export_native(args.out, trainer.codec, args.out / "weights", size=options.size)
-        print(f"to play it: scope-play play --model {for_people(args.out / 'weights')}")
+    elif args.kind == "autoencoder" and args.start is not None and is_native(args.start):
+        export_codec(args.out, args.start, args.out / "weights")
+    else:
+        return 0
+    print(f"to play it: scope-play play --model {for_people(args.out / 'weights')}")
     return 0
 
 

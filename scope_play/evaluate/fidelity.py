@@ -180,7 +180,7 @@ def half_fallen(world: DiT, codec: NanoCodec, games: int = 96, latents: int = 50
     made = rollout(
         world, clips[:, :, 0], buttons, sticks, latents + 1,
         window=12, sigmas=(1.0,), draw=draw, project=codec.project,
-    )  # fmt: skip
+    ).latents  # fmt: skip
     features = codec.to_features(made[..., 0, 0].transpose(1, 2)).unflatten(-1, (4, -1)).flatten(1, 2)
     falls = sum(int(_begun(features[..., first + 1] > LIKELY).sum()) for first in events.targets)
     drawn = features if codec.config.events is None else decided(features, codec.config.events)

@@ -61,10 +61,6 @@ class Clip:
     def video(self) -> Path:
         return self.path / VIDEO
 
-    def first_image(self) -> np.ndarray:
-        """Frame 0: uint8 `(H, W, 3)`."""
-        return _image_of_size(self.path / FIRST, self.metadata.header.height, self.metadata.header.width)
-
     def start_image(self) -> np.ndarray:
         """What the session started from: uint8 `(H, W, 3)`; the same as frame 0 unless `before` is set."""
         name = START if self.metadata.before else FIRST

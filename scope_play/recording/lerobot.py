@@ -31,7 +31,7 @@ import numpy as np
 
 from scope_play.actions import COLUMNS
 from scope_play.errors import ScopeError
-from scope_play.files import for_people
+from scope_play.files import for_people, require_free
 from scope_play.recording.clip import Clip, read_clip
 from scope_play.recording.crossfps import is_crossfps, read_crossfps
 from scope_play.recording.lerobot_stats import Stats, as_lists, column_stats, merged, picture_stats
@@ -87,8 +87,7 @@ def export(clips: Sequence[Path], out: Path, task: str, report: Callable[[str], 
     Raises:
         ScopeError: a clip is damaged or differs from the first in size or rate, `out` exists, or it cannot be written.
     """
-    if out.exists():
-        raise ScopeError(f"{out} already exists; choose a new folder for the dataset.")
+    require_free(out, mend="choose a new folder for the dataset")
     if not out.absolute().parent.is_dir():
         raise ScopeError(f"{out} cannot be made because {out.parent} is not a folder; create it first.")
     read = [read_crossfps(path) if is_crossfps(path) else read_clip(path) for path in clips]

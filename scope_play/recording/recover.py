@@ -11,7 +11,7 @@ import numpy as np
 
 from scope_play.actions import ROW_WIDTH, fit_rows
 from scope_play.errors import ScopeError
-from scope_play.files import place, replacing
+from scope_play.files import place, replacing, require_free
 from scope_play.images import read_image
 from scope_play.recording.clip import (
     ACTIONS,
@@ -161,8 +161,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _rename(partial: Path) -> Path:
     target = partial.with_name(partial.name.removesuffix(PARTIAL))
-    if target.exists():
-        raise ScopeError(f"{target} already exists; move it away and run `scope-play recover {partial}` again.")
+    require_free(target, mend=f"move it away and run `scope-play recover {partial}` again")
     try:
         return partial.rename(target)
     except OSError as error:

@@ -33,35 +33,17 @@ class Played:
     noisy: Tensor
 
 
-def rollout(
-    model: DiT,
-    first: Tensor,
-    buttons: Tensor,
-    sticks: Tensor,
-    latents: int,
-    *,
-    window: int,
-    sigmas: Sequence[float],
-    draw: torch.Generator,
-    project: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """Plays `latents` latent frames from the start image's latent: (B, C, latents, h, w). As `played`."""
-    return played(
-        model, first, buttons, sticks, latents, window=window, sigmas=sigmas, draw=draw, project=project
-    ).latents
-
-
 def play(network: DiT, batch: ClipBatch, *, sigmas: Sequence[float], window: int, draw: torch.Generator) -> Played:
     """Plays a batch's clips from their start images, under their prompts and actions."""
     text = None if batch.context is None else network.text_keys(batch.context)
     first, count = batch.first[:, :, 0], batch.latents.shape[2]
-    return played(
+    return rollout(
         network, first, batch.buttons, batch.sticks, count, window=window, sigmas=sigmas, draw=draw, text=text
     )
 
 
 @torch.no_grad()
-def played(
+def rollout(
     model: DiT,
     first: Tensor,
     buttons: Tensor,
@@ -74,9 +56,12 @@ def played(
     project: Callable[[Tensor], Tensor] | None = None,
     text: list[TextKV] | None = None,
 ) -> Played:
-    """first (B, C, h, w); buttons (B, N, 6) and sticks (B, N, 4) with N >= 4 (latents - 1); sigmas: the noise levels
+    """Plays `latents` latent frames from the start image's.
+
+    first (B, C, h, w); buttons (B, N, 6) and sticks (B, N, 4) with N >= 4 (latents - 1); sigmas: the noise levels
     visited, descending from 1; project: what the codec makes of each latent before it is remembered; text: the prompts'
-    keys."""
+    keys.
+    """
     action = model.config.action
     if action is None:
         raise ValueError("rollouts need a model with actions")

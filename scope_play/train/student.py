@@ -74,7 +74,7 @@ class StudentTrainer(WorldTrainer):
                 sigmas=recipe.sigmas,
                 draw=draw,
                 project=self._project,
-            )
+            ).latents
         segment = random_segment(truth.shape[2], recipe.segment, recipe.window, draw)
         targets, guess = truth[:, :, segment.targets], played[:, :, segment.targets]
         context = self._noised(played[:, :, segment.contexts], recipe.own_noise, draw)

@@ -53,7 +53,7 @@ def validate_world(
         sigmas=sigmas,
         draw=draw,
         project=decoder.project if isinstance(decoder, NanoCodec) else None,
-    )
+    ).latents
     shown = _decode(decoder, played)
     for begin, end in HORIZONS:
         if begin >= clips.latents.shape[2]:

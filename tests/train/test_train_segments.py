@@ -53,7 +53,7 @@ def test_one_training_pass_predicts_what_streaming_would(from_previous: bool) ->
     first = torch.randn(2, 4, 4, 4)
     played = rollout(
         model, first, buttons, sticks, frames, window=window, sigmas=(1.0,), draw=torch.Generator().manual_seed(3)
-    )
+    ).latents
     draw = torch.Generator().manual_seed(3)
     noise = torch.cat([torch.randn((2, 4, 1, 4, 4), generator=draw) for _ in range(frames - 1)], 2)
     segment = whole(frames)

@@ -47,7 +47,7 @@ def play(world: DiT, codec: NanoCodec, latents: torch.Tensor, rows: torch.Tensor
         sigmas=(1.0,),
         draw=draw,
         project=codec.project,
-    )
+    ).latents
     return by_frame(codec, made)
 
 

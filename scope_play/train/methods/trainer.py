@@ -38,10 +38,6 @@ class TrainerConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
 
-    @property
-    def most_latents(self) -> int:
-        return self.latents
-
 
 class LatentSource(Protocol):
     """Encoded clips by step; the same step gives the same samples, whoever asks for which of them."""

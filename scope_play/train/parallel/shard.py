@@ -58,7 +58,9 @@ def shard(network: DiT, ranks: Ranks, device: torch.device, bf16: bool) -> DiT:
     if ranks.count == 1:
         return network
     mesh = init_device_mesh(device.type, (ranks.count,))
-    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
+    # What goes in stays as it is: noise levels and rotations are float32, and autocast casts what is multiplied.
+    dtypes = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32} if bf16 else {}
+    policy = MixedPrecisionPolicy(**dtypes, cast_forward_inputs=False)
     for block in network.blocks:
         for part, method in (("cross_attn", "keys_values"), ("action_attn", "condition")):
             module = getattr(block, part)

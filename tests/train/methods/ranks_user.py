@@ -1,7 +1,7 @@
 """One process of a training on several, started by `test_ranks.py` as torchrun would: a small network, flow matching.
 
-Arguments: folder, steps in all, "full", "lora" or "dmd", and the folder to resume from, if any. Prints each step's
-loss.
+Arguments: folder, steps in all, "full", "lora", "dmd" or "bf16", and the folder to resume from, if any. Prints each
+step's loss.
 """
 
 from __future__ import annotations
@@ -59,9 +59,11 @@ def train(folder: Path, steps: int, kind: str, resume: Path | None = None) -> li
                 torch.nn.init.normal_(parameter, std=0.1)
             if kind == "lora":
                 add_lora(network, LoraConfig(4, 8))
-            networks[role] = shard(remember_less(network), ranks, torch.device("cpu"), bf16=False)
+            networks[role] = shard(remember_less(network), ranks, torch.device("cpu"), bf16=kind == "bf16")
         config = TrainerConfig(batch=4, micro_batch=1, latents=4, lr=3e-3, critic_lr=3e-3, warmup=2)
-        trainer = MethodTrainer("flow", method, networks, Drawn(), config, described={}, ranks=ranks)
+        trainer = MethodTrainer(
+            "flow", method, networks, Drawn(), config, described={}, ranks=ranks, bf16=kind == "bf16"
+        )
         store = DistributedStore(ranks)
         run = Run(folder, trainer, sheet_every=None, log_every=1, store=store, ranks=ranks, report=tell)
         if resume is not None:

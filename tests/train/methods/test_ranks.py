@@ -45,6 +45,13 @@ def test_two_processes_equal_one(tmp_path: Path, kind: str, steps: int) -> None:
         assert alone[-1] < alone[0]
 
 
+def test_two_processes_in_bfloat16_learn_what_one_does(tmp_path: Path) -> None:
+    """Master weights stay float32: what differs is the rounding of products."""
+    alone, together = run(1, tmp_path / "one", 4, "full"), run(2, tmp_path / "two", 4, "bf16")
+    assert together == pytest.approx(alone, rel=0.03)
+    assert together != pytest.approx(alone, rel=1e-5)
+
+
 def test_a_training_goes_on_with_one_process_and_again_with_two(tmp_path: Path) -> None:
     whole = run(1, tmp_path / "whole", 9, "full")
     first = run(2, tmp_path / "a", 3, "full")
