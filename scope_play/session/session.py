@@ -77,6 +77,11 @@ class Session:
         self._batch.set_stream(config)
 
     @property
+    def stream_config(self) -> StreamConfig:
+        """How it is denoised now."""
+        return self._batch.config
+
+    @property
     def snapshot_nbytes(self) -> int:
         """Bytes that a snapshot takes, known without taking one."""
         return self._batch.snapshot_nbytes
