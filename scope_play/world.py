@@ -130,14 +130,20 @@ def open_world(request: LoadRequest) -> WorldLike:
 
 
 def open_like(header: ClipHeader, **chosen: Any) -> WorldLike:
-    """The world that made a recording, as far as this machine has it. What of `chosen`, fields of a LoadRequest, is not
-    None wins over the recording's.
+    """The world that made a recording, as `as_recorded` says.
 
     Sums are split among threads, which changes their rounding: PyTorch is set to the recording's number of threads.
+    """
+    if header.build.threads is not None:
+        torch.set_num_threads(header.build.threads)
+    return open_world(as_recorded(header, **chosen))
+
+
+def as_recorded(header: ClipHeader, **chosen: Any) -> LoadRequest:
+    """The world that made a recording, as far as this machine has it. What of `chosen`, fields of a LoadRequest, is not
+    None wins over the recording's.
     """
     request = request_like(header)
     if request.device != "cpu" and not torch.cuda.is_available():
         request = replace(request, device=None)
-    if header.build.threads is not None:
-        torch.set_num_threads(header.build.threads)
-    return open_world(replace(request, **{name: value for name, value in chosen.items() if value is not None}))
+    return replace(request, **{name: value for name, value in chosen.items() if value is not None})

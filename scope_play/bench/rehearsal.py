@@ -2,8 +2,8 @@
 
 Publishes files of the released names and shapes, then runs the commands a user types, each in a process of its own:
 download (from a Hub on the loopback interface), doctor, verify, generate, play without a window, replay. Prints each
-step's time and peak memory, and beside it what was said before. At full size it needs 45 GB of disk: a published file
-is made when it is asked for, and gone once it is sent.
+step's time and peak memory, and beside it what `doctor` said of the same command before it. At full size it needs
+45 GB of disk: a published file is made when it is asked for, and gone once it is sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,13 +102,13 @@ def walk(args: argparse.Namespace, sizes: Sizes) -> Iterator[Step]:
     image, actions = write_inputs(out)
     place = [] if args.device is None else ["--device", args.device]
     options = ["--steps", args.steps, "--offload", args.offload, "--prompt", PROMPT, "--image", image]
-    clip = command("generate", "--model", weights, "--actions", actions, "--frames", 5, "--out", out / "clip.mp4")
-    yield watch("generate 5 frames", [*clip, *map(str, (*options, *place))], quiet, clip_said(args, sizes))
-    play = command("play", "--headless", "--model", weights, "--actions", actions, "--out", out / "clips")
-    step = watch("play 2 chunks", [*play, *map(str, options)], quiet, play_said(args, sizes))
+    clip = ["generate", "--model", weights, "--actions", actions, "--frames", 5, "--out", out / "clip.mp4"]
+    yield foretold("generate 5 frames", [*clip, *options, *place], quiet)
+    play = ["play", "--headless", "--model", weights, "--actions", actions, "--out", out / "clips"]
+    step = foretold("play 2 chunks", [*play, *options], quiet)
     yield step
     recorded = step.last_line if step.code == 0 else str(out / "clips")
-    yield watch("replay --check", command("replay", recorded, "--check"), quiet, play_said(args, sizes))
+    yield foretold("replay --check", ["replay", recorded, "--check"], quiet)
 
 
 def offer(hub: LoopbackHub, folder: Path, sizes: Sizes) -> None:
@@ -153,15 +152,14 @@ def write_inputs(out: Path) -> tuple[Path, Path]:
 
 def watch(name: str, words: Sequence[str], environment: Mapping[str, str], said: int | None = None) -> Step:
     """Runs a command to its end, looking at its memory as it goes. Its output goes through."""
-    import psutil
+    from scope_play.loading.free_memory import own_memory
 
     began, peak, last = time.perf_counter(), 0, b""
     with subprocess.Popen(words, env=dict(environment), stdout=subprocess.PIPE) as process:
         os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
         while True:
             running = process.poll() is None
-            with suppress(psutil.Error):
-                peak = max(peak, own_memory(psutil.Process(process.pid)))
+            peak = max(peak, own_memory(Path(f"/proc/{process.pid}/status")))
             piece = process.stdout.read()  # type: ignore[union-attr]
             if piece:
                 last = (last + piece)[-4000:]
@@ -173,62 +171,13 @@ def watch(name: str, words: Sequence[str], environment: Mapping[str, str], said:
     return Step(name, time.perf_counter() - began, peak, said, process.returncode, lines[-1] if lines else "")
 
 
-def own_memory(process: object) -> int:
-    """Bytes that a process cannot give back: without the pages of mapped files, where the system tells them apart."""
-    status = Path(f"/proc/{process.pid}/status")  # type: ignore[attr-defined]
-    if not status.is_file():
-        return int(process.memory_info().rss)  # type: ignore[attr-defined]
-    found = (line.split() for line in status.read_text().splitlines())
-    return 1024 * sum(int(parts[1]) for parts in found if parts and parts[0] in ("RssAnon:", "RssShmem:"))
-
-
-def clip_said(args: argparse.Namespace, sizes: Sizes) -> int:
-    """What the estimate says of the clip: the larger of its moments, on a processor."""
-    from scope_play.loading.device import DTYPES, default_precision, pick_device
-    from scope_play.loading.free_memory import FreeMemory
-    from scope_play.loading.memory import clip_need, text_bytes
-    from scope_play.loading.placement import place
-    from scope_play.sampling.clip import ClipShape, Sampling
-
-    device = pick_device(args.device)
-    dtype = DTYPES[default_precision(device)]
-    text = text_bytes(sizes.text, dtype, streamed=True)
-    need = clip_need(sizes.dit, sizes.vae, ClipShape(frames=5), Sampling(steps=args.steps), dtype, text=text)
-    offload = place(lambda mode: need, FreeMemory.now(device), args.offload) or "disk"
-    return max(need.text, need.on_device(offload)) + base_memory()
-
-
-def play_said(args: argparse.Namespace, sizes: Sizes) -> int:
-    """The same of play."""
-    from dataclasses import replace
-
-    from scope_play.loading.device import DTYPES, default_precision, pick_device
-    from scope_play.loading.free_memory import FreeMemory
-    from scope_play.loading.memory import text_bytes
-    from scope_play.loading.placement import place
-    from scope_play.loading.scope import OFFICIAL_STREAM, MemoryEstimate, MemoryOptions
-
-    device = pick_device(args.device)
-    dtype = DTYPES[default_precision(device)]
-    text = text_bytes(sizes.text, dtype, streamed=True)
-    estimate = MemoryEstimate(sizes.dit, sizes.vae, dtype, text=text)
-    stream = replace(OFFICIAL_STREAM, steps=args.steps)
-
-    def need(mode: str):  # type: ignore[no-untyped-def]
-        return estimate.need(stream, MemoryOptions(), mode)
-
-    offload = place(need, FreeMemory.now(device), args.offload) or "disk"
-    return max(text, need(offload).on_device(offload)) + base_memory()
-
-
-def base_memory() -> int:
-    """What a process holds once the app is loaded, before any model is."""
-    code = (
-        "import os, psutil, scope_play.clips.make, scope_play.bench.rehearsal as r;"
-        "print(r.own_memory(psutil.Process(os.getpid())))"
+def foretold(name: str, words: Sequence[object], environment: Mapping[str, str]) -> Step:
+    """Asks `scope-play doctor` what a command will take, then runs it."""
+    asked = subprocess.run(
+        command("doctor", "--json", *words), env=dict(environment), stdout=subprocess.PIPE, text=True, check=False
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(done.stdout)
+    said = json.loads(asked.stdout)["peak"] if asked.stdout else None
+    return watch(name, command(*words), environment, said)
 
 
 def show(steps: Sequence[Step]) -> None:
@@ -236,9 +185,9 @@ def show(steps: Sequence[Step]) -> None:
     from rich.table import Table
 
     table = Table("step", box=None, pad_edge=False)
-    for name in ("time", "peak", "said before", "exit"):
+    for name in ("time", "peak", "said before", "peak / said", "exit"):
         table.add_column(name, justify="right")
     for step in steps:
-        said = "" if step.said is None else f"{step.said / 2**30:.2f} GiB"
-        table.add_row(step.name, f"{step.seconds:.0f} s", f"{step.peak / 2**30:.2f} GiB", said, str(step.code))
+        said = ("", "") if step.said is None else (f"{step.said / 2**30:.2f} GiB", f"{step.peak / step.said:.2f}")
+        table.add_row(step.name, f"{step.seconds:.0f} s", f"{step.peak / 2**30:.2f} GiB", *said, str(step.code))
     Console().print(table)

@@ -19,7 +19,7 @@ import numpy as np
 
 from scope_play import __version__
 from scope_play.actions import FPS, read_actions
-from scope_play.clips.make import ClipInputs
+from scope_play.clips.options import ClipInputs
 from scope_play.errors import ScopeError
 from scope_play.files import replacing, require_free
 from scope_play.images import read_image

@@ -15,7 +15,8 @@ from scope_play.images import parse_size
 
 if TYPE_CHECKING:
     from scope_play.clips.jobs import ClipJob
-    from scope_play.clips.make import ClipInputs, ClipOptions
+    from scope_play.clips.options import ClipInputs, ClipOptions
+    from scope_play.loading.outlook import Outlook
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,10 +60,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.clips.jobs import folder_jobs, readable, single_job
-    from scope_play.clips.make import ClipOptions
+    from scope_play.clips.jobs import readable
 
-    options = ClipOptions(
+    jobs, options = jobs_of(args), options_of(args)
+    ready: list[tuple[ClipJob, ClipInputs]] = []
+    failed = 0
+    for job, inputs in readable(jobs, force=args.force):
+        if not isinstance(inputs, ScopeError):
+            ready.append((job, inputs))
+        elif len(jobs) == 1:
+            raise inputs
+        else:
+            failed += 1
+            complain(job, inputs)
+    if ready:
+        failed += make_all(args.model, options, ready)
+    return 2 if failed else 0
+
+
+def look_ahead(args: argparse.Namespace) -> Outlook:
+    """What `run` will take. Raises ScopeError as it would."""
+    from scope_play.clips.jobs import readable
+    from scope_play.clips.make import look_ahead
+
+    prompts = []
+    for _, inputs in readable(jobs_of(args), force=args.force):
+        if isinstance(inputs, ScopeError):
+            raise inputs
+        prompts.append(inputs.prompt or "")
+    return look_ahead(args.model, options_of(args), prompts)
+
+
+def jobs_of(args: argparse.Namespace) -> list[ClipJob]:
+    from scope_play.clips.jobs import folder_jobs, single_job
+
+    if args.image_dir is None:
+        jobs = [single_job(args.image, args.actions, args.prompt, args.out)]
+    else:
+        jobs = folder_jobs(args.image_dir, args.actions, args.prompt, args.out)
+    return [replace(job, upright=args.upright) for job in jobs]
+
+
+def options_of(args: argparse.Namespace) -> ClipOptions:
+    from scope_play.clips.options import ClipOptions
+
+    return ClipOptions(
         frames=args.frames,
         size=chosen_size(args),
         steps=args.steps,
@@ -79,24 +121,6 @@ def run(args: argparse.Namespace) -> int:
         wan=args.wan,
         lora=tuple(args.lora),
     )
-    if args.image_dir is None:
-        jobs = [single_job(args.image, args.actions, args.prompt, args.out)]
-    else:
-        jobs = folder_jobs(args.image_dir, args.actions, args.prompt, args.out)
-    jobs = [replace(job, upright=args.upright) for job in jobs]
-    ready: list[tuple[ClipJob, ClipInputs]] = []
-    failed = 0
-    for job, inputs in readable(jobs, force=args.force):
-        if not isinstance(inputs, ScopeError):
-            ready.append((job, inputs))
-        elif len(jobs) == 1:
-            raise inputs
-        else:
-            failed += 1
-            complain(job, inputs)
-    if ready:
-        failed += make_all(args.model, options, ready)
-    return 2 if failed else 0
 
 
 def chosen_size(args: argparse.Namespace) -> tuple[int, int] | None:

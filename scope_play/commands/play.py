@@ -20,6 +20,7 @@ from scope_play.errors import ScopeError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from scope_play.loading.outlook import Outlook
     from scope_play.loading.request import LoadRequest
     from scope_play.play.engine.protocol import MakeEngine
     from scope_play.play.settings import Settings
@@ -61,12 +62,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.play.settings import STREAM_SETTINGS
     from scope_play.play.stored import read_stored
 
     if args.controls:
         return _print_controls()
     stored = read_stored()
+    settings = settings_of(args, stored.settings)
+    if args.headless:
+        return _run_headless(args, settings)
+    if args.actions or args.out:
+        raise ScopeError("--actions and --out belong to --headless; add it, or leave them out.")
+    return _run_window(args, settings, stored)
+
+
+def look_ahead(args: argparse.Namespace) -> Outlook:
+    """What `run` will take. Raises ScopeError as it would."""
+    from scope_play.loading.outlook import expect
+    from scope_play.play.stored import read_stored
+
+    if args.connect:
+        raise ScopeError("with --connect the model runs elsewhere, and takes no memory here; leave it out")
+    settings = settings_of(args, read_stored().settings)
+    return expect(request_for(args, settings)(settings.model))
+
+
+def settings_of(args: argparse.Namespace, stored: Settings) -> Settings:
+    """As they were stored, but for what is asked for."""
+    from scope_play.play.settings import STREAM_SETTINGS
+
     chosen = {
         "model": args.model,
         "seed": args.seed,
@@ -76,12 +99,7 @@ def run(args: argparse.Namespace) -> int:
         "fullscreen": args.fullscreen,
         "window_size": args.window_size,
     }
-    settings = replace(stored.settings, **{key: value for key, value in chosen.items() if value is not None})
-    if args.headless:
-        return _run_headless(args, settings)
-    if args.actions or args.out:
-        raise ScopeError("--actions and --out belong to --headless; add it, or leave them out.")
-    return _run_window(args, settings, stored)
+    return replace(stored, **{key: value for key, value in chosen.items() if value is not None})
 
 
 def _print_controls() -> int:

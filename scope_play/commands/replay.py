@@ -12,11 +12,15 @@ from scope_play.commands.arguments import add_memory_options, as_path
 from scope_play.errors import ScopeError
 
 if TYPE_CHECKING:
+    from scope_play.loading.outlook import Outlook
+    from scope_play.loading.request import LoadRequest
     from scope_play.recording.clip import Clip
     from scope_play.recording.replay import Difference, Numbered, Script
     from scope_play.session.interfaces import WorldLike
 
 DIFFERENT = 1
+LOADING = ("model", "device", "precision", "cache", "decoder")
+"""What of a model can be chosen otherwise than it was recorded."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,15 +43,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.recording.clip import is_clip, read_clip
-    from scope_play.recording.crossfps import is_crossfps
+    from scope_play.recording.clip import read_clip
 
     if args.out is not None and args.out.suffix.lower() != ".mp4":
         raise ScopeError(f"--out {args.out} must end in .mp4.")
-    own = is_clip(args.recording) and not is_crossfps(args.recording)
-    if own or args.recording.name.endswith(".partial"):
+    if _is_own(args):
         return _replay_clip(args, read_clip(args.recording, check_video=False))
     return _replay_file(args)
+
+
+def look_ahead(args: argparse.Namespace) -> Outlook:
+    """What `run` will take. Raises ScopeError as it would."""
+    from scope_play.loading.outlook import expect
+    from scope_play.recording.clip import read_clip
+    from scope_play.world import as_recorded
+
+    if not _is_own(args):
+        return expect(_request_of(args))
+    header = read_clip(args.recording, check_video=False).metadata.header
+    return expect(as_recorded(header, **{name: getattr(args, name) for name in LOADING}))
+
+
+def _is_own(args: argparse.Namespace) -> bool:
+    """Whether the recording is a clip of this app, finished or not."""
+    from scope_play.recording.clip import is_clip
+    from scope_play.recording.crossfps import is_crossfps
+
+    own = is_clip(args.recording) and not is_crossfps(args.recording)
+    return own or args.recording.name.endswith(".partial")
+
+
+def _request_of(args: argparse.Namespace) -> LoadRequest:
+    """For an action file, which says nothing of a model."""
+    from scope_play.loading.request import LoadRequest
+
+    chosen = {name: getattr(args, name) for name in LOADING}
+    return LoadRequest(**chosen | {"model": args.model or "nano"})
 
 
 def _replay_clip(args: argparse.Namespace, clip: Clip) -> int:
@@ -60,8 +91,7 @@ def _replay_clip(args: argparse.Namespace, clip: Clip) -> int:
     script = clip_script(clip)
     if args.seed is not None:
         script = replace(script, seed=args.seed)
-    names = ("model", "device", "precision", "cache", "decoder")
-    world = open_like(clip.metadata.header, **{name: getattr(args, name) for name in names})
+    world = open_like(clip.metadata.header, **{name: getattr(args, name) for name in LOADING})
     check = args.check or not (args.out or args.show)
     difference = _run(args, script, world, check)
     if not check:
@@ -93,11 +123,9 @@ def _replay_file(args: argparse.Namespace) -> int:
         )
     if not (args.out or args.show):
         raise ScopeError("Say what to do with the replay: --out FILE.mp4 or --show.")
-    from scope_play.loading.request import LoadRequest
     from scope_play.world import open_world
 
-    names = ("device", "precision", "cache", "decoder")
-    world = open_world(LoadRequest(args.model or "nano", **{name: getattr(args, name) for name in names}))
+    world = open_world(_request_of(args))
     if is_crossfps(args.recording):
         image = first_frame(args.recording) if image is None else image
         if prompt is None and world.spec.has_text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scope_play.commands.arguments import (
     TOKEN_VARIABLE,
@@ -14,6 +15,10 @@ from scope_play.commands.arguments import (
     as_path,
 )
 from scope_play.errors import ScopeError
+
+if TYPE_CHECKING:
+    from scope_play.loading.outlook import Outlook
+    from scope_play.loading.request import LoadRequest
 
 SHORTEST_TOKEN = 16
 
@@ -41,7 +46,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from scope_play.loading.request import STREAM_FIELDS, LoadRequest
     from scope_play.serve.config import ServeConfig
 
     config = ServeConfig(
@@ -56,7 +60,25 @@ def run(args: argparse.Namespace) -> int:
         drain=args.drain,
         history_mb=args.history_mb,
     )
-    request = LoadRequest(
+    token = read_token(args.token_file)
+    try:
+        from scope_play.serve.run import serve
+    except ImportError as error:
+        raise ScopeError(f"serving needs {error.name}; install it with pip install 'scope-play[serve]'.") from error
+    return serve(request_of(args), config, token, lambda line: print(line, flush=True))
+
+
+def look_ahead(args: argparse.Namespace) -> Outlook:
+    """What `run` will take with one player. Raises ScopeError as it would."""
+    from scope_play.loading.outlook import expect
+
+    return expect(request_of(args), seats=args.seats)
+
+
+def request_of(args: argparse.Namespace) -> LoadRequest:
+    from scope_play.loading.request import STREAM_FIELDS, LoadRequest
+
+    return LoadRequest(
         args.model,
         device=args.device,
         **{name: getattr(args, name) for name in STREAM_FIELDS},
@@ -66,12 +88,6 @@ def run(args: argparse.Namespace) -> int:
         wan=args.wan,
         lora=tuple(args.lora),
     )
-    token = read_token(args.token_file)
-    try:
-        from scope_play.serve.run import serve
-    except ImportError as error:
-        raise ScopeError(f"serving needs {error.name}; install it with pip install 'scope-play[serve]'.") from error
-    return serve(request, config, token, lambda line: print(line, flush=True))
 
 
 def read_token(file: Path | None) -> str:

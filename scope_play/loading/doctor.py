@@ -18,20 +18,19 @@ import torch
 from scope_play.errors import ScopeError
 from scope_play.loading.device import DTYPES, default_precision
 from scope_play.loading.free_memory import FreeMemory, gib
-from scope_play.loading.memory import Need, clip_need, module_bytes, stream_need, text_bytes
-from scope_play.loading.nano import NativeConfig, parse_native_config, untrained_nano_config
+from scope_play.loading.memory import Need, clip_need, text_bytes
+from scope_play.loading.nano import native_config
+from scope_play.loading.outlook import native_need
 from scope_play.loading.placement import OFFLOADS, fits
-from scope_play.loading.resolve import is_native
+from scope_play.loading.resolve import is_native, resolve
 from scope_play.loading.scope import OFFICIAL_STREAM, PREVIEW, MemoryEstimate, MemoryOptions, find_preview
 from scope_play.model.dit.config import SCOPE_5B
-from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.model.umt5.encoder import UMT5_XXL
 from scope_play.model.wan_vae.config import WAN22_VAE
 from scope_play.runtime.quantize import fp8_obstacle
 from scope_play.sampling.clip import ClipShape, Sampling
 from scope_play.weights.catalog import CATALOG, nano_folder
 from scope_play.weights.download import checkpoint_folder
-from scope_play.weights.jsons import read_json_object
 from scope_play.weights.official import open_scope_folder
 from scope_play.weights.preview import WHERE_FROM
 from scope_play.wire.header import CODECS
@@ -46,8 +45,6 @@ LIGHTER = (
 )
 """Ways to play SCOPE with less memory: as they are asked for, and what they are."""
 PACKAGES = ("numpy", "pygame-ce", "av", "triton", "transformers", "ftfy", "flash-attn")
-NANO_DRAWING = 256 << 20
-"""What drawing and looking at pictures takes nano, generously."""
 WINDOWLESS = frozenset({"dummy", "offscreen"})
 
 
@@ -213,7 +210,7 @@ def judge_modes(free: FreeMemory, device: str, weights: dict[str, str], *, has_d
     scope = None if weights["scope"] == "ready" else f"weights {weights['scope']}"
     window = None if has_display else "no display (--headless works)"
     precision = default_precision(torch.device(device))
-    nano = nano_need(nano_config())
+    nano = native_need(native_config(resolve("nano")))
     yield judge("play nano", device, nano, free, "none", window)
     yield judge("play nano --headless", device, nano, free)
     play = MemoryEstimate(SCOPE_5B, WAN22_VAE, DTYPES[precision], text=prompt_need(precision))
@@ -250,21 +247,6 @@ def judge(name: str, device: str, need: Need, free: FreeMemory, offload: str = "
             memory = f"its blocks take {gib(on_host)} of host memory, and {gib(free.host)} are free"
     reasons = [reason for reason in (memory, *obstacles) if reason is not None]
     return Mode(name, device, on_device, not reasons, "; ".join(reasons))
-
-
-def nano_config() -> NativeConfig:
-    folder = nano_folder()
-    if not is_native(folder):
-        return untrained_nano_config()
-    path = folder / "config.json"
-    return parse_native_config(read_json_object(path), str(path))
-
-
-def nano_need(config: NativeConfig) -> Need:
-    """Of one session of nano, in float32."""
-    latents = config.codec.latent_size(*config.size)
-    codec = module_bytes(lambda: NanoCodec(config.codec), torch.float32)
-    return stream_need(config.world, config.sampling, latents, torch.float32, codec=codec, coding=NANO_DRAWING)
 
 
 @cache

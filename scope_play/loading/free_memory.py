@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 GROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,16 @@ def _number(file: Path) -> int | None:
 def _statistic(file: Path, name: str) -> int:
     found = (line.split() for line in _lines(file))
     return next((int(parts[1]) for parts in found if len(parts) == 2 and parts[0] == name), 0)
+
+
+def own_memory(status: Path = STATUS) -> int:
+    """Bytes that a process, by default this one, cannot give back: without the pages of mapped files."""
+    import psutil
+
+    found = (line.split() for line in _lines(status))
+    own = 1024 * sum(int(parts[1]) for parts in found if parts and parts[0] in ("RssAnon:", "RssShmem:"))
+    # Where the system does not tell mapped pages apart, all of its own process.
+    return own if own or status != STATUS else int(psutil.Process().memory_info().rss)
 
 
 def gib(size: int) -> str:

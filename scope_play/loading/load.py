@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from scope_play.errors import ScopeError
-from scope_play.loading.nano import load_native, parse_native_config, untrained_nano, untrained_nano_config
+from scope_play.loading.nano import load_native, native_config, untrained_nano
 from scope_play.loading.request import LoadRequest
 from scope_play.loading.resolve import Family, ModelPlace
 from scope_play.loading.scope import OFFICIAL_SIZE, load_official
 from scope_play.session.loaded_model import LoadedModel
-from scope_play.weights.jsons import read_json_object
 
 
 def load_model(model: ModelPlace, request: LoadRequest) -> LoadedModel:
@@ -28,7 +27,4 @@ def frame_size(model: ModelPlace) -> tuple[int, int]:
     """Height and width of a network's frames, in pixels, without loading it."""
     if model.family is Family.OFFICIAL:
         return OFFICIAL_SIZE
-    if model.family is Family.UNTRAINED:
-        return untrained_nano_config().size
-    described = model.folder / "config.json"
-    return parse_native_config(read_json_object(described), str(described)).size
+    return native_config(model).size

@@ -14,7 +14,7 @@ from scope_play.images import read_image
 from scope_play.loading.device import pick_device, resolve_precision
 from scope_play.loading.first_scene import draw_first_scene
 from scope_play.loading.request import LoadRequest
-from scope_play.loading.resolve import ModelPlace
+from scope_play.loading.resolve import Family, ModelPlace
 from scope_play.model.dit.config import NANO, DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec, NanoCodecConfig
@@ -24,6 +24,7 @@ from scope_play.runtime.quantize import quantise_blocks
 from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.loaded_model import LoadedModel, own
 from scope_play.weights.catalog import NANO_MODELS, nano_folder
+from scope_play.weights.jsons import read_json_object
 from scope_play.weights.native import open_native_folder
 
 NANO_SIZE = (96, 160)
@@ -67,6 +68,14 @@ def parse_native_config(values: Mapping[str, Any], where: str) -> NativeConfig:
             if isinstance(values.get(part), dict) and values[part].pop(key, only) != only:
                 raise ScopeError(f"{where}: {part}.{key} must be {only}, as all folders have it; export it again.")
     return read_record(NativeConfig, values, where, mend="export the folder again")
+
+
+def native_config(model: ModelPlace) -> NativeConfig:
+    """Of a model of this project's own format, without loading it."""
+    if model.family is Family.UNTRAINED:
+        return untrained_nano_config()
+    described = model.folder / "config.json"
+    return parse_native_config(read_json_object(described), str(described))
 
 
 def to_native_json(config: NativeConfig) -> dict[str, Any]:

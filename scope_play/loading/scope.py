@@ -95,11 +95,27 @@ class MemoryEstimate:
                 yield f"{words} --window {window}".strip(), self.need(replace(stream, window=window), options)
 
 
-def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
-    """The released weights as a stream. They were trained bidirectionally; see `scope_play.sampling.cached_stream`.
+@dataclass(frozen=True)
+class OfficialPlan:
+    """How the released weights will be played: settled before any of them is read.
 
-    Raises ScopeError naming the file or setting that does not fit, or what memory would suffice for.
+    offload: where the blocks will lie, one of OFFLOADS. need: the memory that this takes. preview: the tiny decoder.
     """
+
+    opened: ScopeFolder
+    device: torch.device
+    dtype: torch.dtype
+    options: MemoryOptions
+    stream: StreamConfig
+    preview: Source | None
+    library: PromptLibrary
+    prompts: tuple[str, ...]
+    offload: str
+    need: Need
+
+
+def plan_official(folder: Path, request: LoadRequest) -> OfficialPlan:
+    """Raises ScopeError naming the file or setting that does not fit, or what memory would suffice for."""
     device = pick_device(request.device)
     dtype, linears = resolve_precision(request.precision, default_precision(device), device)
     decoder = request.decoder or "full"
@@ -108,15 +124,11 @@ def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
     options = MemoryOptions(linears, decoder)
     opened = open_scope(folder, request.wan, request.lora)
     library = PromptLibrary(opened, dtype)
-
-    def read(prompt: str) -> Tensor:
-        return library.embed([prompt], device)[prompt]
-
     stream = scope_stream(opened, request)
+    prompts = ("", *([DEFAULT_NEGATIVE_PROMPT] if stream.guidance != 1 else []))
     preview = find_preview(folder) if decoder == "tiny" else None
-    negative = [DEFAULT_NEGATIVE_PROMPT] if stream.guidance != 1 else []
     estimate = MemoryEstimate(
-        opened.dit_config, opened.vae_config, dtype, size=OFFICIAL_SIZE, text=library.need(["", *negative])
+        opened.dit_config, opened.vae_config, dtype, size=OFFICIAL_SIZE, text=library.need(prompts)
     )
     offload = require_place(
         lambda mode: estimate.need(stream, options, mode),
@@ -128,19 +140,34 @@ def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
     )
     if offload != "none" and linears is not None:
         raise ScopeError(f"blocks in {linears} are not offloaded; use --precision bf16, or --offload none")
+    need = estimate.need(stream, options, offload)
+    return OfficialPlan(opened, device, dtype, options, stream, preview, library, prompts, offload, need)
+
+
+def load_official(folder: Path, request: LoadRequest) -> LoadedModel:
+    """The released weights as a stream. They were trained bidirectionally; see `scope_play.sampling.cached_stream`.
+
+    Raises ScopeError as `plan_official`.
+    """
+    plan = plan_official(folder, request)
+    opened, library, device = plan.opened, plan.library, plan.device
+
+    def read(prompt: str) -> Tensor:
+        return library.embed([prompt], device)[prompt]
+
     # Now, while there is room: beside the rest there may be none for the text encoder.
-    library.embed(["", *negative], device)
-    codec = load_codec(opened, preview, dtype, device)
+    library.embed(plan.prompts, device)
+    codec = load_codec(opened, plan.preview, plan.dtype, device)
     return LoadedModel(
-        load_network(opened, dtype, device, linears, offload),
+        load_network(opened, plan.dtype, device, plan.options.linears, plan.offload),
         codec,
-        stream,
+        plan.stream,
         size=OFFICIAL_SIZE,
         name=folder.resolve().name,
-        identity=identify(folder, request, offload, hash_all(opened, preview)),
+        identity=identify(folder, request, plan.offload, hash_all(opened, plan.preview)),
         prompt_reader=read,
-        precision=linears,
-        decoder=decoder,
+        precision=plan.options.linears,
+        decoder=plan.options.decoder,
         negative_prompt=DEFAULT_NEGATIVE_PROMPT,
         first_scene=lambda: draw_first_scene(OFFICIAL_SIZE),
         row_dtype=torch.bfloat16,

@@ -11,6 +11,7 @@ from scope_play.cli import main
 from scope_play.weights.official import open_scope_folder
 
 
+@pytest.mark.timeout(900)  # nine processes, which other programs may slow down
 def test_the_whole_path_is_walked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -24,6 +25,9 @@ def test_the_whole_path_is_walked(
         assert step in shown
     assert "8 files" in shown or "7 files" in shown
     assert "all 9 frames" in shown
+    table = shown[shown.index("peak / said") :]
+    for step in ("generate 5 frames", "play 2 chunks", "replay --check"):  # what doctor said of each
+        assert "GiB" in table[table.index(step) :].splitlines()[0].partition("GiB")[2]
     assert not (out / "weights").exists()
     assert main(["bench", "rehearsal", "--out", str(out), "--size", "small"]) == 2
     assert "is not empty" in capsys.readouterr().err

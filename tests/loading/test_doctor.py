@@ -12,6 +12,9 @@ import torch
 from scope_play.cli import main
 from scope_play.loading import doctor
 from scope_play.loading.free_memory import GIB, FreeMemory
+from scope_play.loading.nano import native_config
+from scope_play.loading.outlook import native_need
+from scope_play.loading.resolve import resolve
 from scope_play.world import World
 
 READY = {"nano": "ready", "scope": "ready", "taew2_2": "ready"}
@@ -98,4 +101,4 @@ def test_nanos_need_covers_what_a_session_holds() -> None:
     held = sum(parameter.nbytes for parameter in world.model.network.parameters())
     with world.start(np.zeros((96, 160, 3), np.uint8)) as session:
         held += session.snapshot().nbytes
-    assert held < doctor.nano_need(doctor.nano_config()).on_device() < GIB
+    assert held < native_need(native_config(resolve("nano"))).on_device() < GIB
