@@ -19,7 +19,8 @@ def test_the_whole_path_is_walked(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     out = tmp_path / "out"
-    assert main(["bench", "rehearsal", "--out", str(out), "--size", "small", "--without-verify"]) == 0
+    words = ["bench", "rehearsal", "--out", str(out), "--size", "small", "--without-verify", "--window", "4"]
+    assert main([*words, "--keep"]) == 0
     shown = capsys.readouterr().out
     for step in ("publish", "download", "doctor", "generate 5 frames", "play 2 chunks", "replay --check"):
         assert step in shown
@@ -28,6 +29,10 @@ def test_the_whole_path_is_walked(
     table = shown[shown.index("peak / said") :]
     for step in ("generate 5 frames", "play 2 chunks", "replay --check"):  # what doctor said of each
         assert "GiB" in table[table.index(step) :].splitlines()[0].partition("GiB")[2]
+    made = (out / "clip.mp4").stat().st_mtime_ns
+    assert main(words) == 0
+    assert "all 9 frames" in capsys.readouterr().out  # checked again, of the clip that was there
+    assert (out / "clip.mp4").stat().st_mtime_ns == made
     assert not (out / "weights").exists()
     assert main(["bench", "rehearsal", "--out", str(out), "--size", "small"]) == 2
     assert "is not empty" in capsys.readouterr().err
