@@ -84,7 +84,7 @@ class Resources:
 
 def cases() -> list[Case]:
     """Every kernel at SCOPE's shapes (480x832: 390 tokens, 24 x 128) and at those of nano's sizes."""
-    from scope_play.kernels import button_attention, int8_linear, modulate, norm_rope, pixel_attention
+    from scope_play.kernels import button_attention, int8_linear, modulate, norm_rope, norm_silu, pixel_attention
 
     scope = ChunkShape(batch=1, latents=1, tokens=390, heads=24, head_dim=128, slots=13)
     models = {
@@ -116,6 +116,9 @@ def cases() -> list[Case]:
             add("action_fuse", modulate.action_fuse_kernel, row)
     feed_forward = int8_linear.plan(scope.tokens, scope.width, 14336)
     found.append(Case("int8_linear, scope", int8_linear.int8_linear_kernel, feed_forward, "bf16"))
+    for width in (256, 512, 1024):  # of the decoder's stages
+        frames = norm_silu.plan(1, 4 * 240 * 416, width)
+        found.append(Case(f"norm_silu {width}, scope", norm_silu.norm_silu_kernel, frames, "bf16"))
     return found
 
 

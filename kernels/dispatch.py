@@ -79,6 +79,27 @@ def select_int8_linear(device: torch.device | str, dtype: torch.dtype) -> Callab
     return int8_linear_torch.int8_linear
 
 
+def select_norm_silu(device: torch.device | str, dtype: torch.dtype) -> Callable[..., None]:
+    """Norm, gain and SiLU before a convolution, by the same rules as `select`."""
+    if _backend(machine_obstacle(device, dtype)) == "triton":
+        from scope_play.kernels import norm_silu
+
+        return norm_silu.norm_silu
+    from scope_play.kernels import norm_silu_torch
+
+    return norm_silu_torch.norm_silu
+
+
+def convolve_in_pairs(device: torch.device | str, dtype: torch.dtype) -> bool:
+    """Whether the autoencoder convolves frames in pairs: where that was measured to be faster and as exact.
+
+    Sums of bfloat16 would be rounded once more, and on a GPU it was never tried.
+    """
+    import torch
+
+    return torch.device(device).type != "cuda" and dtype == torch.float32
+
+
 def machine_obstacle(device: torch.device | str, dtype: torch.dtype) -> str | None:
     """Why no Triton kernel can run on `device` in `dtype`, as half a sentence; None when they can."""
     import torch

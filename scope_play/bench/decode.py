@@ -2,7 +2,8 @@
 
 `wan` is the released Wan2.2 decoder's size, `wan-small` the same network at a quarter of the width, `taew2_2` the
 public tiny decoder for Wan2.2's latents, `nano` that of nano at 192x320 and `tiny` at 96x160. The weights are random:
-they cost the same. Operations are counted on the same modules without numbers (meta device).
+they cost the same. Operations are counted on the same modules without numbers (meta device). The two of Wan2.2 take
+turns with the same layers as they are written down (`literal_decoder`), and "of literal" is the ratio.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ BUDGET_SECONDS = 0.2
 class Figures:
     """One decoder. `first` is the start image's latent, which makes one frame; the others make four.
 
-    `floor` is the share of the GPU's matrix rate that it reaches; None where that is not known.
+    `floor` is the share of the GPU's matrix rate that it reaches; None where that is not known. `of_literal` is the
+    median ratio of its time to the literal decoder's, latent by latent; None where there is none.
     """
 
     decoder: str
@@ -40,6 +42,7 @@ class Figures:
     teraflops: float
     floor: float | None
     memory_mb: float
+    of_literal: float | None
 
 
 def make_codec(name: str) -> Any:
@@ -82,9 +85,12 @@ def count_flops(name: str, frame: tuple[int, int], dtype: torch.dtype) -> float:
 
 def measure(name: str, frame: tuple[int, int], device: torch.device, dtype: torch.dtype, latents: int) -> Figures:
     """Pushes a start latent and `latents` more of `frame`, and two beforehand to warm up."""
+    from statistics import median as median_of
+
     import torch
 
     from scope_play.bench.kernels import matrix_share
+    from scope_play.bench.literal_decoder import LiteralDecoder
     from scope_play.bench.timing import median_and_p95, time_calls
 
     with device:
@@ -99,8 +105,15 @@ def measure(name: str, frame: tuple[int, int], device: torch.device, dtype: torc
     for _ in range(3):  # each of the first three latents takes its own path through the causal convolutions
         warm.push(latent)
     first = time_calls({name: lambda: codec.decoder().push(latent)}, device, repeats=1, graphed=False)[name]
-    times = time_calls({name: push(warm)}, device, repeats=latents, graphed=False)[name]
-    median, p95 = median_and_p95(times)
+    calls = {name: push(warm)}
+    if name.startswith("wan"):
+        literal = LiteralDecoder(codec.network)
+        for _ in range(3):
+            literal.push(latent)
+        calls["literal"] = push(literal)
+    times = time_calls(calls, device, repeats=latents, graphed=False)
+    median, p95 = median_and_p95(times[name])
+    ratios = [new / old for new, old in zip(times[name], times.get("literal", ()), strict=False)]
     flops = count_flops(name, frame, dtype)
     return Figures(
         decoder=name,
@@ -112,6 +125,7 @@ def measure(name: str, frame: tuple[int, int], device: torch.device, dtype: torc
         teraflops=flops / median / 1e12,
         floor=matrix_share(flops / median / 1e12, device),
         memory_mb=warm.nbytes / 1e6,
+        of_literal=median_of(ratios) if ratios else None,
     )
 
 
@@ -150,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
         raise ScopeError(f"--size {height}x{width} does not divide into latents of 16 pixels; give multiples of 16")
     table = Table(
         Column("decoder", no_wrap=True),
-        *("ms a latent (p95)", "first", "of 200 ms", "TFLOP", "TFLOP/s", "floor", "MB kept"),
+        *("ms a latent (p95)", "first", "of 200 ms", "TFLOP", "TFLOP/s", "floor", "MB kept", "of literal"),
     )
     results = []
     with torch.inference_mode():
@@ -166,6 +180,7 @@ def run(args: argparse.Namespace) -> int:
                 f"{found.teraflops:.3g}",
                 "" if found.floor is None else f"{found.floor:.0%}",
                 f"{found.memory_mb:.1f}",
+                "" if found.of_literal is None else f"{found.of_literal:.2f}",
             )
     console = Console()
     console.print(f"{height}x{width}, {dtype}, {device}, random weights")

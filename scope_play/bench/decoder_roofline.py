@@ -41,8 +41,9 @@ class _Layers(TorchDispatchMode):
         if count is not None:
             name = max(self.tracker.parents, key=len)
             name = name.removeprefix(WHOLE) if name.startswith(WHOLE) else "conv2, before it"
-            # A convolution's input and kernel, a product's two factors: the first two tensors.
-            x, weight = [arg for arg in args if isinstance(arg, Tensor)][:2]
+            # A convolution's input and kernel, a product's two factors: the first two tensors, but for a bias before.
+            tensors = [arg for arg in args if isinstance(arg, Tensor)]
+            x, weight = tensors[1:3] if func.overloadpacket is torch.ops.aten.addmm else tensors[:2]
             sums = self.found.setdefault(name, [0.0, 0.0, 0.0])
             sums[0] += count(*args, **(kwargs or {}), out_val=out)
             sums[1] += weight.nbytes

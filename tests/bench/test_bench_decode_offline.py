@@ -16,11 +16,13 @@ from scope_play.cli import main
 
 def test_decode_reports_time_and_operations(tmp_path: Path) -> None:
     options = ["--size", "32x32", "--latents", "1", "--device", "cpu", "--json", str(tmp_path)]
-    assert main(["bench", "decode", "tiny", "taew2_2", *options]) == 0
-    found, preview = json.loads((tmp_path / "decode.json").read_text())["decoders"]
+    assert main(["bench", "decode", "tiny", "taew2_2", "wan-small", *options]) == 0
+    found, preview, small = json.loads((tmp_path / "decode.json").read_text())["decoders"]
     assert (found["decoder"], preview["decoder"]) == ("tiny", "taew2_2")
     assert found["tflop"] == count_flops("tiny", (96, 160), torch.float32) / 1e12  # nano's codec keeps its own size
     assert preview["tflop"] == count_flops("taew2_2", (32, 32), torch.float32) / 1e12
+    assert (found["of_literal"], preview["of_literal"]) == (None, None)
+    assert small["of_literal"] > 0
     assert found["teraflops"] == pytest.approx(found["tflop"] / (found["median_ms"] / 1e3))
 
 

@@ -17,11 +17,13 @@ from scope_play.bench.costs import GPUS, Cost, Gpu
 from scope_play.bench.roofline import Workload, chunk_costs, frames_per_second, pass_costs
 from scope_play.cli import main
 from scope_play.errors import ScopeError
+from scope_play.kernels.norm_silu_torch import norm_silu
 from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.config import NANO, SCOPE_5B, DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.model.wan_vae.config import VAEConfig
+from scope_play.model.wan_vae.layers import StreamMemory
 from scope_play.model.wan_vae.network import VAENetwork
 from scope_play.model.wan_vae.vae import WanVAE
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
@@ -163,10 +165,13 @@ def test_the_decoders_layers_add_up_to_what_a_latent_really_takes() -> None:
     config = VAEConfig(dim=8, dec_dim=16)
     costs = decoder_costs(config, (4, 6))
     stream = WanVAE(VAENetwork(config)).decoder()
+    stream.memory = StreamMemory(norm_silu, pairs=False)  # as on a GPU
     stream.push(torch.randn(1, config.z_dim, 1, 4, 6))
     with FlopCounterMode(display=False) as counter:
         stream.push(torch.randn(1, config.z_dim, 1, 4, 6))
-    assert total(costs, "flops") == counter.get_total_flops()
+    # torch's own counter leaves out the attention that a processor has in one piece.
+    attention = next(cost.flops for cost in costs if cost.name == "middle.1")
+    assert total(costs, "flops") - counter.get_total_flops() in (0, attention)
     weights = sum(p.numel() for n, p in VAENetwork(config).named_parameters() if n.startswith("decoder") and p.ndim > 3)
     read = total(costs, "weights") / 2
     # A resampler reads sixteen taps of its nine, as sums; attention's second factor is no weight.

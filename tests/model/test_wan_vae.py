@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from scope_play.errors import ScopeError
@@ -16,7 +17,7 @@ from scope_play.model.wan_vae.layers import (
     ChannelNorm,
     average_down,
     double_and_convolve,
-    duplicate_up,
+    interleave,
     patchify,
     unpatchify,
 )
@@ -74,7 +75,7 @@ def test_golden(case: dict[str, Any]) -> None:
 
 
 def test_a_wrong_norm_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ChannelNorm, "forward", lambda self, x: x * self.gamma)
+    monkeypatch.setattr(ChannelNorm, "gain", property(lambda self: self.gamma.flatten()))
     case = next(case for case in golden_cases("vae") if case["params"]["op"] == "decode")
     tensors = golden_tensors(case["file"])
     assert (run_case(case, tensors)["out.video"] - tensors["out.video"]).abs().max() > FP32_LIMIT
@@ -116,24 +117,47 @@ def test_units() -> None:
     assert torch.equal(patchify(units["patchify_in"]), units["patchify_out"])
     assert torch.equal(unpatchify(units["patchify_out"]), units["unpatchify_back"])
     x = units["x8"]
+    begun = [repeated(x[:, :, :1], 8, time=2, first=True), repeated(x[:, :, 1:], 8, time=2)]
     for name, got in {
         "avgdown_8to8_t1s1_x": average_down(x, 8, time=1, space=1),
         "avgdown_8to8_t1s2_x": average_down(x, 8, time=1, space=2),
         "avgdown_8to16_t2s2_x": average_down(x, 16, time=2, space=2),
         "avgdown_8to16_t2s2_1frame": average_down(x[:, :, :1], 16, time=2, space=2),
-        "dupup_8to4_t1s2": duplicate_up(x, 4, time=1, space=2, first=False),
-        "dupup_8to4_t2s2": duplicate_up(x, 4, time=2, space=2, first=False),
-        "dupup_8to8_t2s2_first": duplicate_up(x, 8, time=2, space=2, first=True),
-        "dupup_8to8_t2s2_notfirst": duplicate_up(x, 8, time=2, space=2, first=False),
+        "dupup_8to4_t1s2": repeated(x, 4, time=1),
+        "dupup_8to4_t2s2": repeated(x, 4, time=2),
+        "dupup_8to8_t2s2_first": torch.cat(begun, dim=2),
+        "dupup_8to8_t2s2_notfirst": repeated(x, 8, time=2),
     }.items():
         torch.testing.assert_close(got, units[name], rtol=0, atol=1e-6, msg=name)
 
 
-def test_double_and_convolve_is_upsampling_then_convolution() -> None:
-    x, weight, bias = torch.randn(2, 5, 3, 4), torch.randn(6, 5, 3, 3), torch.randn(6)
-    enlarged = F.interpolate(x, scale_factor=2, mode="nearest-exact")
-    expected = F.conv2d(enlarged, weight, bias, padding=1)
-    torch.testing.assert_close(double_and_convolve(x, weight, bias), expected, rtol=1e-5, atol=1e-5)
+def repeated(x: Tensor, channels: int, time: int, first: bool = False) -> Tensor:
+    """The shortcut of an up stage alone."""
+    b, _, t, h, w = x.shape
+    return interleave([torch.zeros(b, channels, t if first else t * time, h, w)] * 4, x, time, first)
+
+
+@pytest.mark.parametrize("channels", [3, 6, 9, 12, 24])
+def test_an_unfolded_shortcut_is_the_repeated_channels_rearranged(channels: int) -> None:
+    """Also where repeats and places do not divide each other."""
+    x = torch.randn(2, 12, 2, 3, 2)
+    wide = x.repeat_interleave(channels * 8 // 12, dim=1)
+    expected = rearrange(wide, "b (c dt dh dw) t h w -> b c (t dt) (h dh) (w dw)", dt=2, dh=2, dw=2)
+    assert torch.equal(repeated(x, channels, time=2), expected)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_double_and_convolve_is_upsampling_then_convolution(times: int) -> None:
+    x, weight, bias = torch.randn(2, 5 * times, 3, 3, 4), torch.randn(6, 5, 3, 3), torch.randn(6)
+    frames = rearrange(x, "b (times c) t h w -> (b t times) c h w", times=times)
+    enlarged = F.interpolate(frames, scale_factor=2, mode="nearest-exact")
+    expected = rearrange(F.conv2d(enlarged, weight, bias, padding=1), "(b t) c h w -> b c t h w", b=2)
+    corners = double_and_convolve(x, times, weight, bias)
+    got = interleave(corners, torch.zeros(2, 6, 3, 3, 4), times, first=False) if times == 1 else None
+    for place, corner in enumerate(corners):
+        torch.testing.assert_close(corner, expected[..., place // 2 :: 2, place % 2 :: 2], rtol=1e-5, atol=1e-5)
+    if got is not None:
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_constants() -> None:

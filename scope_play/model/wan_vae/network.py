@@ -9,7 +9,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scope_play.model.wan_vae.config import VAEConfig
@@ -18,11 +17,11 @@ from scope_play.model.wan_vae.layers import (
     CausalConv3d,
     ChannelNorm,
     Downsample,
+    Pointwise,
     ResidualBlock,
     StreamMemory,
     Upsample,
     average_down,
-    duplicate_up,
 )
 
 
@@ -47,7 +46,7 @@ class Head(nn.ModuleDict):
 
     def forward(self, x: Tensor, memory: StreamMemory) -> Tensor:
         norm, conv = self.values()
-        return conv(F.silu(norm(x), inplace=True), memory)
+        return conv(x, memory, norm)
 
 
 class DownStage(nn.Module):
@@ -73,7 +72,6 @@ class UpStage(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, blocks: int, space: int, time: int) -> None:
         super().__init__()
-        self.out_channels, self.space, self.time = out_channels, space, time
         widths = [in_channels, *[out_channels] * blocks]
         self.upsamples = nn.ModuleList([ResidualBlock(a, b) for a, b in pairwise(widths)])
         if space == 2:
@@ -82,10 +80,8 @@ class UpStage(nn.Module):
     def forward(self, x: Tensor, memory: StreamMemory) -> Tensor:
         y = x
         for layer in self.upsamples:
-            y = layer(y, memory)
-        if self.space == 1:
-            return y
-        return y + duplicate_up(x, self.out_channels, self.time, self.space, first=not memory.started)
+            y = layer(y, memory, x) if isinstance(layer, Upsample) else layer(y, memory)
+        return y
 
 
 class Encoder(nn.Module):
@@ -145,8 +141,8 @@ class VAENetwork(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
-        self.conv1 = nn.Conv3d(2 * config.z_dim, 2 * config.z_dim, 1)
-        self.conv2 = nn.Conv3d(config.z_dim, config.z_dim, 1)
+        self.conv1 = Pointwise(2 * config.z_dim, 2 * config.z_dim)
+        self.conv2 = Pointwise(config.z_dim, config.z_dim)
         self.decoder = Decoder(config)
         _store_channels_last(self)
 

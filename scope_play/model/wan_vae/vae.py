@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scope_play.errors import ScopeError
+from scope_play.kernels.dispatch import convolve_in_pairs, select_norm_silu
 from scope_play.model.wan_vae.config import VAEConfig
 from scope_play.model.wan_vae.layers import StreamMemory, patchify, unpatchify
 from scope_play.model.wan_vae.network import VAENetwork
@@ -24,7 +25,7 @@ class EncoderStream:
 
     def __init__(self, network: VAENetwork) -> None:
         self.network = network
-        self.memory = StreamMemory()
+        self.memory = _memory(network)
         self._mean, self._inverse_std = _normalisation(network)
 
     @torch.no_grad()
@@ -67,7 +68,7 @@ class DecoderStream:
     def __init__(self, network: VAENetwork, clamp: bool = True) -> None:
         self.network = network
         self.clamp = clamp
-        self.memory = StreamMemory()
+        self.memory = _memory(network)
         self._mean, self._inverse_std = _normalisation(network)
 
     @torch.no_grad()
@@ -173,6 +174,13 @@ class WanVAE:
         last = 1 + (video.shape[2] - 1) // stride * stride
         chunks = [video[:, :, :1], *video[:, :, 1:last].split(stride, dim=2)] if last > 1 else [video[:, :, :1]]
         return torch.cat([stream.push(chunk) for chunk in chunks], dim=2)
+
+
+def _memory(network: VAENetwork) -> StreamMemory:
+    """Of a new stream, with the kernels of the device where the weights are."""
+    weight = network.conv2.weight
+    where = weight.device, weight.dtype
+    return StreamMemory(select_norm_silu(*where), pairs=convolve_in_pairs(*where))
 
 
 def _normalisation(network: VAENetwork) -> tuple[Tensor, Tensor]:
