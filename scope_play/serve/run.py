@@ -23,6 +23,7 @@ from scope_play.serve.app import create_app
 from scope_play.serve.archive import Archive
 from scope_play.serve.config import ServeConfig
 from scope_play.serve.floor import Floor, Ground
+from scope_play.serve.here import HereChairs
 from scope_play.serve.lobby import Lobby
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ async def _serve(
     model: str,
     say: Callable[[str], None],
 ) -> int:
-    lobby = Lobby(floor, archive, config)
+    lobby = Lobby(HereChairs(floor, config.seats, config.history_mb << 20), archive, config)
     server = _Server(
         uvicorn.Config(
             create_app(lobby, token, model),
