@@ -1,4 +1,4 @@
-"""On a Ray cluster: seats on two replicas, a queue, a replica that is killed, and a new version while somebody plays."""
+"""On a Ray cluster: seats on two replicas, a queue, a replica that is killed, a new version while somebody plays."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ from scope_play.errors import ScopeError
 from scope_play.loading.request import LoadRequest
 from scope_play.recording.clip import frame_hash
 from scope_play.serve.cluster.plan import Plan, read_plan, read_replicas
-from scope_play.serve.config import ServeConfig
+from scope_play.serve.config import TOKEN_VARIABLE, ServeConfig
 from scope_play.wire import messages
 from scope_play.wire.world import RemoteSession, RemoteWorld
 from scope_play.world import open_world
@@ -159,3 +160,26 @@ def test_args_of_an_application_are_read_strictly() -> None:
     for text in ("", "-1", "3-2", "1-", "9999999", "1 - 2"):
         with pytest.raises(ScopeError, match="replicas"):
             read_replicas(text)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["serve.yaml", "kuberay.yaml"])
+def test_examples_are_what_ray_serve_and_the_app_read(name: str) -> None:
+    import yaml
+    from ray.serve import Application
+    from ray.serve.schema import ServeDeploySchema
+
+    from scope_play.serve.cluster.deploy import build
+
+    text = (Path(__file__).parents[2] / "assets" / "ray" / name).read_text("utf-8")
+    config = yaml.safe_load(text)
+    if name == "kuberay.yaml":
+        groups = [config["spec"]["rayClusterConfig"]["headGroupSpec"]]
+        groups += config["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+        for group in groups:
+            (container,) = group["template"]["spec"]["containers"]
+            assert container["env"][0]["name"] == TOKEN_VARIABLE
+        config = yaml.safe_load(config["spec"]["serveConfigV2"])
+    (found,) = ServeDeploySchema.model_validate(config).applications
+    assert found.import_path == "scope_play.serve.cluster.deploy:build"
+    assert isinstance(build(found.args), Application)
