@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from scope_play.cli import main
 from scope_play.errors import ScopeError
 from scope_play.loading.request import LoadRequest
 from scope_play.recording.clip import frame_hash
@@ -148,6 +151,20 @@ def wait_for(holds: Any) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def test_without_ray_it_is_a_sentence_and_nobody_else_imports_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("scope_play.serve.cluster.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["serve", "--ray"]) == 2
+    assert "pip install 'scope-play[ray]'" in capsys.readouterr().err
+    assert main(["serve", "--replicas", "2"]) == 2
+    assert "needs --ray" in capsys.readouterr().err
+    looked = "import sys, scope_play.serve.run, scope_play.commands.serve; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", looked], check=False).returncode == 0
 
 
 def test_args_of_an_application_are_read_strictly() -> None:

@@ -43,14 +43,15 @@ def build(args: dict[str, Any]) -> Application:
 
 def application(plan: Plan, token: str | None) -> Application:
     config = plan.config
-    seats = serve.deployment(Seats).options(
+    deployment: Any = serve.deployment
+    seats = deployment(Seats).options(
         name="seats",
         max_ongoing_requests=config.seats,
         graceful_shutdown_timeout_s=config.drain,
         ray_actor_options={"num_gpus": plan.gpus, "num_cpus": 0 if plan.gpus else 1},
         **_replicas(plan),
     )
-    door = serve.deployment(serve.ingress()(Door)).options(
+    door = deployment(serve.ingress()(Door)).options(
         name="door",
         num_replicas=1,
         max_ongoing_requests=4 * config.connections,
@@ -58,7 +59,8 @@ def application(plan: Plan, token: str | None) -> Application:
         ray_actor_options={"num_cpus": 0},
     )
     handle = seats.bind(plan.request, config.seats, config.history_mb << 20)
-    return door.bind(handle, config, plan.request.model, token)
+    built: Application = door.bind(handle, config, plan.request.model, token)
+    return built
 
 
 def _replicas(plan: Plan) -> dict[str, Any]:

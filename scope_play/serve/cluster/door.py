@@ -24,7 +24,9 @@ class Door:
     `token`: None takes it from the environment of the door's machine.
     """
 
-    async def __init__(self, seats: Any, config: ServeConfig, model: str, token: str | None) -> None:
+    async def __init__(  # type: ignore[misc]  # Ray Serve waits for it
+        self, seats: Any, config: ServeConfig, model: str, token: str | None
+    ) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -32,7 +34,8 @@ class Door:
         if len(token) < SHORTEST_TOKEN:
             raise ScopeError(f"set {TOKEN_VARIABLE} to {SHORTEST_TOKEN} letters and digits where the door runs.")
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._post = ray.remote(Post).options(num_cpus=0, scheduling_strategy=here, max_concurrency=10_000).remote()
+        post = ray.remote(Post).options(num_cpus=0, scheduling_strategy=here, max_concurrency=10_000)
+        self._post: Any = post.remote()
         self._folder = tempfile.TemporaryDirectory(prefix="scope-play-clips-")
         root = config.record or Path(self._folder.name)
         self._lobby = Lobby(FarChairs(seats, self._post), Archive(place(root)), config)

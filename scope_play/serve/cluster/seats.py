@@ -28,7 +28,9 @@ Reply = tuple[int, str, Any]
 class Seats:
     """A deployment of Ray Serve. `history_bytes`: for going back, all its seats together."""
 
-    async def __init__(self, request: LoadRequest, seats: int, history_bytes: int) -> None:
+    async def __init__(  # type: ignore[misc]  # Ray Serve waits for it
+        self, request: LoadRequest, seats: int, history_bytes: int
+    ) -> None:
         self._each = history_bytes // seats
         self._floor = Floor(request, open_world=open_here)
         self._ground = await asyncio.wrap_future(self._floor.ground)
