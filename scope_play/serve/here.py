@@ -145,6 +145,8 @@ class HereStage:
 class HereChairs:
     """See `Chairs`: `seats` of them, sharing `history_bytes`."""
 
+    at_once = 0.01
+
     def __init__(self, floor: Floor, seats: int, history_bytes: int) -> None:
         self._floor, self._free, self._each = floor, seats, history_bytes // seats
         self._waiting: deque[asyncio.Future[None]] = deque()

@@ -15,9 +15,6 @@ from scope_play.wire import messages
 
 TEND_EVERY = 1.0
 
-AT_ONCE = 0.05
-"""Seconds in which a free seat is found: whoever has none by then is told a place in the queue."""
-
 HOLD_NOTHING = 10.0
 """Seconds that a seat is kept whose player was not in a game when the connection was lost."""
 
@@ -55,7 +52,7 @@ class Lobby:
             raise TurnedAway(messages.FULL, "All seats are taken and many wait; come back later.")
         taking: asyncio.Task[Stage] = asyncio.create_task(self.chairs.take())
         try:
-            await asyncio.wait((taking,), timeout=AT_ONCE)
+            await asyncio.wait((taking,), timeout=self.chairs.at_once)
             if not taking.done():
                 self._waiting[taking] = told
                 told(len(self._waiting))

@@ -94,7 +94,9 @@ class Stage(Protocol):
 
 
 class Chairs(Protocol):
-    """All that there are."""
+    """All that there are. `at_once`: seconds in which a free one is found; who has none by then is told a place."""
+
+    at_once: float
 
     @property
     def ready(self) -> bool:

@@ -212,6 +212,8 @@ def _nobody_waits(answer: asyncio.Future[Any]) -> None:
 class FarChairs:
     """See `Chairs`. `seats`: the handle of the deployment of `Seats`; `post`: that of a `Post`."""
 
+    at_once = 0.1
+
     def __init__(self, seats: Any, post: Any) -> None:
         self._seats, self._post = seats, post
         self._setting = asyncio.get_running_loop().create_task(self._ask_setting())
