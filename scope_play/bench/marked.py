@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scope_play.actions import BUTTONS
-from scope_play.errors import ScopeError
+from scope_play.images import parse_size
 from scope_play.loading.request import LoadRequest
 from scope_play.play.engine.open import open_here
 from scope_play.serve.config import ServeConfig
@@ -55,16 +55,6 @@ class Marked:
         return session
 
 
-def as_size(text: str) -> tuple[int, int]:
-    """(height, width) of `480x832`: multiples of 16, as video wants them."""
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and 0 < int(height) < 5000 and 0 < int(width) < 5000):
-        raise ScopeError(f"{text!r} is no size of a picture; write height and width, for example 480x832.")
-    if int(height) % 16 or int(width) % 16:
-        raise ScopeError(f"{text} has a side that is no multiple of 16, as video wants it; choose another.")
-    return int(height), int(width)
-
-
 def _answer() -> None:
     for _ in sys.stdin:
         used = 0.0
@@ -81,7 +71,7 @@ def main() -> int:
     parser.add_argument("--seats", type=int, default=2)
     parser.add_argument("--size", help="of the simulator's picture")
     args = parser.parse_args()
-    size = as_size(args.size) if args.size else None
+    size = parse_size(args.size, "HEIGHTxWIDTH") if args.size else None
 
     def open_marked(request: LoadRequest) -> WorldLike:
         return Marked(open_here(request))

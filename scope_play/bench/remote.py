@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from scope_play.bench.line import Line
-from scope_play.bench.marked import as_size
 from scope_play.bench.remote_players import BEFORE, Bot, Knock, Seen, play_in_browser, play_in_window
 from scope_play.bench.report import RESULTS, write_result
 from scope_play.bench.served import MarkedServer
 from scope_play.errors import ScopeError
+from scope_play.images import parse_size
 
 AFTER = 0.3
 """Seconds after a standstill before the next press: the page or the window takes up the hands again."""
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if args.size and (args.model != "arena" or not args.no_local):
         raise ScopeError("--size needs --model arena, the simulator, and --no-local; a model has a size of its own.")
     if args.size:
-        as_size(args.size)
+        parse_size(args.size, "HEIGHTxWIDTH")
     if args.soak:
         return _soak(args.model, args.players, args.soak)
     kind = "browser" if args.browser else "window" if args.connect else "no picture"

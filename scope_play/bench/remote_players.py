@@ -60,6 +60,7 @@ class Knock:
         self._connection = Connection(url, heard.put)
         while not isinstance(item := heard.get(timeout=LAST), messages.Queue):
             if isinstance(item, (messages.Welcome, Ended)):
+                self.close()
                 raise ScopeError(
                     "one more than there are seats was not told to wait; give fewer --seats than --players."
                 )
