@@ -99,6 +99,23 @@ def test_a_line_delays_carries_and_limits() -> None:
                 assert link.recv(1) == b""
 
 
+def test_what_is_on_its_way_holds_up_nothing_behind_it() -> None:
+    """A chunk of lossless frames is three times what a slow line keeps; a line that is only long carries it at once."""
+    sent = b"z" * 300_000
+    with socket.create_server(("127.0.0.1", 0)) as there, Line(there.getsockname()[1], round_trip=2.0) as line:
+        link = socket.create_connection(("127.0.0.1", line.port))
+        far, _ = there.accept()
+        began = time.monotonic()
+        threading.Thread(target=link.sendall, args=(sent,), daemon=True).start()
+        left = len(sent)
+        while left:
+            left -= len(far.recv(1 << 16))
+        took = time.monotonic() - began
+        assert 1.0 <= took < 3.0  # five times 64 kB one after another would take 5
+        link.close()
+        far.close()
+
+
 def test_a_player_without_a_picture_loses_no_press(tmp_path: Path) -> None:
     with serving(tmp_path) as served:
         bot = Bot(served.url, 0)
