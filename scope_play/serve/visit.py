@@ -102,6 +102,9 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=0.1)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # both may fail of one lost connection, and one of them is reported
 
 
 class Visit:
