@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             f"the first picture {one.key_bytes / 1e3:.0f} kB, {100 * one.core:.1f} % of a core"
         )
     if args.json:
-        print(f"written to {write_result('film', [asdict(one) for one in found], args.json)}")
+        print(f"written to {write_result('film', {one.content: asdict(one) for one in found}, args.json)}")
     return 0
 
 
@@ -100,7 +100,8 @@ def _camera(height: int, width: int) -> Iterator[np.ndarray]:
             near = 1.15 + 0.15 * np.sin(frame / 15)
             left, top = frame * TURN * width % (2 * width), height * (1 - 1 / near) / 2
             move = (1 / near, 0, left, 0, 1 / near, top)
-            frames[part] = panorama.transform((width, height), Image.Transform.AFFINE, move, Image.Resampling.BILINEAR)
+            seen = panorama.transform((width, height), Image.Transform.AFFINE, move, Image.Resampling.BILINEAR)
+            frames[part] = np.asarray(seen)
             frames[part, -weapon.shape[0] :, -weapon.shape[1] :] = weapon
             frame += 1
         yield frames
