@@ -349,10 +349,10 @@ def test_the_printed_address_is_one_that_is_let_in() -> None:
         assert host_allowed(printed.lower(), config.known_names)
 
 
-def test_the_default_listens_on_this_machine_alone() -> None:
-    from scope_play.serve.run import _listen
+def test_the_defaultlistens_on_this_machine_alone() -> None:
+    from scope_play.serve.run import listen
 
-    with _listen(ServeConfig(port=0)) as made:
+    with listen(ServeConfig(port=0)) as made:
         port = made.getsockname()[1]
         found = [c.laddr.ip for c in psutil.Process().net_connections("tcp") if c.laddr and c.laddr.port == port]
     assert found == ["127.0.0.1"]
