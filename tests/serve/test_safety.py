@@ -349,7 +349,7 @@ def test_the_printed_address_is_one_that_is_let_in() -> None:
         assert host_allowed(printed.lower(), config.known_names)
 
 
-def test_the_defaultlistens_on_this_machine_alone() -> None:
+def test_the_default_listens_on_this_machine_alone() -> None:
     from scope_play.serve.run import listen
 
     with listen(ServeConfig(port=0)) as made:
