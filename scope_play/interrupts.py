@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -51,3 +52,21 @@ def asked_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def on_signals(stop: Callable[[float], None], drain: float) -> Callable[[], None]:
+    """Ctrl-C stops at once, SIGTERM after `drain` seconds. Returns what gives the signals back."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: object) -> None:
+        loop.call_soon_threadsafe(stop, drain if number == signal.SIGTERM else 0.0)
+
+    for number in before:
+        signal.signal(number, handle)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return restore

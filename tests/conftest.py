@@ -15,6 +15,16 @@ from torch import Tensor
 from scope_play.model.nano_codec.codec import NanoCodec
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests on a Ray cluster run only where they are asked for by name: they start fourteen processes."""
+    if "ray" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("ray")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("ray")]
+
+
 @pytest.fixture
 def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start images are taken for what nano's finder says of them: looking more closely (`fit_pose`) takes longer than

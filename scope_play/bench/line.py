@@ -9,7 +9,12 @@ import time
 from types import TracebackType
 
 KEPT = 1 << 16
-"""Bytes on their way in each direction before the sender has to wait."""
+"""Bytes in each direction that a slow or still line keeps, beside those on their way, before the sender has to wait."""
+
+FASTEST = 1e9
+"""Bits a second that a line carries whose rate is not limited: so much is on its way at once."""
+
+PIECE = 1 << 12
 
 
 class Line:
@@ -77,7 +82,8 @@ class Line:
                 each.transport.abort()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: int) -> None:
-        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(KEPT >> 12)
+        on_its_way = self._delay * (self._rate or FASTEST) / 8
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue((KEPT + int(on_its_way)) // PIECE)
 
         async def deliver() -> None:
             free = 0.0
@@ -94,7 +100,7 @@ class Line:
 
         delivering = asyncio.create_task(deliver())
         with contextlib.suppress(OSError):
-            while data := await reader.read(1 << 12):
+            while data := await reader.read(PIECE):
                 await queue.put((time.monotonic(), data))
         await queue.put((time.monotonic(), b""))
         with contextlib.suppress(OSError):

@@ -72,7 +72,9 @@ class LiteralDecoder:
         qkv = rearrange(
             self.mix(block.to_qkv, self.norm(block.norm, frames)), "n (qkv c) h w -> qkv n 1 (h w) c", qkv=3
         )
-        out = rearrange(F.scaled_dot_product_attention(*qkv.unbind(0)), "n 1 (h w) c -> n c h w", h=x.shape[3])
+        query, key, value = qkv.unbind(0)
+        out = F.scaled_dot_product_attention(query, key, value)
+        out = rearrange(out, "n 1 (h w) c -> n c h w", h=x.shape[3])
         return x + rearrange(self.mix(block.proj, out), "(b t) c h w -> b c t h w", b=len(x))
 
     def stage(self, stage: Any, x: Tensor) -> Tensor:

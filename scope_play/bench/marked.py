@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from scope_play.actions import BUTTONS
+from scope_play.images import parse_size
 from scope_play.loading.request import LoadRequest
 from scope_play.play.engine.open import open_here
 from scope_play.serve.config import ServeConfig
@@ -68,7 +69,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--seats", type=int, default=2)
+    parser.add_argument("--size", help="of the simulator's picture")
     args = parser.parse_args()
+    size = parse_size(args.size, "HEIGHTxWIDTH") if args.size else None
 
     def open_marked(request: LoadRequest) -> WorldLike:
         return Marked(open_here(request))
@@ -76,7 +79,7 @@ def main() -> int:
     threading.Thread(target=_answer, daemon=True).start()
     token = os.environ.pop("SCOPE_PLAY_TOKEN")
     config = ServeConfig(port=0, seats=args.seats, hold=1.0)
-    return serve(LoadRequest(args.model), config, token, lambda line: print(line, flush=True), open_marked)
+    return serve(LoadRequest(args.model, size=size), config, token, lambda line: print(line, flush=True), open_marked)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,17 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from scope_play.bench.line import Line
-from scope_play.bench.remote_players import BEFORE, Bot, Seen, play_in_browser, play_in_window
+from scope_play.bench.remote_players import BEFORE, Bot, Knock, Seen, play_in_browser, play_in_window
 from scope_play.bench.report import RESULTS, write_result
 from scope_play.bench.served import MarkedServer
 from scope_play.errors import ScopeError
+from scope_play.images import parse_size
 
 AFTER = 0.3
 """Seconds after a standstill before the next press: the page or the window takes up the hands again."""
@@ -34,7 +35,7 @@ UNITS = {"kbit": 1e3, "mbit": 1e6}
 @dataclass(frozen=True)
 class Figures:
     """Of one line and player: seconds, bits a second, shares of a core. `before` and `after`: the median delay before a
-    standstill, and from a second after it."""
+    standstill, and from a second after it. `told`: when each who came too many was told a place in the queue."""
 
     player: str
     round_trip: float
@@ -50,6 +51,7 @@ class Figures:
     cpu_outside: float
     before: float | None = None
     after: float | None = None
+    told: tuple[float, ...] = ()
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--stall", type=float, metavar="SECONDS", help="let the line stand still half way")
     add("--rate", metavar="1mbit", help="the most that the line carries each way")
     add("--soak", type=float, metavar="MINUTES", help="--players come and go for so long; memory by the minute")
+    add("--seats", type=int, help="fewer than --players: the others wait, and how soon they are told is measured")
+    add("--size", metavar="HxW", help="of the picture, with --model arena, the simulator: 480x832")
     add("--no-local", action="store_true", help="leave local play out")
     add("--json", type=Path, nargs="?", const=RESULTS, metavar="FOLDER", help="also write remote.json, to this folder")
 
@@ -74,6 +78,12 @@ def run(args: argparse.Namespace) -> int:
         raise ScopeError("give at least 5 --seconds and one player, and one of --browser and --connect.")
     if args.connect and args.stall:
         raise ScopeError("the window pauses when the line stands still, for the player to go on; leave --stall out.")
+    if args.seats is not None and (args.browser or args.connect or not 1 <= args.seats < args.players):
+        raise ScopeError("--seats must be fewer than --players, without --browser and --connect; give both.")
+    if args.size and (args.model != "arena" or not args.no_local):
+        raise ScopeError("--size needs --model arena, the simulator, and --no-local; a model has a size of its own.")
+    if args.size:
+        parse_size(args.size, "HEIGHTxWIDTH")
     if args.soak:
         return _soak(args.model, args.players, args.soak)
     kind = "browser" if args.browser else "window" if args.connect else "no picture"
@@ -81,15 +91,20 @@ def run(args: argparse.Namespace) -> int:
     rate = _rate(args.rate) if args.rate else None
     local = None if args.no_local else _local(args.model, min(args.seconds, 30.0))
     found: list[Figures] = []
-    with MarkedServer(args.model, args.players + 1) as server:
+    seats = args.seats or args.players + 1
+    with MarkedServer(args.model, seats, args.size) as server:
         for trip in trips:
-            found += _measure(server, kind, args.players, trip, rate, args.stall, args.seconds)
+            playing, waiting = min(args.players, seats), max(0, args.players - seats)
+            found += _measure(server, kind, (playing, waiting), trip, rate, args.stall, args.seconds)
     if local:
         Console().print(
             f"local play: {1000 * local[0]:.0f} / {1000 * local[1]:.0f} ms from press to own frame (p50 / p95)"
         )
     Console().print(f"{kind}, {args.players} at a time; presses: answered (-lost +invented); p50 / p95")
     Console(width=120).print(table(found))
+    for each in {figures.round_trip: figures for figures in found if figures.told}.values():
+        waits = ", ".join(f"{1000 * seconds:.0f}" for seconds in each.told)
+        print(f"one too many, {1000 * each.round_trip:.0f} ms away: told a place in the queue after {waits} ms")
     if args.json:
         numbers = {"local": local, "runs": [asdict(figures) for figures in found]}
         print(f"written to {write_result('remote', numbers, args.json)}")
@@ -110,8 +125,15 @@ def _soak(model: str, players: int, minutes: float) -> int:
 
 
 def _measure(
-    server: MarkedServer, kind: str, players: int, trip: float, rate: float | None, stall: float | None, seconds: float
+    server: MarkedServer,
+    kind: str,
+    players: tuple[int, int],
+    trip: float,
+    rate: float | None,
+    stall: float | None,
+    seconds: float,
 ) -> list[Figures]:
+    """`players`: who plays, and who waits meanwhile."""
     stood = [float("inf")]
     with Line(server.port, trip, rate) as line, tempfile.TemporaryDirectory(prefix="scope-play-bench-") as folder:
         url = f"http://127.0.0.1:{line.port}/#{server.token}"
@@ -124,34 +146,44 @@ def _measure(
         hands_off = BEFORE + stall + AFTER if stall else 0.0
 
         clock, cpu, carried = time.perf_counter(), server.cpu(), list(line.carried)
+        told: tuple[float, ...] = ()
         if kind == "browser":
             seen = [play_in_browser(url, seconds, hands_off, meanwhile)]
         elif kind == "window":
             seen = [play_in_window(url, seconds, Path(folder))]
         else:
-            seen = _bots(url, players, seconds, hands_off, meanwhile)
+            seen, told = _bots(url, players, seconds, hands_off, meanwhile)
         lasted = time.perf_counter() - clock
         used = [(now - then) / lasted for now, then in zip(server.cpu(), cpu, strict=True)]
         bits = [8 * (now - then) / lasted for now, then in zip(line.carried, carried, strict=True)]
-    return [_figures(kind, trip, each, stood[-1], stall, (bits[0], bits[1]), (used[0], used[1])) for each in seen]
+    figures = [_figures(kind, trip, each, stood[-1], stall, (bits[0], bits[1]), (used[0], used[1])) for each in seen]
+    return [replace(each, told=told) for each in figures]
 
 
-def _bots(url: str, players: int, seconds: float, hands_off: float, meanwhile: Callable[[], None]) -> list[Seen]:
-    bots = [Bot(url, seed) for seed in range(players)]
+def _bots(
+    url: str, players: tuple[int, int], seconds: float, hands_off: float, meanwhile: Callable[[], None]
+) -> tuple[list[Seen], tuple[float, ...]]:
+    bots = [Bot(url, seed) for seed in range(players[0])]
     for bot in bots:
         bot.start()
     for bot in bots:
         if not bot.ready.wait(60):
             raise ScopeError(bot.problem or "a player did not come to play within a minute.")
+    waiting = [Knock(url) for _ in range(players[1])]
+    for place, knock in enumerate(waiting, 1):
+        if knock.place != place:
+            raise ScopeError(f"who came as number {place} of those too many was told place {knock.place}.")
     time.sleep(seconds / 2)
     for bot in bots:
         bot.hands_off(hands_off)
     time.sleep(min(hands_off, BEFORE))
     meanwhile()
     time.sleep(seconds / 2)
+    for knock in waiting:
+        knock.close()
     for bot in bots:
         bot.stop()
-    return [bot.seen for bot in bots]
+    return [bot.seen for bot in bots], tuple(knock.seconds for knock in waiting)
 
 
 def _figures(

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from scope_play.bench.hands import PRESS_EVERY, PRESS_SECONDS, Press
@@ -21,6 +22,8 @@ from scope_play.play.engine.remote import RemoteEngine
 from scope_play.play.input.action_sampler import ActionSampler
 from scope_play.play.input.events import ButtonEvent
 from scope_play.play.playback import Playback
+from scope_play.wire import messages
+from scope_play.wire.client import Connection, Ended
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WARM_UP = 3.0
@@ -46,6 +49,25 @@ class Seen:
     @property
     def fps(self) -> float:
         return (len(self.shown) - 1) / max(self.shown[-1] - self.shown[0], 1e-9) if len(self.shown) > 1 else 0.0
+
+
+class Knock:
+    """Whoever comes while all seats are taken: the `place` it is told, `seconds` after it began to connect."""
+
+    def __init__(self, url: str) -> None:
+        heard: SimpleQueue[Any] = SimpleQueue()
+        began = time.perf_counter()
+        self._connection = Connection(url, heard.put)
+        while not isinstance(item := heard.get(timeout=LAST), messages.Queue):
+            if isinstance(item, (messages.Welcome, Ended)):
+                self.close()
+                raise ScopeError(
+                    "one more than there are seats was not told to wait; give fewer --seats than --players."
+                )
+        self.place, self.seconds = item.place, time.perf_counter() - began
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 class Bot(threading.Thread):

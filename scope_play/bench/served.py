@@ -17,10 +17,13 @@ from scope_play.errors import ScopeError
 class MarkedServer:
     """`port` and `token` of a `scope_play.bench.marked` that is ready to play."""
 
-    def __init__(self, model: str, seats: int) -> None:
+    def __init__(self, model: str, seats: int, size: str | None = None) -> None:
         self.token = secrets.token_urlsafe(32)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "scope_play.bench.marked", "--model", model, "--seats", str(seats)],
+            [
+                *(sys.executable, "-m", "scope_play.bench.marked", "--model", model, "--seats", str(seats)),
+                *(("--size", size) if size else ()),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

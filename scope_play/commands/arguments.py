@@ -9,7 +9,6 @@ from pathlib import Path
 from scope_play.errors import ScopeError
 from scope_play.files import place
 
-TOKEN_VARIABLE = "SCOPE_PLAY_TOKEN"
 """Holds the secret of a server, which must not stand in arguments: every user of the machine can read those."""
 
 

@@ -11,6 +11,7 @@ BENCHES: dict[str, str] = {
     "arena": "the simulator: frames a second",
     "play": "the whole loop: fps, chunk time, input-to-frame delay",
     "remote": "play over a line of your choice: fps, press to its own frame, lost and invented, bandwidth",
+    "film": "a player's pictures: bandwidth, and what of a core encoding takes",
     "soak": "hours of the demo: memory, delay and chunk time by the minute, the recording checked",
     "kernels": "fused kernels against their PyTorch twins",
     "decode": "the latent decoders",

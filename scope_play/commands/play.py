@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scope_play.commands.arguments import (
-    TOKEN_VARIABLE,
     add_memory_options,
     add_stream_options,
     add_weight_options,
@@ -16,6 +15,7 @@ from scope_play.commands.arguments import (
     as_path,
 )
 from scope_play.errors import ScopeError
+from scope_play.serve.config import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

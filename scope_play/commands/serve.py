@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scope_play.commands.arguments import (
-    TOKEN_VARIABLE,
     add_memory_options,
     add_stream_options,
     add_weight_options,
     as_path,
 )
 from scope_play.errors import ScopeError
+from scope_play.serve.config import SHORTEST_TOKEN, TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from scope_play.loading.outlook import Outlook
     from scope_play.loading.request import LoadRequest
-
-SHORTEST_TOKEN = 16
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--drain", type=float, default=60.0, metavar="SECONDS", help="what games still get after a SIGTERM")
     add("--history-mb", type=int, default=512, help="for going back, all seats together")
     add("--device", help="cpu, cuda or cuda:N")
+    add("--ray", action="store_true", help="on a Ray cluster, this machine's or one begun here, a replica for each GPU")
+    add("--replicas", metavar="N", help="with --ray: how many, or 1-8 to grow with players")
     add_stream_options(parser)
     add_memory_options(parser)
     add_weight_options(parser)
@@ -60,12 +60,24 @@ def run(args: argparse.Namespace) -> int:
         drain=args.drain,
         history_mb=args.history_mb,
     )
-    token = read_token(args.token_file)
+    if args.replicas and not args.ray:
+        raise ScopeError("--replicas needs --ray; add it, or start a server for each GPU.")
+    token, request = read_token(args.token_file), request_of(args)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    if args.ray:
+        try:
+            from scope_play.serve.cluster.deploy import deploy
+        except ImportError as error:
+            raise ScopeError(f"--ray needs {error.name}; install it with pip install 'scope-play[ray]'.") from error
+        return deploy(request, config, args.replicas, token, say)
     try:
         from scope_play.serve.run import serve
     except ImportError as error:
         raise ScopeError(f"serving needs {error.name}; install it with pip install 'scope-play[serve]'.") from error
-    return serve(request_of(args), config, token, lambda line: print(line, flush=True))
+    return serve(request, config, token, say)
 
 
 def look_ahead(args: argparse.Namespace) -> Outlook:

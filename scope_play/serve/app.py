@@ -118,11 +118,11 @@ class _Rooms:
 
         number = int(request.path_params["number"])
         if number == 0:
-            ground = await self._lobby.ground()
-            if ground.picture is None:
+            picture = (await self._lobby.setting()).picture
+            if picture is None:
                 raise ScopeError("this model has no scene of its own; send a picture.")
             out = io.BytesIO()
-            Image.fromarray(ground.picture).save(out, "PNG")
+            Image.fromarray(picture).save(out, "PNG")
             return Response(out.getvalue(), media_type="image/png")
         if not 0 < number < len(self._pictures.scenes) or (path := self._pictures.scenes[number].path) is None:
             raise ScopeError(f"there is no scene {number}; choose one of the list.")

@@ -147,6 +147,11 @@ class Tape:
         if self.recording:
             self.recording.mark({"event": "rewind", "to_chunk": chunk})
 
+    def stand_after(self, steps: list[Step]) -> np.ndarray:
+        """At a snapshot. Returns the picture that stays on screen."""
+        self.steps = list(steps)
+        return self.resting_frame
+
     def written(self) -> int:
         """Bytes of the recording so far."""
         return sum(file.stat().st_size for file in self.recording.path.iterdir()) if self.recording else 0

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from scope_play.errors import ScopeError
 from scope_play.recording.clip import frame_hash, read_clip
-from scope_play.recording.replay import clip_script, play
-from scope_play.serve.archive import Archive, Clip
-from scope_play.serve.floor import Floor
+from scope_play.recording.replay import Script, clip_script, play
+from scope_play.serve.archive import Archive
+from scope_play.serve.stage import Checked, Stage
 from scope_play.session.interfaces import SessionLike, WorldLike
 from scope_play.wire import messages
 
@@ -19,22 +18,22 @@ from scope_play.wire import messages
 class Checks:
     """One visitor's replays, one at a time; `send` gets how far they are."""
 
-    def __init__(self, floor: Floor, archive: Archive, send: Callable[[Any], None]) -> None:
-        self._floor, self._archive, self._send = floor, archive, send
-        self._stopped = threading.Event()
+    def __init__(self, archive: Archive, send: Callable[[Any], None]) -> None:
+        self._archive, self._send = archive, send
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, stage: Stage) -> None:
         if self._task and not self._task.done():
             self._send(messages.Refused("a clip is being checked; wait for it."))
         else:
-            self._task = asyncio.get_running_loop().create_task(self._check(name))
+            self._task = asyncio.get_running_loop().create_task(self._check(name, stage))
 
     def stop(self) -> None:
         """Nobody waits for it any more."""
-        self._stopped.set()
+        if self._task:
+            self._task.cancel()
 
-    async def _check(self, name: str) -> None:
+    async def _check(self, name: str, stage: Stage) -> None:
         loop = asyncio.get_running_loop()
 
         def tell(done: int, total: int, different: int | None) -> None:
@@ -42,23 +41,25 @@ class Checks:
 
         try:
             clip = self._archive.clip(name)
-            await asyncio.wrap_future(self._floor.ask(object(), lambda: self._replay(clip, tell)))
+            script = await asyncio.to_thread(lambda: clip_script(read_clip(clip.path, check_video=False)))
+            await stage.check(script, tell)
         except ScopeError as error:
             self._send(messages.Refused(str(error)))
 
-    def _replay(self, clip: Clip, tell: Callable[[int, int, int | None], None]) -> None:
-        """In the model's thread."""
-        script = clip_script(read_clip(clip.path, check_video=False))
-        world = self._floor.ground.result().world
-        total = len(script.hashes)
-        for number, frame in play(script, _Polite(world, self._floor.serve_others)):
-            if self._stopped.is_set():
-                return
-            if frame_hash(frame) != script.hashes[number]:
-                tell(number, total, number)
-                return
-            if number % script.frames_per_chunk == 0:
-                tell(number + 1, total, None)
+
+def compare(
+    script: Script, world: WorldLike, give_way: Callable[[], None], tell: Checked, stopped: Callable[[], bool]
+) -> None:
+    """In the model's thread: every frame of `script` again, until one differs."""
+    total = len(script.hashes)
+    for number, frame in play(script, _Polite(world, give_way)):
+        if stopped():
+            return
+        if frame_hash(frame) != script.hashes[number]:
+            tell(number, total, number)
+            return
+        if number % script.frames_per_chunk == 0:
+            tell(number + 1, total, None)
 
 
 class _Polite:

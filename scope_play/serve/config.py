@@ -10,6 +10,8 @@ from pathlib import Path
 from scope_play.errors import ScopeError
 
 PORT = 8710
+TOKEN_VARIABLE = "SCOPE_PLAY_TOKEN"
+SHORTEST_TOKEN = 16
 MOST_SEATS = 64
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from scope_play.actions import ROW_WIDTH
+from scope_play.errors import ScopeError
 from scope_play.play.engine.open import open_here
 from scope_play.play.engine.protocol import Clock
 from scope_play.recording.metadata import BuildSetup
@@ -163,3 +164,27 @@ class Floor:
                 later = min((job.not_before for _, job in heads), default=None)
                 self._changed.wait(None if later is None else later - now)
         return None
+
+
+def require_room(ground: Ground, seats: int, history_bytes: int) -> None:
+    """Raises ScopeError unless so many sessions fit beside the loaded world: only now is it known what is free."""
+    import torch
+
+    from scope_play.loading.free_memory import FreeMemory
+
+    free = FreeMemory.now(torch.device(ground.world.spec.device))
+    require_memory(seats, ground.session_bytes, history_bytes, free.device, free.host)
+
+
+def require_memory(seats: int, session_bytes: int, history_bytes: int, device_free: int, host_free: int) -> None:
+    """Raises ScopeError unless so many sessions fit, and what they keep to go back."""
+    if seats * session_bytes > device_free:
+        fit = device_free // session_bytes
+        raise ScopeError(
+            f"{seats} seats take {seats * session_bytes >> 20} MB and {device_free >> 20} MB are free; "
+            f"choose --seats {fit} or a smaller window."
+        )
+    if history_bytes > host_free:
+        raise ScopeError(
+            f"--history-mb {history_bytes >> 20} is more than the {host_free >> 20} MB that are free; choose less."
+        )

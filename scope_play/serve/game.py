@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,14 +14,14 @@ import numpy as np
 
 from scope_play.errors import ScopeError
 from scope_play.play.engine.protocol import Begin, Opened, Step
-from scope_play.play.engine.seat import Moment, Seat, Take, in_a_sentence
+from scope_play.play.engine.seat import in_a_sentence
 from scope_play.recording.metadata import InputSetup
 from scope_play.records import to_json
 from scope_play.serve.archive import Archive
 from scope_play.serve.film import Film
-from scope_play.serve.floor import Floor, Ground
 from scope_play.serve.hands import Hands
 from scope_play.serve.keeper import Keeper
+from scope_play.serve.stage import SNAPSHOTS, Drawn, Setting, Stage
 from scope_play.wire import messages
 from scope_play.wire.header import CODECS, Picture
 
@@ -35,7 +34,6 @@ UNSHOWN = 8
 AHEAD = 1.05
 """How much faster than real time chunks may be asked for."""
 
-SNAPSHOTS = 8
 PROMPTS = 4096
 
 
@@ -52,7 +50,7 @@ class Held:
 class Game:
     """All methods are for the event loop's thread. `secret` takes the seat up again; `out` gets what is to be sent."""
 
-    def __init__(self, secret: str, floor: Floor, ground: Ground, archive: Archive, history_bytes: int) -> None:
+    def __init__(self, secret: str, stage: Stage, setting: Setting, archive: Archive) -> None:
         self.secret = secret
         self.out: Callable[[Any], None] | None = None
         self.over = ""
@@ -61,23 +59,24 @@ class Game:
         self.input_at = self.gone_at = time.monotonic()
         self.turn = asyncio.Lock()
         self.playing = False
-        self.film = Film(ground.world.spec)
+        self.stage = stage
+        self.film = Film(setting.spec)
         self.keeper = Keeper(self.film, archive, secret, self.send)
-        self._floor, self._ground, self._history_bytes = floor, ground, history_bytes
+        self._setting = setting
         self._loop = asyncio.get_running_loop()
         self._hands = Hands()
         self._mode = "exact"
-        self._seat: Seat | None = None
+        self._begun = False
         self._line = 0  # which line of play: a rewind begins another, and what is of an older one counts no more
         self._asked = self._made = self._shown = 0
         self._unshown: deque[tuple[int, Held]] = deque()
-        self._moments: dict[str, Moment] = {}
         self._prompts: list[str | None] = []
         self._earliest = 0.0
+        stage.tell(lambda text: self.send(messages.Status("moving", text)))
 
     @property
     def begun(self) -> bool:
-        return self._seat is not None
+        return self._begun
 
     def send(self, message: Any) -> None:
         """To whoever watches, if anybody does."""
@@ -94,15 +93,15 @@ class Game:
                 case [int(n), int() | float() as t] if self._unshown and n == self._shown + 1:
                     self.shown(n, float(t))
         have = min(max(hello.have, self._shown), self._made) if hello.resume else 0
-        spec = self._ground.world.spec
+        setting = self._setting
         self.send(
             messages.Welcome(
                 version=messages.VERSION,
                 codec=codec,
                 resume=self.secret,
-                spec=to_json(spec),
-                model=self._ground.world.identity["model"],
-                playing=self._seat is not None,
+                spec=to_json(setting.spec),
+                model=setting.identity["model"],
+                playing=self._begun,
                 chunk=have,
                 recording=self.keeper.recording,
                 limits={"in_flight": IN_FLIGHT, "unshown": UNSHOWN, "asked": self._asked},
@@ -135,21 +134,18 @@ class Game:
         await self.leave("restarted")
         self._mode = message.mode
         begin = Begin(image, message.prompt or None, message.seed)
-        world = self._ground.world
-        make = partial(Seat, world, begin, history_bytes=self._history_bytes, clock=self._floor.clock)
+        setting = self._setting
         try:
-            seat = await asyncio.wrap_future(self._floor.ask(self, make))
+            first = await self.stage.begin(begin)
         except (ScopeError, MemoryError, RuntimeError, OSError) as error:
             self.send(messages.Failed(in_a_sentence(error, "starting the game")))
             return
-        self._seat = seat
-        first = seat.session.first_frame
-        opened = Opened(first, begin, world.spec, world.identity, self._ground.build)
+        self._begun = True
+        opened = Opened(first, begin, setting.spec, setting.identity, setting.build)
         self.keeper.begin(opened)
-        self._moments.clear()
         self._prompts = [begin.prompt]
         self._stand_at(0)
-        told = messages.Opened(begin.seed, begin.prompt, dict(world.identity), to_json(self._ground.build))
+        told = messages.Opened(begin.seed, begin.prompt, dict(setting.identity), to_json(setting.build))
         self.film.run(partial(self._post, self._line, told))
         self.film.run(partial(self._post, self._line, messages.Prompts(self._prompts)))
         self._still(first, 0)
@@ -167,30 +163,26 @@ class Game:
 
     def go(self, n: int, now: float, rows: np.ndarray | None = None) -> None:
         """Have chunk `n` made of `rows`, float32 (frames_per_chunk, 10), or of what the hands did until `now` ms."""
-        if self._seat is None:
+        if not self._begun:
             return  # the player has not heard yet that the game is over
         if n != self._asked + 1 or n - self._made > IN_FLIGHT or n - self._shown > UNSHOWN:
             raise ScopeError(
                 f"chunk {n} was asked for after {self._asked}, with {self._made} made and {self._shown} shown; "
                 f"ask in order, for at most {IN_FLIGHT} at a time, and tell what is shown"
             )
-        spec = self._ground.world.spec
+        spec = self._setting.spec
         if rows is None:
             rows = self._hands.rows(now, spec.frames_per_chunk)
         else:
             self._hands.reach(now)
         self._asked = n
-        asked, length = self._floor.clock(), spec.frames_per_chunk / spec.fps
-        not_before = 0.0
+        asked, length = time.perf_counter(), spec.frames_per_chunk / spec.fps
+        delay = 0.0
         if not self.free:
-            self._earliest = not_before = max(self._earliest + length / AHEAD, asked - IN_FLIGHT * length)
-        made = self._floor.ask(
-            self,
-            partial(self._make, self._seat, self._line, rows, now, asked),
-            due=asked + length,
-            not_before=not_before,
-        )
-        made.add_done_callback(partial(self._from_thread, self._settle, self._line))
+            self._earliest = max(self._earliest + length / AHEAD, asked - IN_FLIGHT * length)
+            delay = max(0.0, self._earliest - asked)
+        made = self.stage.make(rows, length, delay, partial(self._drawn, self._line, rows, now))
+        made.add_done_callback(partial(self._settle, self._line))
 
     def shown(self, n: int, t: float) -> None:
         """Chunk `n` is on screen: only such chunks are recorded."""
@@ -203,54 +195,43 @@ class Game:
         self.keeper.shown(held.frames, held.step, held.sampled, t / 1000)
 
     async def rewind(self, chunk: int) -> None:
-        seat = self._seat
-        if seat is None or not 0 <= chunk <= self._shown:
+        if not self._begun or not 0 <= chunk <= self._shown:
             raise ScopeError(f"one cannot go back to chunk {chunk} of {self._shown}; choose one that was shown")
         self.pause()
-        self._floor.forget(self)
 
         def progress(done: int, total: int) -> None:
             text = f"Going back, {done} of {total}"
             self._loop.call_soon_threadsafe(self.send, messages.Status("rewinding", text))
-            self._floor.serve_others()
 
-        await self._move(seat, partial(seat.go_back, chunk, progress))
+        await self._move(self.stage.go_back(chunk, progress))
 
     async def prompt(self, text: str) -> None:
-        if self._seat:
+        if self._begun:
             if text not in self._prompts:
                 if len(self._prompts) >= PROMPTS:
                     raise ScopeError(f"a game takes {PROMPTS} prompts; begin another")
                 self._prompts = [*self._prompts, text]
                 self.send(messages.Prompts(self._prompts))
-            await self._try(partial(self._seat.set_prompt, text), "prompt")
+            await self._try(self.stage.set_prompt(text), "prompt")
 
     async def snapshot(self, name: str) -> None:
-        seat = self._seat
-        if seat:
-            if len(self._moments) >= SNAPSHOTS and name not in self._moments:
-                del self._moments[next(iter(self._moments))]
-
-            def keep() -> None:
-                self._moments[name] = seat.snapshot()
-
-            await self._try(keep, f"snapshot {name}")
+        if self._begun:
+            await self._try(self.stage.snapshot(name), f"snapshot {name}")
 
     async def restore(self, name: str) -> None:
-        seat, tape, moment = self._seat, self.keeper.tape, self._moments.get(name)
-        if seat is None or tape is None or moment is None:
+        tape = self.keeper.tape
+        if tape is None or name not in self.stage.moments:
             self.send(messages.Refused(f"there is no snapshot {name[:40]!r}; the last {SNAPSHOTS} are kept."))
             return
         if self.keeper.recording:
             self.send(messages.Refused("a recording can go back, but not to a snapshot; stop it first."))
             return
 
-        def restore() -> np.ndarray:
-            seat.restore(moment)
-            tape.steps[:] = list(moment.steps)
-            return tape.resting_frame
+        async def restored() -> tuple[int, np.ndarray]:
+            steps = await self.stage.restore(name)
+            return len(steps), await asyncio.wrap_future(self.film.run(partial(tape.stand_after, steps)))
 
-        await self._move(seat, restore)
+        await self._move(restored())
 
     async def record(self, on: bool) -> None:
         if on:
@@ -261,50 +242,41 @@ class Game:
     async def leave(self, reason: str) -> None:
         """End the game, keep the seat."""
         self.pause()
-        self._floor.forget(self)
-        seat, self._seat = self._seat, None
+        self._begun = False
         self._stand_at(0)
         self.keeper.end(reason)
-        if seat:
-            await asyncio.wrap_future(self._floor.ask(self, seat.close))
+        await self.stage.end()
 
     async def close(self, reason: str) -> None:
         """Give everything back; recordings are finished when it returns."""
         await self.leave(reason)
-        self._floor.forget(self)
         await self.keeper.finish()
+        await self.stage.close()
         self.film.close()
 
     # How it is done.
 
-    def _make(self, seat: Seat, line: int, rows: np.ndarray, now: float, asked: float) -> None:
-        """In the model's thread."""
-        began = self._floor.clock()
-
-        def out(take: Take) -> None:
-            times = {name: 1000 * take.chunk.timings.get(name, 0.0) for name in ("denoise", "decode")}
-            times |= {"queued": 1000 * (began - asked), "work": 1000 * self._floor.worked(self, take.work)}
-            prompt = self._prompts.index(take.prompt)
-            picture = {"chunk": take.index, "prompt": prompt, "row_end": now, **times}
-            held = Held(take.chunk.frames, Step(rows, take.prompt), now / 1000, picture)
-            self._loop.call_soon_threadsafe(self._hold, line, take.index, held)
-            self.film.run(partial(self.film.chunk, held.frames, picture, partial(self._post, line)))
-
-        seat.make(rows, out)
+    def _drawn(self, line: int, rows: np.ndarray, now: float, drawn: Drawn) -> None:
+        """In whatever thread."""
+        prompt = self._prompts.index(drawn.prompt)
+        picture = {"chunk": drawn.index, "prompt": prompt, "row_end": now}
+        picture |= {name: getattr(drawn, name) for name in ("queued", "denoise", "decode", "work")}
+        held = Held(drawn.frames, Step(rows, drawn.prompt), now / 1000, picture)
+        self._loop.call_soon_threadsafe(self._hold, line, drawn.index, held)
+        self.film.run(partial(self.film.chunk, held.frames, picture, partial(self._post, line)))
 
     def _hold(self, line: int, n: int, held: Held) -> None:
         if line == self._line:
             self._made = n
             self._unshown.append((n, held))
 
-    async def _move(self, seat: Seat, job: Callable[[], np.ndarray]) -> None:
-        """Stand elsewhere in the game: `job`, in the model's thread, gives the frame last seen there."""
+    async def _move(self, moved: Awaitable[tuple[int, np.ndarray]]) -> None:
+        """Stand elsewhere in the game: after so many chunks, having last seen that frame."""
         try:
-            frame = await asyncio.wrap_future(self._floor.ask(self, job))
+            chunk, frame = await moved
         except (ScopeError, MemoryError, RuntimeError, OSError) as error:
             await self._fail(in_a_sentence(error, "going back"))
             return
-        chunk = len(seat.history.steps)
         self._stand_at(chunk)
         self.keeper.went_back(chunk, frame)
         self.film.run(partial(self._post, self._line, messages.Back(chunk)))
@@ -315,7 +287,7 @@ class Game:
         self._asked = self._made = self._shown = chunk
         self._unshown.clear()
 
-    def _settle(self, line: int, made: Future[None]) -> None:
+    def _settle(self, line: int, made: asyncio.Future[None]) -> None:
         """A chunk that could not be made ends the game."""
         if not made.cancelled() and (error := made.exception()) and line == self._line:
             self.keeper.spawn(self._fail(in_a_sentence(error, "playing")))
@@ -324,9 +296,9 @@ class Game:
         await self.leave(text)
         self.send(messages.Failed(text))
 
-    async def _try(self, job: Callable[[], None], what: str) -> None:
+    async def _try(self, job: Awaitable[None], what: str) -> None:
         try:
-            await asyncio.wrap_future(self._floor.ask(self, job))
+            await job
         except (ScopeError, MemoryError, RuntimeError, OSError) as error:
             self.send(messages.Refused(in_a_sentence(error, f"doing this ({what})")))
         else:
@@ -343,6 +315,3 @@ class Game:
     def _pass_on(self, line: int, item: Any) -> None:
         if line == self._line:
             self.send(item)
-
-    def _from_thread(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._loop.call_soon_threadsafe(call, *arguments)

@@ -6,12 +6,11 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from scope_play.serve.archive import Archive
 from scope_play.serve.config import ServeConfig
-from scope_play.serve.floor import Floor, Ground
 from scope_play.serve.game import Game
+from scope_play.serve.stage import Chairs, Setting, Stage
 from scope_play.wire import messages
 
 TEND_EVERY = 1.0
@@ -28,47 +27,46 @@ class TurnedAway(Exception):
         self.code = code
 
 
-@dataclass
-class _Waiting:
-    told: Callable[[int], None]
-    seat: asyncio.Future[Game] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-
 class Lobby:
     """All methods are for the event loop's thread."""
 
-    def __init__(self, floor: Floor, archive: Archive, config: ServeConfig) -> None:
-        self.floor, self.archive, self.config = floor, archive, config
+    def __init__(self, chairs: Chairs, archive: Archive, config: ServeConfig) -> None:
+        self.chairs, self.archive, self.config = chairs, archive, config
         self.games: dict[str, Game] = {}
         self.draining = False
-        self._waiting: list[_Waiting] = []
-        self._leaving = 0
+        self._waiting: dict[asyncio.Task[Stage], Callable[[int], None]] = {}
 
-    async def ground(self) -> Ground:
-        return await asyncio.shield(asyncio.wrap_future(self.floor.ground))
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded, or cannot be."""
+        return self.chairs.ready
+
+    async def setting(self) -> Setting:
+        return await self.chairs.setting()
 
     async def admit(self, told: Callable[[int], None]) -> Game:
         """A seat, as soon as there is one; `told` gets the place in the queue whenever it changes."""
-        if self.draining:
-            raise TurnedAway(messages.AGAIN, "The server is about to stop; connect again later.")
-        ground = await self.ground()
-        if len(self.games) + self._leaving < self.config.seats and not self._waiting:
-            return self._seat(ground)
+        self._require_open()
+        setting = await self.setting()
         if len(self._waiting) >= self.config.waiting:
-            raise TurnedAway(messages.FULL, f"All {self.config.seats} seats are taken and many wait; come back later.")
-        waiting = _Waiting(told)
-        self._waiting.append(waiting)
-        told(len(self._waiting))
+            raise TurnedAway(messages.FULL, "All seats are taken and many wait; come back later.")
+        taking: asyncio.Task[Stage] = asyncio.create_task(self.chairs.take())
         try:
-            return await waiting.seat
-        except asyncio.CancelledError:
-            if waiting.seat.done() and not waiting.seat.cancelled():
-                await self.free(waiting.seat.result(), "the player left")
+            await asyncio.wait((taking,), timeout=self.chairs.at_once)
+            if not taking.done():
+                self._waiting[taking] = told
+                told(len(self._waiting))
+                await asyncio.wait((taking,))
+            self._require_open()
+        except (asyncio.CancelledError, TurnedAway):
+            await self._give_up(taking)
             raise
         finally:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
+            if self._waiting.pop(taking, None):
                 self._tell()
+        game = Game(secrets.token_urlsafe(24), taking.result(), setting, self.archive)
+        self.games[game.secret] = game
+        return game
 
     def resume(self, secret: str) -> Game | None:
         return self.games.get(secret)
@@ -77,13 +75,8 @@ class Lobby:
         """End a game and give its seat on."""
         if self.games.pop(game.secret, None) is None:
             return
-        self._leaving += 1
-        try:
-            async with game.turn:
-                await game.close(reason)
-        finally:
-            self._leaving -= 1
-        self._next()
+        async with game.turn:
+            await game.close(reason)
 
     async def tend(self) -> None:
         """Once a second: seats that nobody uses are paused, then freed."""
@@ -105,11 +98,8 @@ class Lobby:
     async def drain(self, seconds: float) -> None:
         """Let nobody in any more, and games that are being played go on for at most so long."""
         self.draining = True
-        for waiting in self._waiting:
-            if not waiting.seat.done():
-                waiting.seat.set_exception(
-                    TurnedAway(messages.AGAIN, "The server is about to stop; connect again later.")
-                )
+        for taking in self._waiting:
+            taking.cancel()
         text = f"The server stops in {seconds:.0f} seconds; recordings are kept."
         for game in self.games.values():
             game.send(messages.Status("draining", text))
@@ -124,19 +114,16 @@ class Lobby:
             game.over = "The server was stopped; recordings were kept."
             await self.free(game, "the server was stopped")
 
-    def _seat(self, ground: Ground) -> Game:
-        history = (self.config.history_mb << 20) // self.config.seats
-        game = Game(secrets.token_urlsafe(24), self.floor, ground, self.archive, history)
-        self.games[game.secret] = game
-        return game
+    def _require_open(self) -> None:
+        if self.draining:
+            raise TurnedAway(messages.AGAIN, "The server is about to stop; connect again later.")
 
-    def _next(self) -> None:
-        if self._waiting and len(self.games) + self._leaving < self.config.seats and not self.draining:
-            waiting = self._waiting.pop(0)
-            if not waiting.seat.done():
-                waiting.seat.set_result(self._seat(self.floor.ground.result()))
-            self._tell()
+    async def _give_up(self, taking: asyncio.Task[Stage]) -> None:
+        taking.cancel()
+        await asyncio.wait((taking,))
+        if not taking.cancelled() and not taking.exception():
+            await taking.result().close()
 
     def _tell(self) -> None:
-        for place, waiting in enumerate(self._waiting, 1):
-            waiting.told(place)
+        for place, told in enumerate(self._waiting.values(), 1):
+            told(place)

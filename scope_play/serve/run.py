@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import getpass
 import platform
-import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,12 +16,14 @@ import uvicorn
 
 from scope_play.errors import ScopeError
 from scope_play.files import place
+from scope_play.interrupts import on_signals
 from scope_play.play.engine.open import open_here
 from scope_play.play.engine.seat import in_a_sentence
 from scope_play.serve.app import create_app
 from scope_play.serve.archive import Archive
 from scope_play.serve.config import ServeConfig
-from scope_play.serve.floor import Floor, Ground
+from scope_play.serve.floor import Floor, Ground, require_room
+from scope_play.serve.here import HereChairs
 from scope_play.serve.lobby import Lobby
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def serve(
     open_world: Callable[[LoadRequest], WorldLike] = open_here,
 ) -> int:
     """Serve until a signal comes. Raises ScopeError for an address that cannot be had or a model that cannot be."""
-    listening = _listen(config)
+    listening = listen(config)
     with contextlib.ExitStack() as stack:
         stack.callback(listening.close)
         root = config.record or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scope-play-clips-")))
@@ -69,7 +70,7 @@ async def _serve(
     model: str,
     say: Callable[[str], None],
 ) -> int:
-    lobby = Lobby(floor, archive, config)
+    lobby = Lobby(HereChairs(floor, config.seats, config.history_mb << 20), archive, config)
     server = _Server(
         uvicorn.Config(
             create_app(lobby, token, model),
@@ -98,7 +99,7 @@ async def _serve(
         told.set()
         lobby.draining = True
 
-    restore = _on_signals(stop, config.drain)
+    restore = on_signals(stop, config.drain)
     try:
         serving = asyncio.create_task(server.serve([listening]))
         for line in addresses(config, listening.getsockname()[1], token):
@@ -130,31 +131,11 @@ async def _serve(
 
 def _problem(ground: asyncio.Future[Ground], config: ServeConfig) -> str:
     """Why nobody can play; empty if they can. Only once the model is loaded is it known what is free."""
-    import torch
-
-    from scope_play.loading.free_memory import FreeMemory
-
     try:
-        found = ground.result()
-        free = FreeMemory.now(torch.device(found.world.spec.device))
-        require_memory(config.seats, found.session_bytes, config.history_mb << 20, free.device, free.host)
+        require_room(ground.result(), config.seats, config.history_mb << 20)
     except Exception as error:  # noqa: BLE001 - whatever a loader raises ends the server with a sentence
         return in_a_sentence(error, "loading the model")
     return ""
-
-
-def require_memory(seats: int, session_bytes: int, history_bytes: int, device_free: int, host_free: int) -> None:
-    """Raises ScopeError unless so many sessions fit, and what they keep to go back."""
-    if seats * session_bytes > device_free:
-        fit = device_free // session_bytes
-        raise ScopeError(
-            f"{seats} seats take {seats * session_bytes >> 20} MB and {device_free >> 20} MB are free; "
-            f"choose --seats {fit} or a smaller window."
-        )
-    if history_bytes > host_free:
-        raise ScopeError(
-            f"--history-mb {history_bytes >> 20} is more than the {host_free >> 20} MB that are free; choose less."
-        )
 
 
 def addresses(config: ServeConfig, port: int, token: str) -> Iterator[str]:
@@ -170,7 +151,7 @@ def addresses(config: ServeConfig, port: int, token: str) -> Iterator[str]:
         yield "Without TLS browsers decode JPEG only, and whoever shares the network can read along."
 
 
-def _listen(config: ServeConfig) -> socket.socket:
+def listen(config: ServeConfig) -> socket.socket:
     kind = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     made = socket.socket(kind, socket.SOCK_STREAM)
     try:
@@ -185,21 +166,3 @@ def _listen(config: ServeConfig) -> socket.socket:
             f"{config.host}:{config.port} cannot be listened to ({error.strerror}); choose another --port or --host."
         ) from error
     return made
-
-
-def _on_signals(stop: Callable[[float], None], drain: float) -> Callable[[], None]:
-    """Ctrl-C stops at once, SIGTERM after `drain` seconds. Returns what gives the signals back."""
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, frame: object) -> None:
-        loop.call_soon_threadsafe(stop, drain if number == signal.SIGTERM else 0.0)
-
-    for number in before:
-        signal.signal(number, handle)
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    return restore

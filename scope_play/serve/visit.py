@@ -102,6 +102,9 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=0.1)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # both may fail of one lost connection, and one of them is reported
 
 
 class Visit:
@@ -110,7 +113,7 @@ class Visit:
         self._out = Outgoing(socket)
         self._game: Game | None = None
         self._pulse = Pulse(MESSAGES_A_SECOND)
-        self._checks = Checks(lobby.floor, lobby.archive, self._out.send)
+        self._checks = Checks(lobby.archive, self._out.send)
 
     async def run(self) -> None:
         """From the opened socket to its end."""
@@ -181,7 +184,7 @@ class Visit:
     async def _take_seat(self, hello: messages.Hello) -> Game:
         if hello.resume and (held := self._lobby.resume(hello.resume)):
             return held
-        if not self._lobby.floor.ground.done():
+        if not self._lobby.ready:
             self._out.send(messages.Status("loading", "The server loads its model."))
         gone = asyncio.create_task(self._socket.receive())
         seat = asyncio.create_task(self._lobby.admit(lambda place: self._out.send(messages.Queue(place))))
@@ -200,7 +203,7 @@ class Visit:
             if (text := data.get("text")) is not None:
                 await self._obey(game, messages.read(text, messages.TO_SERVER))
             else:
-                spec = (await self._lobby.ground()).world.spec
+                spec = (await self._lobby.setting()).spec
                 n, now, rows = read_rows(data.get("bytes") or b"", spec.frames_per_chunk)
                 game.input_at = time.monotonic()
                 game.go(n, now, rows)
@@ -237,14 +240,14 @@ class Visit:
             case messages.Key(codec):
                 game.look_anew(codec)
             case messages.Check(clip):
-                self._checks.start(clip)
+                self._checks.start(clip, game.stage)
             case messages.Leave():
                 await game.leave("left the game")
             case messages.Hello():
                 raise ScopeError("a second hello came; open a connection for each")
 
     async def _start(self, game: Game, message: messages.Start) -> None:
-        spec = (await self._lobby.ground()).world.spec
+        spec = (await self._lobby.setting()).spec
         image: np.ndarray | None = None
         if message.image is not None:
             try:

@@ -37,6 +37,9 @@ FIRST_TRIES = 3.0
 CONNECT_SECONDS = 10.0
 PING_EVERY = 0.5
 
+LEAVE_SECONDS = 1.0
+"""A proxy may drop what it has not passed on when a connection is closed."""
+
 
 @dataclass(frozen=True)
 class Address:
@@ -123,6 +126,8 @@ class Connection:
         self._patience = patience
         self._resume: str | None = None
         self._closing = threading.Event()
+        self._all_read = threading.Event()
+        self._last_ping = 0.0
         self._socket: Any = None
         self._out: SimpleQueue[tuple[Any, str | bytes] | None] = SimpleQueue()
         self._parts: list[Picture] = []
@@ -159,6 +164,11 @@ class Connection:
             raise ScopeError(f"{self.address.base} does not answer ({error}); try again.") from error
 
     def close(self) -> None:
+        """What was sent before is read first, if the server still reads."""
+        if self._socket is not None and threading.current_thread() not in self._threads:
+            self._last_ping = 1000 * time.monotonic()
+            self.send(messages.Ping(self._last_ping))
+            self._all_read.wait(LEAVE_SECONDS)
         self._closing.set()
         self._out.put(None)
         socket, self._socket = self._socket, None
@@ -254,6 +264,8 @@ class Connection:
                 raise _Told(text)
             case messages.Pong(c):
                 self.round_trip = time.monotonic() - c / 1000
+                if c == self._last_ping:
+                    self._all_read.set()
         self._heard(message)
         return isinstance(message, messages.Welcome)
 

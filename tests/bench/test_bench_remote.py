@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from scope_play.bench.film import CONTENTS, measure
 from scope_play.bench.line import Line
 from scope_play.bench.remote import _rate
-from scope_play.bench.remote_players import Bot, match
+from scope_play.bench.remote_players import Bot, Knock, match
 from scope_play.cli import main
 from scope_play.errors import ScopeError
-from tests.helpers.serving import serving
+from scope_play.wire import messages
+from tests.helpers.serving import Raw, serving
 
 
 def test_presses_and_marks_are_matched_in_order() -> None:
@@ -31,10 +33,37 @@ def test_rates(text: str, bits: float) -> None:
     assert _rate(text) == bits
 
 
-@pytest.mark.parametrize("options", ["--rtt x", "--seconds 1", "--connect --stall 2", "--rate fast"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *("--rtt x", "--seconds 1", "--connect --stall 2", "--rate fast", "--seats 2 --players 2"),
+        *("--seats 1 --players 2 --browser", "--size 480x832", "--model arena --size 480"),
+    ],
+)
 def test_what_cannot_be_measured_is_a_sentence(options: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "remote", "--no-local", *options.split()]) == 2
     assert capsys.readouterr().err.startswith("scope-play: ")
+
+
+def test_who_is_one_too_many_is_told_a_place(tmp_path: Path) -> None:
+    with serving(tmp_path, seats=1, hold=0.5) as served:
+        with pytest.raises(ScopeError, match="was not told to wait"):
+            Knock(served.url)
+        taken = Raw(served).hello()
+        taken.until(messages.Welcome)
+        knocks = [Knock(served.url) for _ in range(2)]
+        assert [knock.place for knock in knocks] == [1, 2]
+        for knock in knocks:
+            knock.close()
+        taken.close()
+
+
+def test_a_camera_that_turns_takes_more_of_the_line_than_the_arena(capsys: pytest.CaptureFixture[str]) -> None:
+    turning, arena = (measure(content, 96, 160, 2.0) for content in CONTENTS)
+    assert turning.bits > arena.bits > 1000
+    assert 0 < arena.core < 1
+    assert main(["bench", "film", "--size", "96", "--seconds", "2"]) == 2
+    assert "write for example 480x832" in capsys.readouterr().err
 
 
 def test_a_line_delays_carries_and_limits() -> None:
@@ -68,6 +97,23 @@ def test_a_line_delays_carries_and_limits() -> None:
             line.cut()
             with contextlib.suppress(ConnectionError):
                 assert link.recv(1) == b""
+
+
+def test_what_is_on_its_way_holds_up_nothing_behind_it() -> None:
+    """A chunk of lossless frames is three times what a slow line keeps; a line that is only long carries it at once."""
+    sent = b"z" * 300_000
+    with socket.create_server(("127.0.0.1", 0)) as there, Line(there.getsockname()[1], round_trip=2.0) as line:
+        link = socket.create_connection(("127.0.0.1", line.port))
+        far, _ = there.accept()
+        began = time.monotonic()
+        threading.Thread(target=link.sendall, args=(sent,), daemon=True).start()
+        left = len(sent)
+        while left:
+            left -= len(far.recv(1 << 16))
+        took = time.monotonic() - began
+        assert 1.0 <= took < 3.0  # five times 64 kB one after another would take 5
+        link.close()
+        far.close()
 
 
 def test_a_player_without_a_picture_loses_no_press(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from scope_play.serve.app import create_app
 from scope_play.serve.archive import Archive
 from scope_play.serve.config import ServeConfig
 from scope_play.serve.floor import Floor
+from scope_play.serve.here import HereChairs
 from scope_play.serve.lobby import Lobby
 from scope_play.session.interfaces import WorldLike
 from scope_play.wire import messages
@@ -58,7 +59,9 @@ class Served:
     async def _run(self) -> None:
         self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self.floor = Floor(LoadRequest("fake"), open_world=self._open_world)
-        self.lobby = Lobby(self.floor, Archive(self._folder), ServeConfig(**self._options))
+        config = ServeConfig(**self._options)
+        chairs = HereChairs(self.floor, config.seats, config.history_mb << 20)
+        self.lobby = Lobby(chairs, Archive(self._folder), config)
         app = create_app(self.lobby, TOKEN, "nano")
         server = uvicorn.Server(
             uvicorn.Config(

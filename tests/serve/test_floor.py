@@ -12,8 +12,7 @@ import pytest
 
 from scope_play.errors import ScopeError
 from scope_play.loading.request import LoadRequest
-from scope_play.serve.floor import Floor
-from scope_play.serve.run import require_memory
+from scope_play.serve.floor import Floor, require_memory
 from scope_play.wire import messages
 from scope_play.wire.header import read_picture
 from scope_play.wire.world import RemoteSession, RemoteWorld
