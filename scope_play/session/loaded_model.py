@@ -104,11 +104,11 @@ class LoadedModel:
     def open_stream(self, first: Tensor, config: StreamConfig | None = None) -> Stream:
         """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w), by default as loaded."""
         config = config or self.stream
+        project = self.codec.project if isinstance(self.codec, ProjectingCodec) else None
         if config.mode == "window":
-            return WindowStream(self.network, config, first)
+            return WindowStream(self.network, config, first, project=project)
         if self.streaming_network is None:
             self.streaming_network = self._cached_form()
-        project = self.codec.project if isinstance(self.codec, ProjectingCodec) else None
         return CachedStream(network_for_session(self.streaming_network), config, first, project=project)
 
     def _cached_form(self) -> FusedDiT | PlainDiT:
