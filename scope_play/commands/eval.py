@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--offline",
         action="store_true",
-        help="do not stream: make every trial, of 4 s at most, in one piece, as generate does; for bidirectional weights",
+        help="do not stream: make every trial, of 4 s at most, in one piece, as generate does (bidirectional weights)",
     )
     add(
         "--trials",

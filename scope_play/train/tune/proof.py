@@ -4,8 +4,8 @@ learned nothing.
     python -m scope_play.train.tune.proof games --model nano-96x160 --out runs/games --clips 30000
     python -m scope_play.train.tune.proof blank --model nano-96x160 --out runs/blank
 
-Latents are nano's, and come from the simulator without a picture being drawn: what `train encode` makes of recordings of
-these games, but for what recognising a frame gets wrong.
+Latents are nano's, and come from the simulator without a picture being drawn: what `train encode` makes of recordings
+of these games, but for what recognising a frame gets wrong.
 """
 
 from __future__ import annotations

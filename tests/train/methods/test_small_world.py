@@ -1,17 +1,18 @@
 """All methods in turn, from nothing, on a world of 16 tokens a latent whose truth is known: what one token cannot show.
 
-A patch of light lies on a grid of 4 x 4 cells that has no ends; the right stick moves it by up to a cell a latent, and
-a button turns it dark. Pictures are what attention over places, the masks and the caches have to carry.
+A patch of light lies on a grid of 4 x 4 cells that has no ends; the right stick moves it by up to 0.7 of a cell a
+latent, and a button turns it dark. Pictures are what attention over places, the masks and the caches have to carry.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from scope_play.model.dit.config import DiTConfig
+from scope_play.model.dit.config import ActionConfig, DiTConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.train.loop import generator
 from scope_play.train.methods.batch import ClipBatch
@@ -25,9 +26,18 @@ from scope_play.train.methods.trainer import MethodTrainer, TrainerConfig
 from scope_play.train.rollout import play
 from scope_play.train.world import initialise
 
-SHIFT, LATENTS, WINDOW = 3.0, 5, 4
+SHIFT, LATENTS, WINDOW = 3.0, 4, 3
 CONFIG = DiTConfig(
-    dim=32, layers=3, heads=2, ffn_dim=64, in_channels=1, out_channels=1, patch=(1, 1, 1), text_dim=None, freq_dim=32
+    dim=32,
+    layers=2,
+    heads=2,
+    ffn_dim=64,
+    in_channels=1,
+    out_channels=1,
+    patch=(1, 1, 1),
+    text_dim=None,
+    freq_dim=32,
+    action=ActionConfig(modulates=True),
 )
 
 
@@ -38,7 +48,7 @@ class Light:
         draw = generator(0, "light", step)
         count = len(samples)
         begin = 4 * torch.rand(count, 1, 2, generator=draw)
-        moved = 2 * torch.rand(count, latents - 1, 2, generator=draw) - 1
+        moved = 1.4 * torch.rand(count, latents - 1, 2, generator=draw) - 0.7
         dark = (torch.rand(count, latents - 1, generator=draw) < 0.3).float()
         at = torch.cat([begin, begin + moved.cumsum(1)], 1)
         sign = torch.cat([torch.ones(count, 1), 1 - 2 * dark], 1)
@@ -57,7 +67,7 @@ def spot(at: Tensor) -> Tensor:
 
 def trained(method: Method, networks: dict[str, DiT], steps: int, lr: float) -> DiT:
     config = TrainerConfig(
-        batch=16, micro_batch=16, latents=LATENTS, lr=lr, critic_lr=lr / 2, warmup=20, decay=0.0, clip=1.0
+        batch=8, micro_batch=8, latents=LATENTS, lr=lr, critic_lr=lr / 2, warmup=20, decay=0.0, clip=1.0
     )
     trainer = MethodTrainer("test", method, networks, Light(), config, described={})
     trainer.cool(steps // 2, steps)
@@ -82,7 +92,7 @@ def missed(made: Tensor, batch: ClipBatch) -> float:
 def offline(network: DiT, batch: ClipBatch, steps: int) -> Tensor:
     ladder = [*levels(steps, SHIFT), 0.0]
     x = noise_for(batch.latents, generator(1, "noise", 0))
-    for sigma, lower in zip(ladder, ladder[1:], strict=False):
+    for sigma, lower in pairwise(ladder):
         x = torch.cat([batch.first, x[:, :, 1:]], 2)
         level = after_first(torch.full((len(batch), LATENTS - 1), sigma))
         x = x + (lower - sigma) * velocity(network, x, level, batch)
@@ -100,15 +110,15 @@ def test_teacher_causal_consistency_and_few_steps_follow_each_other_on_many_toke
     trained(Flow(SHIFT, 0.0, 0.0), {STUDENT: teacher}, 600, 4e-3)
     copied = missed(unseen.first.expand_as(unseen.latents), unseen)
     best = missed(offline(teacher, unseen, 12), unseen)
-    print('teacher', best, copied, missed(streamed(teacher, unseen, 4), unseen))
+    print("teacher", best, copied, missed(streamed(teacher, unseen, 4), unseen))
 
     causal = trained(Causal(WINDOW, SHIFT, 0.0, 0.0, 0.0), {STUDENT: like(teacher, True)}, 200, 3e-3)
-    print('causal', [missed(streamed(causal, unseen, n), unseen) for n in (8, 4, 2, 1)])
+    print("causal", [missed(streamed(causal, unseen, n), unseen) for n in (8, 4, 2, 1)])
     consistent = trained(
         Consistency(WINDOW, 8, SHIFT), {STUDENT: like(causal, True), TEACHER: like(causal, True)}, 100, 1e-3
     )
-    print('consistency', [missed(streamed(consistent, unseen, n), unseen) for n in (4, 2, 1)])
+    print("consistency", [missed(streamed(consistent, unseen, n), unseen) for n in (4, 2, 1)])
     few = DMD(WINDOW, 2, SHIFT, critic_steps=3, guidance=Guidance())
     networks = {STUDENT: like(consistent, True), TEACHER: like(teacher, False), CRITIC: like(teacher, False)}
     student = trained(few, networks, 120, 5e-4)
-    print('dmd', [missed(streamed(student, unseen, n), unseen) for n in (4, 2, 1)])
+    print("dmd", [missed(streamed(student, unseen, n), unseen) for n in (4, 2, 1)])
