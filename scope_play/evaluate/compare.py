@@ -30,8 +30,10 @@ from scope_play.evaluate.trials import FIRST_SEED, Trial, Trials
 from scope_play.world import World
 
 SECONDS = 4 * (CLIP_LATENTS - 1) / FPS
-SHOWN = ("button F1", "stick R2", "gain", "PSNR to truth, dB", "drift, multiple of true play's")
+SHOWN = ("button F1", "stick R2", "PSNR to truth, dB", "drift, multiple of true play's")
 """Groups of rows that the table has."""
+READ, READABLE = ("button F1", "stick R2"), 0.8
+"""What the probe reads is left out where it scores less on true frames."""
 SETTINGS = {"mode": str, "steps": int, "shift": float, "action_guidance": float}
 
 
@@ -67,14 +69,17 @@ def measured(probe: Probe, trial: Trial, world: World | OfflineWorld, out: Path 
 
 
 def side_by_side(found: Mapping[str, Sequence[Row]]) -> str:
-    """A table in Markdown: a line for each figure, a column for each world, and first what true frames score."""
-    worlds = list(found)
-    lines = ["| | true frames | " + " | ".join(worlds) + " |", "|---" * (len(worlds) + 2) + "|"]
-    for rows in zip(*found.values(), strict=True):
-        if rows[0].group in SHOWN:
-            cells = [f"{rows[0].group} {rows[0].name}", "" if rows[0].truth is None else f"{rows[0].truth:.2f}"]
-            lines.append("| " + " | ".join([*cells, *map(_cell, rows)]) + " |")
-    return "\n".join(lines)
+    """A table in Markdown: first what true frames score, then a line for each world, with intervals."""
+    columns = [
+        index
+        for index, row in enumerate(next(iter(found.values())))
+        if row.group in SHOWN and (row.group not in READ or (row.truth or 0) >= READABLE)
+    ]
+    heads = [next(iter(found.values()))[index] for index in columns]
+    lines = [["", *(f"{row.group} {row.name}" for row in heads)], ["---"] * (len(heads) + 1)]
+    lines.append(["true frames", *("" if row.truth is None else f"{row.truth:.2f}" for row in heads)])
+    lines += [[world, *(_cell(rows[index]) for index in columns)] for world, rows in found.items()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cell(row: Row) -> str:
