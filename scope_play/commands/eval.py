@@ -126,8 +126,9 @@ def _open_world(args: argparse.Namespace):  # type: ignore[no-untyped-def]
     if not args.offline:
         return world
     from scope_play.evaluate.offline import OfflineWorld
+    from scope_play.sampling.clip import Sampling
 
-    return OfflineWorld(world.model)
+    return OfflineWorld(world.model, steps=args.steps or Sampling.steps)
 
 
 def _of_one_clip(config: EvalConfig, world: WorldLike) -> EvalConfig:

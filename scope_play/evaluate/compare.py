@@ -27,6 +27,7 @@ from scope_play.evaluate.probe import Probe, load_probe
 from scope_play.evaluate.rollout import roll_out
 from scope_play.evaluate.rows import Row
 from scope_play.evaluate.trials import FIRST_SEED, Trial, Trials
+from scope_play.sampling.clip import Sampling
 from scope_play.world import World
 
 SECONDS = 4 * (CLIP_LATENTS - 1) / FPS
@@ -38,7 +39,10 @@ SETTINGS = {"mode": str, "steps": int, "shift": float, "action_guidance": float}
 
 
 def open_compared(word: str) -> World | OfflineWorld:
-    """The world that a word of the command line names. Raises ScopeError for settings that there are not."""
+    """The world that a word of the command line names; offline it takes 30 steps if nothing is said.
+
+    Raises ScopeError for settings that there are not.
+    """
     model, _, rest = word.partition(":")
     settings: dict[str, Any] = {}
     offline = False
@@ -53,7 +57,7 @@ def open_compared(word: str) -> World | OfflineWorld:
             known = ", ".join(SETTINGS)
             raise ScopeError(f"{word}: {part!r} is no setting; give {known} or offline, such as steps=4") from error
     world = World.load(model, **settings)
-    return OfflineWorld(world.model) if offline else world
+    return OfflineWorld(world.model, steps=settings.get("steps", Sampling.steps)) if offline else world
 
 
 def measured(probe: Probe, trial: Trial, world: World | OfflineWorld, out: Path | None = None) -> list[Row]:

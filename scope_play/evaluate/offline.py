@@ -27,17 +27,17 @@ CLIP_LATENTS = 21
 
 
 class OfflineWorld:
-    """Plays clips of `latents` latents with a model's own steps, shift and guidance of actions.
+    """Plays clips of `latents` latents in `steps` steps, with a model's own shift and guidance of actions.
 
     Raises ScopeError for causal weights, which are streamed and nothing else, and for those that take prompts.
     """
 
-    def __init__(self, model: LoadedModel, latents: int = CLIP_LATENTS) -> None:
+    def __init__(self, model: LoadedModel, latents: int = CLIP_LATENTS, steps: int = Sampling.steps) -> None:
         if model.spec.causal or model.spec.has_text:
             why = "is causal" if model.spec.causal else "takes prompts"
             raise ScopeError(f"{model.name} {why}, so no clip of it is evaluated offline; leave out --offline")
         self.model, self.identity, self.latents = model, model.identity, latents
-        self.spec = replace(model.spec, stream=replace(model.stream, chunk=latents - 1))
+        self.spec = replace(model.spec, stream=replace(model.stream, chunk=latents - 1, steps=steps))
 
     def start(self, image: Image | None = None, prompt: str | None = None, seed: int = 0) -> OfflineGame:
         return self.start_many([image], [seed])

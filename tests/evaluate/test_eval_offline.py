@@ -43,7 +43,7 @@ IMAGES = [np.full((*SIZE, 3), shade, np.uint8) for shade in (60, 200)]
 
 
 def test_the_end_of_a_clip_reaches_back_to_its_beginning_and_games_stay_apart(model: LoadedModel) -> None:
-    world = OfflineWorld(model, latents=4)
+    world = OfflineWorld(model, latents=4, steps=3)
     assert world.spec.frames_per_chunk == 12
     given = rows(12)
 
@@ -69,7 +69,7 @@ def test_the_end_of_a_clip_reaches_back_to_its_beginning_and_games_stay_apart(mo
 def test_a_clip_of_one_latent_is_what_a_window_streams_first(model: LoadedModel) -> None:
     """There both denoise the same latents beside the same image."""
     given = rows(4)
-    with OfflineWorld(model, latents=2).start_many(IMAGES, (5, 6)) as game:
+    with OfflineWorld(model, latents=2, steps=3).start_many(IMAGES, (5, 6)) as game:
         offline = game.step(given).frames
     with World(model).start_many(IMAGES, (5, 6)) as session:
         streamed = session.step(given).frames
@@ -98,6 +98,7 @@ def test_a_window_streams_only_what_the_codec_lets_stand(model: LoadedModel) -> 
     assert torch.equal(remembered, settled[-1])
 
 
-def test_causal_weights_have_no_offline_form() -> None:
+def test_clips_take_thirty_steps_and_causal_weights_have_none(model: LoadedModel) -> None:
+    assert OfflineWorld(model).spec.stream.steps == 30
     with pytest.raises(ScopeError, match="is causal, so no clip of it is evaluated offline; leave out --offline"):
         OfflineWorld(small_world().model)
