@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from scope_play.commands.arguments import as_number, as_path
+
+if TYPE_CHECKING:
+    from scope_play.evaluate.evaluate import EvalConfig
+    from scope_play.session.interfaces import WorldLike
 
 WIDTH = 150  # of a table in a file or a pipe, in characters
 
@@ -41,6 +46,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="a quarter of the starts and 15 s of long play: for a look while training")
     add("--device", help="cpu or cuda (default: the best there is)")
     add("--steps", type=int, help="denoising passes a chunk (default: as the weights say)")
+    add("--mode", help="of streaming: cached or window, for bidirectional weights (default: as the weights say)")
+    add(
+        "--offline",
+        action="store_true",
+        help="do not stream: make every trial, of 4 s at most, in one piece, as generate does (bidirectional weights)",
+    )
+    add(
+        "--trials",
+        nargs="+",
+        choices=("mixed", "still", "movement", "pairs", "long"),
+        help="play these alone (default: all)",
+    )
     add("--probe", type=as_path, metavar="DIR", help="use the probe in this folder instead of the shipped one")
     add("--teach-probe", type=as_number, metavar="MINUTES", help="first teach a new probe, on the CPU, into --probe")
 
@@ -77,8 +94,12 @@ def run(args: argparse.Namespace) -> int:
         config = replace(config, seeds=few, long_seeds=2, scripted=3, seconds=min(args.seconds, 15.0))
     if args.seeds:
         config = replace(config, seeds=tuple(args.seeds))
+    if args.trials:
+        config = replace(config, trials=tuple(args.trials))
     rows = read_actions(args.actions) if args.actions else None
     world = _open_world(args)
+    if args.offline:
+        config = _of_one_clip(config, world)
     args.out.mkdir(parents=True, exist_ok=True)
     evaluation = Evaluation(
         world, config, probe=probe, rows=rows, out=args.out, say=lambda text: console.print(f"[dim]{text}")
@@ -101,4 +122,19 @@ def _open_world(args: argparse.Namespace):  # type: ignore[no-untyped-def]
         return ArenaWorld(96, 160, varied=True)
     from scope_play.world import World
 
-    return World.load(args.model, device=args.device, steps=args.steps)
+    world = World.load(args.model, device=args.device, steps=args.steps, mode=args.mode)
+    if not args.offline:
+        return world
+    from scope_play.evaluate.offline import OfflineWorld
+    from scope_play.sampling.clip import Sampling
+
+    return OfflineWorld(world.model, steps=args.steps or Sampling.steps)
+
+
+def _of_one_clip(config: EvalConfig, world: WorldLike) -> EvalConfig:
+    """No trial longer than the clip that `world` makes in one piece."""
+    from dataclasses import replace
+
+    clip = world.spec.frames_per_chunk / world.spec.fps
+    lengths = ("seconds", "mixed_seconds", "still_seconds")
+    return replace(config, **{name: min(clip, getattr(config, name)) for name in lengths})

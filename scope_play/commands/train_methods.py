@@ -46,6 +46,11 @@ def _configure_method(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="such as trainer.lr=1e-4; repeatable")
     add("--steps", type=int, help="stop at this step, counted over all resumed parts")
     add("--minutes", type=as_number, help="stop after this long; a checkpoint is always left")
+    add(
+        "--cool",
+        action="store_true",
+        help="let the rate fall to nothing in the last two fifths",
+    )
     add("--resume", type=as_path, metavar="DIR", help="go on from this run's newest checkpoint, on any number of ranks")
     add("--seed", type=int, default=0)
     add("--device", help="cpu or cuda (default: the best there is)")
@@ -109,6 +114,7 @@ def _train(args: argparse.Namespace) -> int:
         device=args.device,
         precision=args.precision,
         checkpoints=args.checkpoints,
+        cool=args.cool,
     )
     train_method(request)
     return 0

@@ -42,12 +42,15 @@ PAIRS: dict[str, dict[str, float]] = {
 }
 WEAPON_STATE = {"fire": "flash", "melee": "melee", "reload": "reload", "switch": "switch"}
 """Controls that must change nothing but the weapon, and the state that says they acted."""
+TRIALS = ("mixed", "still", "movement", "pairs", "long")
+"""What a world is put through, in this order."""
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """How much is played: `seeds` for mixed play, of which the first `long_seeds` for long play, `scripted` starts for
-    every scripted trial, found from `first_seed` on, and seconds of each kind."""
+    every scripted trial, found from `first_seed` on, and seconds of each kind. `trials`: those of TRIALS that are
+    played."""
 
     seeds: tuple[int, ...] = tuple(range(FIRST_SEED, FIRST_SEED + 32))
     first_seed: int = FIRST_SEED
@@ -57,6 +60,7 @@ class EvalConfig:
     still_seconds: float = 10.0
     scripted: int = 12
     pair_seconds: float = 1.6
+    trials: tuple[str, ...] = TRIALS
     arena: ArenaConfig = field(default_factory=ArenaConfig)
 
 
@@ -82,7 +86,9 @@ class Evaluation:
         """All measurements; sheets and videos go to `out` on the way."""
         if self.out is not None:
             (self.out / "pairs").mkdir(parents=True, exist_ok=True)
-        return [*self._mixed(), *self._still(), *self._movement(), *self._pairs(), *self.long()]
+        trials = (self._mixed, self._still, self._movement, self._pairs, self.long)
+        played = [trial for name, trial in zip(TRIALS, trials, strict=True) if name in self.config.trials]
+        return [row for trial in played for row in trial()]
 
     def _play(self, name: str, trial: Trial) -> np.ndarray:
         self._say(f"{name}: {len(trial.seeds)} starts, {trial.rows.shape[1] / FPS:g} s each")

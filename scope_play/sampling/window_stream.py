@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,11 +34,20 @@ class WindowState:
 class WindowStream:
     """Streams by running the clean context again beside the chunk; positions always start at 0."""
 
-    def __init__(self, network: DiT, config: StreamConfig, first: Tensor) -> None:
+    def __init__(
+        self,
+        network: DiT,
+        config: StreamConfig,
+        first: Tensor,
+        *,
+        project: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """See `CachedStream`."""
         if network.config.causal:
             raise ScopeError("streaming mode 'window' is for bidirectional weights; use 'cached' with this model")
         self.network = network
         self.config = config
+        self.project = project
         self.sigmas = make_sigmas(config.steps, config.shift)
         self.timesteps = make_timesteps(self.sigmas[:-1], first.dtype)
         self.guided = Branches(config, len(first), first.device)
@@ -65,6 +75,7 @@ class WindowStream:
             )
             velocity = self.guided.guide(velocity)[:, :, context.shape[2] :]
             x = euler_step(x, velocity, self.sigmas[step], self.sigmas[step + 1])
+        x = x if self.project is None else self.project(x)
         self.in_flight = (x, joined)
         return x
 

@@ -91,7 +91,8 @@ class LoadedModel:
             decoder=self.decoder,
             stream=self.stream,
         )
-        self._first_latents: dict[bytes, Tensor] = {}
+        self.starts: dict[bytes, Tensor] = {}
+        """Latents of the last start images, by the images' hash; models of one codec may share them."""
 
     @property
     def kernels(self) -> str:
@@ -104,11 +105,11 @@ class LoadedModel:
     def open_stream(self, first: Tensor, config: StreamConfig | None = None) -> Stream:
         """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w), by default as loaded."""
         config = config or self.stream
+        project = self.codec.project if isinstance(self.codec, ProjectingCodec) else None
         if config.mode == "window":
-            return WindowStream(self.network, config, first)
+            return WindowStream(self.network, config, first, project=project)
         if self.streaming_network is None:
             self.streaming_network = self._cached_form()
-        project = self.codec.project if isinstance(self.codec, ProjectingCodec) else None
         return CachedStream(network_for_session(self.streaming_network), config, first, project=project)
 
     def _cached_form(self) -> FusedDiT | PlainDiT:
@@ -132,14 +133,14 @@ class LoadedModel:
         """The latent of start images uint8 (B, height, width, 3). The last few are remembered: a game that begins again
         need not look again."""
         key = hashlib.sha256(frames.tobytes()).digest()
-        known = self._first_latents.pop(key, None)
+        known = self.starts.pop(key, None)
         if known is None:
             with torch.inference_mode():
                 pixels = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2)[:, :, None]
                 known = self.codec.encoder().push(pixels.to(self.dtype) * (2 / 255) - 1)
-        self._first_latents[key] = known
-        if len(self._first_latents) > FIRST_LATENTS:
-            del self._first_latents[next(iter(self._first_latents))]
+        self.starts[key] = known
+        if len(self.starts) > FIRST_LATENTS:
+            del self.starts[next(iter(self.starts))]
         return known
 
     def text_keys(self, prompt: str | None) -> list[TextKV] | None:

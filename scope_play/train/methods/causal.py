@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from scope_play.train.methods.batch import ClipBatch
 from scope_play.train.methods.method import STUDENT, Losses
-from scope_play.train.methods.passes import mixed, noise_for, shifted, teacher_forced
+from scope_play.train.methods.passes import drawn_levels, mixed, noise_for, teacher_forced
 
 
 @dataclass(frozen=True)
 class Causal:
-    """`context_noise` is the highest level of noise on the clean latents: a player's own are never quite clean."""
+    """`context_noise` is the highest level of noise on the clean latents: a player's own are never quite clean.
+    `lowest`: see Flow."""
 
     window: int = 12
     shift: float = 5.0
@@ -27,14 +28,15 @@ class Causal:
     text_dropout: float = 0.1
     action_dropout: float = 0.1
     no_text: Tensor | None = None
+    lowest: float = 0.0
     roles: Mapping[str, bool] = field(default_factory=lambda: {STUDENT: True})
 
     def losses(self, networks: Mapping[str, nn.Module], batch: ClipBatch, step: int, draw: torch.Generator) -> Losses:
         told = batch.dropped(self.text_dropout, self.action_dropout, self.no_text, draw)
         targets, context = batch.latents[:, :, 1:], batch.latents[:, :, :-1]
         shape = (len(batch), targets.shape[2])
-        uniform = torch.rand(shape, generator=draw, device=draw.device).to(targets.device)
-        sigma, noise = shifted(uniform, self.shift), noise_for(targets, draw)
+        sigma = drawn_levels(shape, self.lowest, self.shift, draw).to(targets.device)
+        noise = noise_for(targets, draw)
         if self.context_noise > 0:
             level = self.context_noise * torch.rand(shape, generator=draw, device=draw.device).to(targets.device)
             context = mixed(context, noise_for(context, draw), level)

@@ -33,6 +33,11 @@ def shifted(uniform: Tensor, shift: float) -> Tensor:
     return shift * uniform / (1 + (shift - 1) * uniform)
 
 
+def drawn_levels(shape: tuple[int, int], lowest: float, shift: float, draw: torch.Generator) -> Tensor:
+    """Levels (B, F) from `lowest` to 1, drawn where `draw` is."""
+    return lowest + (1 - lowest) * shifted(torch.rand(shape, generator=draw, device=draw.device), shift)
+
+
 def levels(steps: int, shift: float) -> list[float]:
     """The levels that `steps` steps visit, descending from 1, without the 0 they end at."""
     return make_sigmas(steps, shift)[:-1].tolist()

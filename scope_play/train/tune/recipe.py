@@ -24,24 +24,28 @@ from scope_play.train.parallel.shard import LoraConfig
 
 @dataclass(frozen=True)
 class FlowSettings:
+    lowest: float
     shift: float
     text_dropout: float
     action_dropout: float
 
     def method(self, no_text: Tensor | None) -> Method:
-        return Flow(self.shift, self.text_dropout, self.action_dropout, no_text)
+        return Flow(self.shift, self.text_dropout, self.action_dropout, no_text, self.lowest)
 
 
 @dataclass(frozen=True)
 class CausalSettings:
     window: int
+    lowest: float
     shift: float
     context_noise: float
     text_dropout: float
     action_dropout: float
 
     def method(self, no_text: Tensor | None) -> Method:
-        return Causal(self.window, self.shift, self.context_noise, self.text_dropout, self.action_dropout, no_text)
+        return Causal(
+            self.window, self.shift, self.context_noise, self.text_dropout, self.action_dropout, no_text, self.lowest
+        )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from scope_play.loading.scope import open_scope
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.train.shards.encode import Encoder
+from scope_play.weights.catalog import NANO_MODELS, nano_folder
 from scope_play.weights.native import NativeFolder, open_native_folder
 from scope_play.weights.official import ScopeFolder
 
@@ -76,7 +77,8 @@ def open_start(model: str | Path, *, wan: str | None = None, loras: Sequence[str
         raise ScopeError(f"{place.name} takes no --lora and no --wan; leave them out")
     if place.family is not Family.NATIVE:
         raise ScopeError(f"{place.name} has no weights to start from; give a folder of weights")
-    return Start(place, native=open_native_folder(place.folder))
+    shipped = place.name in NANO_MODELS and place.folder == nano_folder(place.name)
+    return Start(place, native=open_native_folder(place.folder, nano_folder() if shipped else None))
 
 
 def _trimmed(contexts: dict[str, Tensor]) -> dict[str, Tensor]:

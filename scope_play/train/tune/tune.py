@@ -19,6 +19,7 @@ from scope_play.train.checkpoint import checkpoints
 from scope_play.train.loop import Budget, Run, require_no_run
 from scope_play.train.methods.method import CRITIC, STUDENT, TEACHER
 from scope_play.train.methods.trainer import MethodTrainer
+from scope_play.train.nano import fit_and_cool
 from scope_play.train.optim.precision import fast_bf16
 from scope_play.train.parallel.ranks import Ranks, joined
 from scope_play.train.parallel.shard import add_lora, remember_less, shard
@@ -50,6 +51,7 @@ class Request:
     device: str | None = None
     precision: str = "auto"
     checkpoints: bool = False
+    cool: bool = False
 
 
 def train_method(request: Request, report: Callable[[str], None] = print) -> None:
@@ -84,7 +86,10 @@ def train_method(request: Request, report: Callable[[str], None] = print) -> Non
         own = request.resume is not None and request.resume.resolve() == request.out.resolve()
         if request.resume is not None and not (own and not checkpoints(request.out)):  # a job's first part has none yet
             run.resume(request.resume)
-        run.fit(budget)
+        if request.cool:
+            fit_and_cool(run, budget)
+        else:
+            run.fit(budget)
         _leave(request, recipe, start, networks[STUDENT], ranks, report)
 
 
@@ -110,6 +115,7 @@ def _networks(
         opened = start if role == STUDENT else open_start(where[role], wan=request.wan)
         network = opened.network()
         _check(opened, network, source)
+        network.requires_grad_(learns).train(learns)  # as opened, no weight learns
         if learns and recipe.lora is not None:
             add_lora(network, recipe.lora, request.seed)
         if learns and request.checkpoints:
