@@ -76,6 +76,9 @@ class FileStore:
     def save(self, folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Path:
         return save(folder, step, tensors, values)
 
+    def settle(self) -> None:
+        """`save` returns when all is whole."""
+
     def load(
         self, path: Path, like: Mapping[str, Tensor], report: Callable[[str], None] = print
     ) -> tuple[int, dict[str, Tensor], dict[str, Any]]:

@@ -94,9 +94,13 @@ class Trainer(Protocol[B]):
 
 
 class Store(Protocol):
-    """Where a run's state lies: `train.checkpoint`, or a store that several processes share."""
+    """Where a run's state lies: `train.checkpoint`, or a store that several processes share.
+
+    What `save` is given may change once it returns; `settle` waits until it is whole.
+    """
 
     def save(self, folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> object: ...
+    def settle(self) -> None: ...
     def load(
         self, path: Path, like: Mapping[str, Tensor], report: Callable[[str], None]
     ) -> tuple[int, dict[str, Tensor], dict[str, Any]]: ...
@@ -195,6 +199,7 @@ class Run(Generic[B]):
                     shown = now
             pending.cancel()
             self.save()
+            self._store.settle()
             if stop.is_set():
                 raise KeyboardInterrupt
         if self._sheet_every is not None:

@@ -1,6 +1,7 @@
 """Training state of sharded networks, by torch's distributed checkpoint: each rank writes its part, any number reads.
 
-A checkpoint is a folder `checkpoint-<step>`, written as `.partial` and renamed when whole, as those of
+Written while the next steps are made: what is saved is copied to host memory first, and one save waits for the one
+before. A checkpoint is a folder `checkpoint-<step>`, written as `.partial` and renamed when whole, as those of
 `train.checkpoint`.
 """
 
@@ -10,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,14 @@ class DistributedStore:
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
+        # Of its own, since what ranks say to each other while they write comes between what they say while they learn.
+        self._group = torch.distributed.new_group(backend="gloo") if torch.distributed.is_initialized() else None
+        self._publisher = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[Any] | None = None
 
     def save(self, folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Returns once the state is copied. Raises what writing the one before has raised."""
+        self.settle()
         final, partial = folder / f"checkpoint-{step:08d}", folder / f"checkpoint-{step:08d}.partial"
         if final.exists():
             return  # a step has one state, whoever saves it
@@ -38,16 +46,19 @@ class DistributedStore:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         self._together()
-        dcp.save(dict(tensors), checkpoint_id=partial, no_dist=self._ranks.count == 1)
+        written = dcp.async_save(dict(tensors), checkpoint_id=partial, process_group=self._group)
+        assert isinstance(written, Future)  # as torch gives it where it copies at once
+        self._writing = written
         if self._ranks.leads:
-            (partial / VALUES).write_text(json.dumps({"step": step, "values": dict(values)}))
-            for file in partial.iterdir():
-                with file.open("rb+") as written:
-                    os.fsync(written.fileno())
-            os.replace(partial, final)
-            for old in checkpoints(folder)[:-KEPT]:
-                shutil.rmtree(old, ignore_errors=True)
-        self._together()
+            content = json.dumps({"step": step, "values": dict(values)})
+            self._writing = self._publisher.submit(_publish, written, partial, final, content)
+
+    def settle(self) -> None:
+        """Waits until what was saved last is whole, on every rank."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+            self._together()
 
     def load(
         self, path: Path, like: Mapping[str, Tensor], report: Callable[[str], None] = print
@@ -72,3 +83,15 @@ class DistributedStore:
     def _together(self) -> None:
         if self._ranks.count > 1:
             torch.distributed.barrier()
+
+
+def _publish(written: Future[Any], partial: Path, final: Path, content: str) -> None:
+    """On the leading rank, whose part is written last: what all have written becomes a checkpoint."""
+    written.result()
+    (partial / VALUES).write_text(content)
+    for file in partial.iterdir():
+        with file.open("rb+") as open_file:
+            os.fsync(open_file.fileno())
+    os.replace(partial, final)
+    for old in checkpoints(final.parent)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)

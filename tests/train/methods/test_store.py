@@ -6,13 +6,16 @@ import os
 import random
 import signal
 import threading
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from scope_play.errors import ScopeError
 from scope_play.train.checkpoint import checkpoints
+from scope_play.train.parallel import store as store_module
 from scope_play.train.parallel.ranks import Ranks
 from scope_play.train.parallel.store import DistributedStore
 
@@ -43,6 +46,7 @@ def test_the_last_three_are_kept_and_a_damaged_one_costs_the_steps_since_the_one
     store, said = DistributedStore(Ranks.alone()), []
     for step in range(1, 6):
         store.save(tmp_path, step, {"x": torch.full((4,), float(step))}, {})
+    store.settle()
     assert [path.name[-1] for path in checkpoints(tmp_path)] == ["3", "4", "5"]
     for file in (tmp_path / "checkpoint-00000005").glob("*.distcp"):
         file.write_bytes(b"short")
@@ -51,3 +55,23 @@ def test_the_last_three_are_kept_and_a_damaged_one_costs_the_steps_since_the_one
     assert "checkpoint-00000005 is damaged" in said[0]
     with pytest.raises(ScopeError, match="holds no checkpoint"):
         store.load(tmp_path / "nowhere", {})
+
+
+def test_what_is_saved_may_change_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written beside the next steps: nothing is whole before the write goes on, and then it is what was given."""
+    go_on, store = threading.Event(), DistributedStore(Ranks.alone())
+    publish = store_module._publish
+
+    def late(written: Future[None], *rest: Any) -> None:
+        assert go_on.wait(60)
+        publish(written, *rest)
+
+    monkeypatch.setattr(store_module, "_publish", late)
+    x = torch.arange(1000.0)
+    store.save(tmp_path, 7, {"x": x}, {})
+    x.zero_()
+    assert checkpoints(tmp_path) == []
+    go_on.set()
+    store.settle()
+    step, tensors, _ = store.load(tmp_path, {"x": torch.empty(1000)}, pytest.fail)
+    assert (step, tensors["x"].tolist()) == (7, list(range(1000)))
