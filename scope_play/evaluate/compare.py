@@ -14,7 +14,7 @@ import argparse
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ from scope_play.evaluate.rollout import roll_out
 from scope_play.evaluate.rows import Row
 from scope_play.evaluate.trials import FIRST_SEED, Trial, Trials
 from scope_play.sampling.clip import Sampling
+from scope_play.session.interfaces import WorldLike
 from scope_play.world import World
 
 SECONDS = 4 * (CLIP_LATENTS - 1) / FPS
@@ -62,7 +63,7 @@ def open_compared(word: str) -> World | OfflineWorld:
 
 def measured(probe: Probe, trial: Trial, world: World | OfflineWorld, out: Path | None = None) -> list[Row]:
     """The rows of one world in the games of `trial`; its sheet goes to `out`."""
-    made = roll_out(world, trial)
+    made = roll_out(cast(WorldLike, world), trial)  # of a game it asks for steps alone, which offline ones have too
     if out is not None:
         report.write_sheet(out, trial, made, (0, 0.4, 1, 2, 3, 4))
     return [

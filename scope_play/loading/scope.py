@@ -40,8 +40,7 @@ OFFICIAL_SIZE = (480, 832)
 OFFICIAL_STREAM = StreamConfig(steps=4, shift=5.0, chunk=1, window=12)
 """Released weights were never streamed in training. On a world whose truth is known (`train/LOG.md`, 2026-11-30) mode
 "window" follows the sticks better at equal steps, and 8 or 16 steps are no better than 4 in either mode. But a window
-computes thirteen latents a pass where "cached" computes one, which no GPU does in a chunk's time: it is for those who
-can wait, and "cached" for play."""
+computes thirteen latents a pass where "cached" computes one: it is for those who can wait, and "cached" for play."""
 DECODERS = ("full", "tiny")
 PREVIEW = "taew2_2"
 """The tiny decoder's folder among the downloaded weights, for all models whose own folder does not hold it."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from scope_play.cli import main
 from scope_play.errors import ScopeError
+from scope_play.evaluate.compare import open_compared, side_by_side
 from scope_play.evaluate.offline import OfflineWorld
+from scope_play.evaluate.rows import Row
 from scope_play.loading.nano import native_model
 from scope_play.model.dit.dit import DiT
 from scope_play.model.nano_codec.codec import NanoCodec
 from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.loaded_model import LoadedModel
+from scope_play.train.tune.proof import write_blank
 from scope_play.world import World
 from tests.helpers.small_world import SIZE, small_config, small_world
 
@@ -102,3 +108,32 @@ def test_clips_take_thirty_steps_and_causal_weights_have_none(model: LoadedModel
     assert OfflineWorld(model).spec.stream.steps == 30
     with pytest.raises(ScopeError, match="is causal, so no clip of it is evaluated offline; leave out --offline"):
         OfflineWorld(small_world().model)
+
+
+def test_eval_offline_plays_the_trials_it_is_asked_for_in_clips_of_four_seconds(tmp_path: Path) -> None:
+    write_blank("nano-96x160", tmp_path / "blank", dim=32, layers=1)
+    words = ["--model", tmp_path / "blank", "--offline", "--steps", 1, "--trials", "mixed", "--seeds", 900_000_001]
+    assert main(["eval", *map(str, words), "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "eval.json").read_text())
+    assert found["config"]["mixed_seconds"] == 4.0
+    assert found["world"]["chunk"] == 20
+    assert {row["group"] for row in found["rows"]} >= {"button F1", "PSNR to truth, dB"}
+    assert not [row for row in found["rows"] if row["group"] in ("standing still", "movement", "in-scope")]
+    assert {row["name"] for row in found["rows"] if row["group"].startswith("PSNR")} == {"0.4 s", "1 s", "4 s"}
+
+
+def test_worlds_stand_side_by_side_without_what_the_probe_cannot_read() -> None:
+    rows = [
+        Row("button F1", "south", 0.5, truth=1.0, interval=(0.25, 0.75)),
+        Row("stick R2", "left_y", 0.9, truth=-0.1),
+        Row("in-scope", "fire: strength", 1.0),
+        Row("PSNR to truth, dB", "1 s", 20.0),
+    ]
+    table = side_by_side({"a": rows, "b": [replace(row, world=None) for row in rows]}).splitlines()
+    assert table[0] == "|  | button F1 south | PSNR to truth, dB 1 s |"
+    assert table[2:] == ["| true frames | 1.00 |  |", "| a | 0.50 (0.25 to 0.75) | 20.00 |", "| b |  |  |"]
+
+
+def test_a_setting_that_is_none_costs_a_sentence() -> None:
+    with pytest.raises(ScopeError, match=r"'speed=3' is no setting; give mode, steps, .* such as steps=4"):
+        open_compared("nano-96x160:speed=3")
