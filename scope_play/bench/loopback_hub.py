@@ -23,6 +23,7 @@ class LoopbackHub(ThreadingHTTPServer):
 
     cut: the path of a file whose next transfer breaks in the middle and is refused when asked to go on. busy: so many
     requests are first answered with 503. prepare, sent: called with the path of a file before and after it is sent.
+    go_on: while it is not set, a transfer stands still after its first piece.
     """
 
     daemon_threads = True
@@ -33,6 +34,8 @@ class LoopbackHub(ThreadingHTTPServer):
         self.hashes = hashes
         self.cut: str | None = None
         self.busy = 0
+        self.go_on = threading.Event()
+        self.go_on.set()
         self.ranges: list[tuple[str, str | None]] = []
         self.prepare: Callable[[str], None] = lambda path: None
         self.sent: Callable[[str], None] = lambda path: None
@@ -97,6 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             while left and (piece := content.read(min(PIECE, left))):
                 self.wfile.write(piece)
                 left -= len(piece)
+                hub.go_on.wait()
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)

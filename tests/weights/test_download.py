@@ -258,11 +258,15 @@ def test_ctrl_c_keeps_what_has_arrived(loopback: LoopbackHub, published: Path, t
     target = tmp_path / "here"
     command = [sys.executable, "-c", script, "download", "tiny", "--dir", str(target)]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    loopback.go_on.clear()  # or it might all be there before the signal is
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not any(part.stat().st_size for part in target.rglob("*.part")):
-        assert process.poll() is None, process.communicate()
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    try:
+        while not any(part.stat().st_size for part in target.rglob("*.part")):
+            assert process.poll() is None, process.communicate()
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        loopback.go_on.set()
     assert process.returncode == 130, said
     assert "goes on where it stopped" in said
     (part,) = target.rglob("*.part")
