@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def look_ahead(args: argparse.Namespace) -> Outlook:
-    """What `run` will take with one player. Raises ScopeError as it would."""
+    """What `run` will take with all its seats, but for what is kept to go back. Raises ScopeError as it would."""
     from scope_play.loading.outlook import expect
 
     return expect(request_of(args), seats=args.seats)
