@@ -22,6 +22,7 @@ from scope_play.loading.load import load_model
 from scope_play.loading.request import LoadRequest, request_like
 from scope_play.loading.resolve import Family, resolve
 from scope_play.recording.metadata import ClipHeader
+from scope_play.sampling.stream import Progress
 from scope_play.session.batch import SessionBatch, Snapshot
 from scope_play.session.interfaces import Chunk, WorldLike, WorldSpec
 from scope_play.session.loaded_model import LoadedModel
@@ -108,6 +109,18 @@ class World:
     def start(self, image: Image | None = None, prompt: str | None = None, seed: int = 0) -> Session:
         """Begin a session at `image` (uint8 (H, W, 3) or a path; cropped and resized to fit), or at the model's own."""
         return Session(self.model, image, prompt, seed)
+
+    def rehearse(self, games: int = 1, progress: Progress | None = None) -> None:
+        """On a GPU: record what so many games at once can ask for, so that none waits in its first seconds.
+
+        `progress` is called with what is done and all there is to do, for each game. Elsewhere there is nothing to do.
+        """
+        self.model.rehearse(games, progress)
+
+    @property
+    def idle_bytes(self) -> int:
+        """What is kept of the device's memory for games to come."""
+        return 0 if self.model.berths is None else self.model.berths.idle_bytes
 
     def start_many(
         self, images: Sequence[Image | None], seeds: Sequence[int], prompt: str | None = None

@@ -2,7 +2,8 @@
 
 A pass is hundreds of small launches, and a graph starts them all at once. It reads and writes fixed addresses, so what
 a pass is given is copied into buffers first; the cache is at fixed addresses already. How many slots are in use is part
-of a recording: while the window fills each chunk makes its own, and from then on there is one.
+of a recording: while the window fills each chunk has its own, and from then on there is one. All are made before a game
+begins (`scope_play.sampling.rehearsal`).
 
 Tests without a GPU give it a recorder that only calls the function (`run_again`): the buffers are then the same and the
 capture itself is not.
@@ -36,7 +37,13 @@ class PassInputs(NamedTuple):
     text: list[TextKV] | None
 
     def shapes(self) -> tuple[Any, ...]:
-        return tuple(leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in tree_leaves(tuple(self)))
+        return shapes(tuple(self))
+
+
+def shapes(tree: Any) -> tuple[Any, ...]:
+    """What a recording depends on: sizes and types of the tensors, values of all else."""
+    leaves = tree_leaves(tree)
+    return tuple((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves)
 
 
 class Buffers:

@@ -12,7 +12,7 @@ from scope_play.kernels import select
 from scope_play.kernels.attention import select_attention
 from scope_play.kernels.dispatch import VARIABLE
 from scope_play.model.dit.dit import DiT
-from scope_play.runtime.cuda_graph import CudaRecorder, GraphedDiT
+from scope_play.runtime.cuda_graph import CudaRecorder, GraphedDiT, Recorder
 from scope_play.runtime.fused_dit import FusedDiT
 from scope_play.runtime.plain_dit import PlainDiT
 
@@ -40,11 +40,16 @@ def refuse_kernels(mode: str) -> None:
         raise ScopeError(f"{VARIABLE}=triton, but the kernels do not serve streaming mode {mode!r}; unset it")
 
 
+def recorder_for(network: FusedDiT | PlainDiT) -> Recorder | None:
+    """What records the passes of a model's games, all from one pool of memory; None where none are recorded."""
+    on_gpu = isinstance(network, FusedDiT) and network.modulation.device.type == "cuda"
+    return CudaRecorder() if on_gpu else None
+
+
 def network_for_session(network: FusedDiT | PlainDiT) -> FusedDiT | PlainDiT:
     """What one stream calls: on a GPU a fused form's own recordings, since those hold the addresses of its cache."""
-    if isinstance(network, FusedDiT) and network.modulation.device.type == "cuda":
-        return GraphedDiT(network, CudaRecorder())
-    return network
+    record = recorder_for(network)
+    return network if record is None or not isinstance(network, FusedDiT) else GraphedDiT(network, record)
 
 
 def compiles(network: DiT) -> bool:

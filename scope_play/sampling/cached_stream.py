@@ -22,12 +22,16 @@ from torch import Tensor
 from scope_play.errors import ScopeError
 from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
+from scope_play.runtime.berths import Berth, Berths
+from scope_play.runtime.cuda_graph import shapes
 from scope_play.runtime.kv_cache import CacheSnapshot, StreamCache
 from scope_play.sampling.guidance import Branches, join_windows, opening_windows
+from scope_play.sampling.rehearsal import rehearse
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
 from scope_play.sampling.stream import (
     CleanChunk,
     Past,
+    Progress,
     StreamingNetwork,
     StreamState,
     cache_config,
@@ -63,9 +67,11 @@ class CachedStream:
         *,
         joint: bool | None = None,
         project: Callable[[Tensor], Tensor] | None = None,
+        berths: Berths | None = None,
     ) -> None:
         """Begins with the clean start-image latents `first`, (B, C, 1, h, w); `project` has the last word on every
-        denoised chunk."""
+        denoised chunk. `berths`: where the network's recordings and the cache come from, and go back to with `close`.
+        """
         batch, _, _, height, width = first.shape
         self.network = network
         self.config = config
@@ -80,34 +86,58 @@ class CachedStream:
         self.kept: tuple[CleanChunk, ...] = ()
         """The chunks in the caches: what they leave there depends on the prompt and on how it guides."""
         self.times: dict[tuple[float, ...], Any] = {}
+        self.grid = height, width
         causal, tokens = network.config.causal, network.tokens_per_frame(height, width)
         if joint is None:
             joint = network.joint and commits_jointly(config, causal, tokens)
-        self.cache = StreamCache(
-            network.config,
-            replace(cache_config(config, causal), joint=joint),
-            batch=batch * self.guided.count,
-            tokens=tokens,
-            device=first.device,
-            dtype=first.dtype,
-        )
+        sizes = replace(cache_config(config, causal), joint=joint)
+        wide, place = batch * self.guided.count, {"device": first.device, "dtype": first.dtype}
+        self._berths = berths
+        self._berth: Berth | None = None
+        if berths is None:
+            self.cache = StreamCache(network.config, sizes, batch=wide, tokens=tokens, **place)
+        else:
+            self._berth = berths.take(sizes, batch=wide, tokens=tokens, **place)
+            self.network, self.cache = self._berth.network, self._berth.cache
+
+    def close(self) -> None:
+        """Give the berth back; the stream cannot be used any more."""
+        if self._berths is not None and self._berth is not None:
+            self._berths.give_back(self._berth)
+            self._berth = None
 
     @torch.inference_mode()
-    def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None:
+    def set_text(
+        self, text: list[TextKV] | None, negative: list[TextKV] | None, progress: Progress | None = None
+    ) -> None:
         """From now on, and as if it had been so all along: what is remembered runs again under the new prompt.
 
-        If that raises, the prompt before is in force, and what is remembered runs again under it.
+        If that raises, the prompt before is in force, and what is remembered runs again under it. `progress`: of
+        recording the passes under a prompt of its length, where they are recorded and none was there before.
         """
-        self._write_waiting()
+        self.settle()
         before = self.guided.text
         self.guided.set_text(text, negative)
         start = self.cache.position - sum(chunk.latents.shape[2] for chunk in self.kept)
         try:
+            self._rehearse(progress)
             self._write_again(start)
         except BaseException:
             self.guided.text = before
             self._write_again(start)
             raise
+
+    def _rehearse(self, progress: Progress | None = None) -> None:
+        """Record what a game can ask for under a prompt of this length, once a berth. Empties the cache then."""
+        prompt = shapes(self.guided.text)
+        if self._berth is None or prompt in self._berth.rehearsed:
+            return
+        position = self.cache.position
+        try:
+            rehearse(self, progress)
+        finally:
+            self.cache.clear(position)
+        self._berth.rehearsed.add(prompt)
 
     def _write_again(self, start: int) -> None:
         """Fill the caches with what is remembered; its first latent stands at `start`."""
@@ -197,9 +227,10 @@ class CachedStream:
     def restore(self, state: StreamState) -> None:
         if not isinstance(state, CachedState):
             raise ScopeError("this snapshot was taken in another streaming mode; restore it in the mode it came from")
+        self.guided.text = state.text
+        self._rehearse()
         self.cache.restore(state.cache)
         self.opening, self.waiting, self.kept = state.opening, state.waiting, state.kept
-        self.guided.text = state.text
         self.in_flight = None
 
     def _plan(self, latents: Tensor, windows: ActionWindows, clean: int = 0) -> Any:
@@ -239,10 +270,10 @@ class CachedStream:
     def _remember(self, chunk: CleanChunk) -> None:
         self.waiting = chunk
         if not self.cache.config.joint:
-            self._write_waiting()
+            self.settle()
 
-    def _write_waiting(self) -> None:
-        """Commit what waits in a pass of its own."""
+    def settle(self) -> None:
+        """Commit what waits for the next chunk, in a pass of its own."""
         if self.waiting is None:
             return
         chunk = self.waiting

@@ -69,6 +69,7 @@ class Branches:
     """The passes that guidance asks for, laid out along the batch axis."""
 
     def __init__(self, config: StreamConfig, batch: int, device: torch.device) -> None:
+        self.batch = batch
         self.scales = config.guidance, config.action_guidance
         self.branches = guidance_branches(*self.scales)
         self.count = len(self.branches)

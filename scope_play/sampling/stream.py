@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.config import DiTConfig
 from scope_play.runtime.kv_cache import CacheConfig, StreamCache
 from scope_play.sampling.stream_config import StreamConfig
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with what is done and with all there is to do."""
 
 FEW_TOKENS = 32
 """In a chunk: twice as many cost a pass little more, since it waits for weights and launches rather than products."""
@@ -96,7 +100,10 @@ class Stream(Protocol):
     def commit(self) -> None:
         """Remember the latents last denoised."""
 
-    def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None: ...
+    def set_text(
+        self, text: list[TextKV] | None, negative: list[TextKV] | None, progress: Progress | None = None
+    ) -> None:
+        """From the next chunk on. `progress`: see `rehearsal`; where nothing is recorded it is not called."""
 
     @property
     def past(self) -> Past: ...
@@ -112,3 +119,6 @@ class Stream(Protocol):
         """A copy of the stream's memory, in host memory if that is asked for."""
 
     def restore(self, state: StreamState) -> None: ...
+
+    def close(self) -> None:
+        """It will not be used any more."""

@@ -15,7 +15,7 @@ from scope_play.model.dit.dit import DiT
 from scope_play.model.dit.layout import bidirectional
 from scope_play.sampling.guidance import Branches, join_windows, opening_windows
 from scope_play.sampling.schedule import euler_step, make_sigmas, make_timesteps
-from scope_play.sampling.stream import CleanChunk, Past, StreamState
+from scope_play.sampling.stream import CleanChunk, Past, Progress, StreamState
 from scope_play.sampling.stream_config import StreamConfig
 
 
@@ -56,7 +56,9 @@ class WindowStream:
         self.position = first.shape[2]
         self.in_flight: tuple[Tensor, ActionWindows] | None = None
 
-    def set_text(self, text: list[TextKV] | None, negative: list[TextKV] | None) -> None:
+    def set_text(
+        self, text: list[TextKV] | None, negative: list[TextKV] | None, progress: Progress | None = None
+    ) -> None:
         self.guided.set_text(text, negative)
 
     @torch.inference_mode()
@@ -123,3 +125,6 @@ class WindowStream:
         self.context, self.windows, self.guided.text = state.context, state.windows, state.text
         self.position = state.position
         self.in_flight = None
+
+    def close(self) -> None:
+        """See `Stream`."""

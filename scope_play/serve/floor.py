@@ -21,6 +21,7 @@ from scope_play.errors import ScopeError
 from scope_play.play.engine.open import open_here
 from scope_play.play.engine.protocol import Clock
 from scope_play.recording.metadata import BuildSetup
+from scope_play.session.interfaces import Rehearsing
 
 if TYPE_CHECKING:
     from scope_play.loading.request import LoadRequest
@@ -58,10 +59,14 @@ class Floor:
         self,
         request: LoadRequest,
         *,
+        seats: int = 1,
+        history_bytes: int = 0,
         open_world: Callable[[LoadRequest], WorldLike] = open_here,
         clock: Clock = time.perf_counter,
     ) -> None:
+        """For so many games at once, with so much to go back by, together."""
         self.clock = clock
+        self._seats, self._history_bytes = seats, history_bytes
         self.ground: Future[Ground] = Future()
         self._request = request
         self._open_world = open_world
@@ -134,7 +139,11 @@ class Floor:
         with world.start(None if spec.has_scene else grey) as session:
             session.step(np.zeros((spec.frames_per_chunk, ROW_WIDTH), np.float32))
             picture = session.first_frame if spec.has_scene else None
-            return Ground(world, picture, BuildSetup.here(), session.snapshot().nbytes)
+            ground = Ground(world, picture, BuildSetup.here(), session.snapshot().nbytes)
+        require_room(ground, self._seats, self._history_bytes)
+        if isinstance(world, Rehearsing):
+            world.rehearse(self._seats)
+        return ground
 
     def _do(self, owner: object, job: _Job) -> None:
         if not job.result.set_running_or_notify_cancel():
@@ -172,18 +181,19 @@ def require_room(ground: Ground, seats: int, history_bytes: int) -> None:
 
     from scope_play.loading.free_memory import FreeMemory
 
-    free = FreeMemory.now(torch.device(ground.world.spec.device))
-    require_memory(seats, ground.session_bytes, history_bytes, free.device, free.host)
+    world = ground.world
+    free = FreeMemory.now(torch.device(world.spec.device))
+    idle = world.idle_bytes if isinstance(world, Rehearsing) else 0
+    require_memory(seats, ground.session_bytes, history_bytes, free.device + idle, free.host)
 
 
 def require_memory(seats: int, session_bytes: int, history_bytes: int, device_free: int, host_free: int) -> None:
     """Raises ScopeError unless so many sessions fit, and what they keep to go back."""
     if seats * session_bytes > device_free:
         fit = device_free // session_bytes
-        raise ScopeError(
-            f"{seats} seats take {seats * session_bytes >> 20} MB and {device_free >> 20} MB are free; "
-            f"choose --seats {fit} or a smaller window."
-        )
+        what = "1 seat takes" if seats == 1 else f"{seats} seats take"
+        mend = f"--seats {fit} or a smaller window" if fit else "a smaller window or model"
+        raise ScopeError(f"{what} {seats * session_bytes >> 20} MB and {device_free >> 20} MB are free; choose {mend}.")
     if history_bytes > host_free:
         raise ScopeError(
             f"--history-mb {history_bytes >> 20} is more than the {host_free >> 20} MB that are free; choose less."

@@ -22,7 +22,7 @@ from scope_play.play.engine.seat import in_a_sentence
 from scope_play.serve.app import create_app
 from scope_play.serve.archive import Archive
 from scope_play.serve.config import ServeConfig
-from scope_play.serve.floor import Floor, Ground, require_room
+from scope_play.serve.floor import Floor, Ground
 from scope_play.serve.here import HereChairs
 from scope_play.serve.lobby import Lobby
 
@@ -56,7 +56,8 @@ def serve(
     with contextlib.ExitStack() as stack:
         stack.callback(listening.close)
         root = config.record or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scope-play-clips-")))
-        floor = Floor(request, open_world=open_world)
+        history_bytes = config.history_mb << 20
+        floor = Floor(request, seats=config.seats, history_bytes=history_bytes, open_world=open_world)
         stack.callback(floor.close)
         return asyncio.run(_serve(listening, floor, Archive(place(root)), config, token, request.model, say))
 
@@ -107,7 +108,7 @@ async def _serve(
         ended = asyncio.create_task(told.wait())
         ground = asyncio.wrap_future(floor.ground)
         await asyncio.wait((serving, ended, ground), return_when=asyncio.FIRST_COMPLETED)
-        if ground.done() and (problem := _problem(ground, config)):
+        if ground.done() and (problem := _problem(ground)):
             server.should_exit = True
             await serving
             raise ScopeError(problem)
@@ -129,10 +130,10 @@ async def _serve(
     return 0
 
 
-def _problem(ground: asyncio.Future[Ground], config: ServeConfig) -> str:
-    """Why nobody can play; empty if they can. Only once the model is loaded is it known what is free."""
+def _problem(ground: asyncio.Future[Ground]) -> str:
+    """Why nobody can play; empty if they can."""
     try:
-        require_room(ground.result(), config.seats, config.history_mb << 20)
+        ground.result()
     except Exception as error:  # noqa: BLE001 - whatever a loader raises ends the server with a sentence
         return in_a_sentence(error, "loading the model")
     return ""

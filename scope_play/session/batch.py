@@ -86,7 +86,12 @@ class SessionBatch:
         self._transfer = make_transfer(model.device)
         self._closed = False
         self.config = model.stream
-        self._decoder, self._stream = self._open()
+        with torch.inference_mode():
+            self._decoder = model.codec.decoder()
+            self._decoder.push(model.first_latent(self.first_frames))
+        self._text: ReadText | None = self._read(prompt)
+        """Until the stream is opened."""
+        self._opened: Stream | None = None
 
     def step(self, actions: np.ndarray, *, defer_commit: bool = False) -> Chunk:
         """Take rows (B, frames_per_chunk, 10), give frames (B, frames_per_chunk, H, W, 3).
@@ -158,10 +163,15 @@ class SessionBatch:
             raise ScopeError("the length of a chunk is part of the game; load the model again to change it")
         self.flush_commit()
         text = self._read(self.prompt, config)
-        stream = self.model.open_stream(self.model.first_latent(self.first_frames), config)
-        stream.set_text(text.text, text.negative)
-        stream.recall(self._stream.past)
-        self._stream, self.config = stream, config
+        before, stream = self._opened, self._open(config, text)
+        if before is not None:
+            try:
+                stream.recall(before.past)
+            except BaseException:
+                stream.close()
+                raise
+            before.close()
+        self._opened, self.config, self._text = stream, config, None
 
     @property
     def snapshot_nbytes(self) -> int:
@@ -184,7 +194,8 @@ class SessionBatch:
         self.check_open()
         decoder = snapshot.decoder.clone(self.model.device)
         if snapshot.config != self.config:
-            self._stream = self.model.open_stream(self.model.first_latent(self.first_frames), snapshot.config)
+            self._close_stream()
+            self._opened = self.model.open_stream(self.model.first_latent(self.first_frames), snapshot.config)
             self.config = snapshot.config
         self._stream.restore(snapshot.stream)
         self._uncommitted, self._half_decoded, self._decoder = None, False, decoder
@@ -195,17 +206,31 @@ class SessionBatch:
         """Free the session's memory; afterwards it can only be closed again."""
         self._closed = True
         self._uncommitted = None
-        self.__dict__.pop("_stream", None)
+        self._close_stream()
         self.__dict__.pop("_decoder", None)
 
-    def _open(self) -> tuple[CodecStream, Stream]:
-        with torch.inference_mode():
-            first = self.model.first_latent(self.first_frames)
-            decoder = self.model.codec.decoder()
-            decoder.push(first)
-        self._stream = self.model.open_stream(first)
-        self._take_text(self._read(self.prompt))
-        return decoder, self._stream
+    @property
+    def _stream(self) -> Stream:
+        """Opened when it is first asked for: a game that is denoised otherwise than the model was loaded never opens
+        the model's own, whose cache and recordings cost memory and time."""
+        if self._opened is None:
+            self._opened = self._open(self.config, self._text or self._read(self.prompt))
+            self._text = None
+        return self._opened
+
+    def _open(self, config: StreamConfig, text: ReadText) -> Stream:
+        stream = self.model.open_stream(self.model.first_latent(self.first_frames), config)
+        try:
+            stream.set_text(text.text, text.negative)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def _close_stream(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     def _read(self, prompt: str | None, config: StreamConfig | None = None) -> ReadText:
         text = self.model.text_keys(prompt)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from scope_play.actions import AXES, BUTTONS, FPS, FRAMES_PER_LATENT
 from scope_play.images import Image
 from scope_play.sampling.stream_config import StreamConfig
+
+if TYPE_CHECKING:
+    from scope_play.sampling.stream import Progress
 
 
 @dataclass(frozen=True)
@@ -114,3 +117,16 @@ class WorldLike(Protocol):
     def identity(self) -> dict[str, str]: ...
 
     def start(self, image: Image | None = None, prompt: str | None = None, seed: int = 0) -> SessionLike: ...
+
+
+@runtime_checkable
+class Rehearsing(Protocol):
+    """A world that is slow where a game is the first to ask for something, unless it was asked before.
+
+    `idle_bytes`: what it keeps of its device's memory for games to come.
+    """
+
+    def rehearse(self, games: int = 1, progress: Progress | None = None) -> None: ...
+
+    @property
+    def idle_bytes(self) -> int: ...

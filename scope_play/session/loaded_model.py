@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -17,12 +18,13 @@ from scope_play.images import Image, crop_and_resize, read_image
 from scope_play.kernels.text_attention import shorten
 from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.dit import DiT
+from scope_play.runtime.berths import Berths
 from scope_play.runtime.fused_dit import FusedDiT
 from scope_play.runtime.offload import is_streamed
 from scope_play.runtime.plain_dit import PlainDiT
-from scope_play.runtime.select import network_for_session, network_for_streaming, refuse_kernels
+from scope_play.runtime.select import network_for_streaming, recorder_for, refuse_kernels
 from scope_play.sampling.cached_stream import CachedStream
-from scope_play.sampling.stream import Stream
+from scope_play.sampling.stream import Progress, Stream
 from scope_play.sampling.stream_config import StreamConfig
 from scope_play.sampling.window_stream import WindowStream
 from scope_play.session.codec import Codec, ProjectingCodec, PromptReader
@@ -103,14 +105,41 @@ class LoadedModel:
         return f"{self.streaming_network.kernels.backend} ({self.streaming_network.kernels.reason})"
 
     def open_stream(self, first: Tensor, config: StreamConfig | None = None) -> Stream:
-        """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w), by default as loaded."""
+        """A stream that begins with the clean start-image latents `first`, (B, C, 1, h, w), by default as loaded.
+
+        Close it when it is done with: on a GPU the next one then has nothing to record.
+        """
         config = config or self.stream
         project = self.codec.project if isinstance(self.codec, ProjectingCodec) else None
         if config.mode == "window":
             return WindowStream(self.network, config, first, project=project)
         if self.streaming_network is None:
             self.streaming_network = self._cached_form()
-        return CachedStream(network_for_session(self.streaming_network), config, first, project=project)
+        return CachedStream(self.streaming_network, config, first, project=project, berths=self.berths)
+
+    @cached_property
+    def berths(self) -> Berths | None:
+        """Where streams run whose passes are recorded; None where none are."""
+        network = self.streaming_network
+        record = None if network is None else recorder_for(network)
+        return None if record is None or not isinstance(network, FusedDiT) else Berths(network, record)
+
+    def rehearse(self, games: int, progress: Progress | None = None) -> None:
+        """Record, where passes are recorded, all that so many games at once can ask for, so that none of them waits."""
+        if self.stream.mode != "cached" or self.berths is None:
+            return
+        height, width = self.codec.config.latent_size(*self.size)
+        shape = (1, self.codec.config.latent_channels, 1, height, width)
+        first = torch.zeros(shape, device=self.device, dtype=self.dtype)
+        text = self.text_keys(None)
+        negative = None if text is None or self.stream.guidance == 1 else self.text_keys(self.negative_prompt)
+        streams = [self.open_stream(first) for _ in range(games)]
+        try:
+            for stream in streams:
+                stream.set_text(text, negative, progress)
+        finally:
+            for stream in streams:
+                stream.close()
 
     def _cached_form(self) -> FusedDiT | PlainDiT:
         if is_streamed(self.network):

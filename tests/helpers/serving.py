@@ -58,7 +58,7 @@ class Served:
 
     async def _run(self) -> None:
         self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self.floor = Floor(LoadRequest("fake"), open_world=self._open_world)
+        self.floor = Floor(LoadRequest("fake"), seats=0, open_world=self._open_world)
         config = ServeConfig(**self._options)
         chairs = HereChairs(self.floor, config.seats, config.history_mb << 20)
         self.lobby = Lobby(chairs, Archive(self._folder), config)
@@ -102,7 +102,8 @@ class Raw:
     def __init__(self, served: Served, **options: Any) -> None:
         from websockets.sync.client import connect
 
-        self.socket = connect(f"ws://127.0.0.1:{served.port}/ws", compression=None, proxy=None, **options)
+        address = f"ws://127.0.0.1:{served.port}/ws"
+        self.socket = connect(address, compression=None, proxy=None, **options).__enter__()
 
     def hello(self, **changes: Any) -> Raw:
         fields: dict[str, Any] = {"version": messages.VERSION, "token": TOKEN, "codecs": ("raw",), **changes}

@@ -149,5 +149,7 @@ def test_seats_that_do_not_fit_are_refused_before_anybody_plays() -> None:
     require_memory(4, session_bytes=1 << 30, history_bytes=1 << 29, device_free=5 << 30, host_free=5 << 30)
     with pytest.raises(ScopeError, match="--seats 3"):
         require_memory(4, session_bytes=1 << 30, history_bytes=0, device_free=(7 << 30) // 2, host_free=1 << 40)
+    with pytest.raises(ScopeError, match="1 seat takes 2 MB and 1 MB are free; choose a smaller window or model"):
+        require_memory(1, session_bytes=2 << 20, history_bytes=0, device_free=1 << 20, host_free=1 << 40)
     with pytest.raises(ScopeError, match="history-mb"):
         require_memory(1, session_bytes=1, history_bytes=1 << 30, device_free=1 << 40, host_free=1 << 20)

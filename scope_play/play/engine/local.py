@@ -49,6 +49,7 @@ from scope_play.play.engine.rewind import BUDGET_BYTES
 from scope_play.play.engine.seat import Seat, Take, in_a_sentence
 from scope_play.play.pacing import NOTHING_FLYING, Flying
 from scope_play.recording.metadata import BuildSetup
+from scope_play.session.interfaces import Rehearsing
 
 if TYPE_CHECKING:
     from scope_play.loading.request import LoadRequest
@@ -222,6 +223,12 @@ class LocalEngine:
         self._world, self._instead_of = world, instead_of
         spec = world.spec
         self._say(Phase.WARMING, f"Warming up {name}", spec)
+        if isinstance(world, Rehearsing):
+
+            def progress(done: int, total: int) -> None:
+                self._say(Phase.WARMING, f"Warming up {name}, {done} of {total}", spec)
+
+            world.rehearse(progress=progress)
         with world.start(None if spec.has_scene else np.full((spec.height, spec.width, 3), 127, np.uint8)) as session:
             rows = np.zeros((spec.frames_per_chunk, ROW_WIDTH), np.float32)
             session.step(rows)

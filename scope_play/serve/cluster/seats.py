@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scope_play.play.engine.open import open_here
 from scope_play.play.engine.seat import in_a_sentence
 from scope_play.serve.cluster.post import Letter
-from scope_play.serve.floor import Floor, require_room
+from scope_play.serve.floor import Floor
 from scope_play.serve.here import HereStage
 from scope_play.serve.stage import Setting
 
@@ -32,9 +32,8 @@ class Seats:
         self, request: LoadRequest, seats: int, history_bytes: int
     ) -> None:
         self._each = history_bytes // seats
-        self._floor = Floor(request, open_world=open_here)
+        self._floor = Floor(request, seats=seats, history_bytes=history_bytes, open_world=open_here)
         self._ground = await asyncio.wrap_future(self._floor.ground)
-        require_room(self._ground, seats, history_bytes)
 
     async def setting(self) -> Setting:
         ground = self._ground
