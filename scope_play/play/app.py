@@ -89,7 +89,7 @@ class App:
         self.devices = Devices(pads, self._controls)
         self.sampler = ActionSampler(clock())
         self.engine = make_engine(self._take_rows, clock=clock, history_bytes=settings.history_mb << 20)
-        self.playback = Playback(self.engine, clock)
+        self.playback = Playback(self.engine, clock, lambda: self.state.settings.mode == "responsive")
         form = Form(
             models=options.models,
             model=options.model,
@@ -282,7 +282,7 @@ class App:
             window_events.point(state, self.window.theme, event, now)
 
     def _take_rows(self, now: float, n: int) -> np.ndarray:
-        return self.sampler.rows(now, n, "responsive" if self.state.settings.mode == "responsive" else "exact")
+        return self.sampler.rows(now, n, "responsive" if self.playback.responsive() else "exact")
 
     def _start_taking(self) -> None:
         """Play begins: nothing is held, and sticks are where they stand."""

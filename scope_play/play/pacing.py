@@ -125,6 +125,16 @@ def lead(pace: Pace) -> float:
     return ordered[max(len(ordered) - 2, 0)] + MARGIN
 
 
+def samples_ahead(pace: Pace, responsive: bool, before: bool) -> bool:
+    """Whether the next chunk may be begun before this one's frames are there; `before`: whether it was so until now.
+
+    That makes more frames of a model that does not keep up, and each answers later than if its rows had been sampled
+    when they are needed: so only then, only for a player who asked for `responsive`, whose rows are all there at once,
+    and from then on, since a model that keeps up this way would not without.
+    """
+    return responsive and (before or pace.speed < 1)
+
+
 def hint(pace: Pace) -> str:
     """What the HUD says: `real time` or `slow 0.8x`."""
     speed = pace.speed

@@ -87,10 +87,12 @@ class Split:
 
 @dataclass
 class Playback:
-    """`engine` must take its rows from wherever the pad's events go. Times are of `clock`, which is the engine's."""
+    """`engine` must take its rows from wherever the pad's events go. Times are of `clock`, which is the engine's.
+    `responsive`: whether the player wants rows to be sampled so."""
 
     engine: EngineLike
     clock: Callable[[], float] = time.perf_counter
+    responsive: Callable[[], bool] = lambda: False
     recording: Recording | None = None
     opened: Opened | None = None
     playing: bool = False
@@ -99,6 +101,7 @@ class Playback:
     strip: Strip = field(default_factory=Strip)
     steps: list[Step] = field(default_factory=list)
     split: Split = field(default_factory=Split)
+    _ahead: bool = False
     _pending: deque[Shot] = field(default_factory=deque)
     _shown_at: deque[float] = field(default_factory=lambda: deque(maxlen=41))
     _last_sampled: float | None = None
@@ -141,6 +144,7 @@ class Playback:
 
     def resume(self) -> None:
         self.playing = True
+        self._ahead = False
         self.pace = pacing.stood_still(self.pace)
         self._shown_at.clear()
 
@@ -200,7 +204,8 @@ class Playback:
         if self.playing and self.opened:
             begin = pacing.begin_at(self.pace, now, len(self._pending), self.engine.flying)
             if begin is not None:
-                self.engine.play(begin)
+                self._ahead = pacing.samples_ahead(self.pace, self.responsive(), self._ahead)
+                self.engine.play(begin, ahead=self._ahead)
         return shot, events
 
     def next_due(self, now: float) -> float:

@@ -91,13 +91,13 @@ class CachedStream:
         if joint is None:
             joint = network.joint and commits_jointly(config, causal, tokens)
         sizes = replace(cache_config(config, causal), joint=joint)
-        wide, place = batch * self.guided.count, {"device": first.device, "dtype": first.dtype}
+        wide, device, dtype = batch * self.guided.count, first.device, first.dtype
         self._berths = berths
         self._berth: Berth | None = None
         if berths is None:
-            self.cache = StreamCache(network.config, sizes, batch=wide, tokens=tokens, **place)
+            self.cache = StreamCache(network.config, sizes, batch=wide, tokens=tokens, device=device, dtype=dtype)
         else:
-            self._berth = berths.take(sizes, batch=wide, tokens=tokens, **place)
+            self._berth = berths.take(sizes, batch=wide, tokens=tokens, device=device, dtype=dtype)
             self.network, self.cache = self._berth.network, self._berth.cache
 
     def close(self) -> None:
@@ -212,6 +212,17 @@ class CachedStream:
             self.waiting = None  # it is in flight still
             raise
         self.in_flight = None
+
+    @property
+    def can_set_aside(self) -> bool:
+        return not self.cache.config.joint  # there its first pass has committed the one before
+
+    def set_aside(self) -> CleanChunk | None:
+        aside, self.in_flight = self.in_flight, None
+        return aside
+
+    def take_up(self, aside: CleanChunk | None) -> None:
+        self.in_flight = aside
 
     @property
     def nbytes(self) -> int:

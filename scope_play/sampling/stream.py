@@ -120,5 +120,15 @@ class Stream(Protocol):
 
     def restore(self, state: StreamState) -> None: ...
 
+    @property
+    def can_set_aside(self) -> bool:
+        """Whether a chunk in flight can be put aside and denoised again, bit for bit."""
+
+    def set_aside(self) -> Any:
+        """The chunk in flight, which then is not in flight any more: a snapshot can be taken of what is before it."""
+
+    def take_up(self, aside: Any) -> None:
+        """What was set aside is in flight again, if nothing else ran since."""
+
     def close(self) -> None:
         """It will not be used any more."""

@@ -111,6 +111,17 @@ class WindowStream:
             self.position = past.position
 
     @property
+    def can_set_aside(self) -> bool:
+        return True
+
+    def set_aside(self) -> tuple[Tensor, ActionWindows] | None:
+        aside, self.in_flight = self.in_flight, None
+        return aside
+
+    def take_up(self, aside: tuple[Tensor, ActionWindows] | None) -> None:
+        self.in_flight = aside
+
+    @property
     def nbytes(self) -> int:
         return self.context.nbytes
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +49,14 @@ class Snapshot:
         return self.stream.nbytes + self.decoder.nbytes
 
 
+class _Begun(NamedTuple):
+    """A chunk that is in flight already: its rows (B, frames_per_chunk, 10), those with history, its latents."""
+
+    rows: np.ndarray
+    joined: np.ndarray
+    latents: Tensor
+
+
 def check_rows(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The rows as float32, or a ScopeError that says which shape or range was expected."""
     rows = np.asarray(actions)
@@ -82,6 +91,7 @@ class SessionBatch:
         """The timings of a chunk whose latents are not in the caches yet."""
         self._drawn: tuple[int, Tensor] | None = None
         """A chunk's number and the noise it starts from."""
+        self._begun: _Begun | None = None
         self._half_decoded = False
         self._transfer = make_transfer(model.device)
         self._closed = False
@@ -101,23 +111,9 @@ class SessionBatch:
         of the chunk before may then be rounded otherwise), unless a decoder with memory had begun its work: then a
         `restore` must come first.
         """
-        self.check_open()
-        if self._half_decoded:
-            raise ScopeError("the chunk before was decoded halfway; restore a snapshot, or start a new session")
-        spec = self.model.spec
-        rows = check_rows(actions, (len(self.seeds), spec.frames_per_chunk, ROW_WIDTH))
-        self.flush_commit()
-        self._transfer.begin()
-        drawn = self._drawn
-        noise = drawn[1] if drawn is not None and drawn[0] == self.index else self._draw(self.index)
-        joined = self._with_history(rows)
-        latents = self._stream.denoise(noise, self._windows(joined))
-        self._half_decoded = self._decoder.nbytes > 0
-        with torch.inference_mode():
-            self._transfer.decode(latents.to(self.model.dtype), lambda x: self._decoder.push(x).float())
+        joined = self._launch(actions)
         timings: dict[str, float] = {}
-        if not defer_commit:
-            drawn = self._commit(timings, self.index + 1)
+        drawn = None if defer_commit else self._commit(timings, self.index + 1)
         frames, seconds = self._transfer.take()
         timings.update(seconds)
         if not defer_commit:
@@ -125,6 +121,66 @@ class SessionBatch:
         self._uncommitted, self._drawn, self._half_decoded = timings if defer_commit else None, drawn, False
         self._rows, self.index = joined[:, -WINDOW_ROWS:], self.index + 1
         return Chunk(frames, self.index - 1, timings)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether `step_ahead` gains anything: on a GPU."""
+        return self._transfer.overlaps and self._stream.can_set_aside
+
+    def step_ahead(self, actions: np.ndarray, following: Callable[[], np.ndarray]) -> Chunk:
+        """As `step`; and the chunk after it is begun while this one's frames are decoded.
+
+        `following` gives that one's rows, to be given to the next step too. It is asked when they can be used, which is
+        when this chunk is denoised. After a `set_prompt` or `set_stream` that chunk is denoised anew. If this raises, a
+        `restore` must come first. Where nothing overlaps it is a `step` with `defer_commit`, and nobody is asked.
+        """
+        if not self.overlaps:
+            return self.step(actions, defer_commit=True)
+        joined = self._launch(actions)
+        self._half_decoded = True
+        self._transfer.await_denoised()
+        after = self._check(following())
+        timings: dict[str, float] = {}
+        self._drawn = self._commit(timings, self.index + 1)
+        begun = _Begun(after, *self._denoise(after, joined[:, -WINDOW_ROWS:], self.index + 1))
+        frames, seconds = self._transfer.take()
+        timings.update(seconds)
+        self._begun, self._half_decoded = begun, False
+        self._rows, self.index = joined[:, -WINDOW_ROWS:], self.index + 1
+        return Chunk(frames, self.index - 1, timings)
+
+    def _check(self, actions: np.ndarray) -> np.ndarray:
+        return check_rows(actions, (len(self.seeds), self.model.spec.frames_per_chunk, ROW_WIDTH))
+
+    def _launch(self, actions: np.ndarray) -> np.ndarray:
+        """Denoise a chunk, unless it was begun with these very rows, and begin to decode it. Its rows, with history."""
+        self.check_open()
+        if self._half_decoded:
+            raise ScopeError("the chunk before was decoded halfway; restore a snapshot, or start a new session")
+        rows = self._check(actions)
+        self.flush_commit()
+        begun, self._begun = self._begun, None
+        if begun is not None and np.array_equal(begun.rows, rows):
+            joined, latents = begun.joined, begun.latents
+        else:
+            joined, latents = self._denoise(rows, self._rows, self.index)
+        self._half_decoded = self._decoder.nbytes > 0
+        with torch.inference_mode():
+            self._transfer.decode(latents.to(self.model.dtype), lambda x: self._decoder.push(x).float())
+        return joined
+
+    def _denoise(self, rows: np.ndarray, history: np.ndarray, index: int) -> tuple[np.ndarray, Tensor]:
+        """Chunk `index`: its rows behind those of `history`, and its latents."""
+        self._transfer.begin()
+        drawn = self._drawn
+        noise = drawn[1] if drawn is not None and drawn[0] == index else self._draw(index)
+        joined = self._with_history(rows, history, index)
+        return joined, self._stream.denoise(noise, self._windows(joined))
+
+    def _forget_begun(self) -> None:
+        if self._begun is not None:
+            self._begun = None
+            self._stream.set_aside()
 
     def flush_commit(self) -> None:
         """Begin a deferred commit, and draw the next chunk's noise beside it; without one, do nothing."""
@@ -151,6 +207,7 @@ class SessionBatch:
         self.check_open()
         text = self._read(prompt)
         self.flush_commit()
+        self._forget_begun()
         self._take_text(text)
 
     def set_stream(self, config: StreamConfig) -> None:
@@ -162,6 +219,7 @@ class SessionBatch:
         if config.chunk != self.config.chunk:
             raise ScopeError("the length of a chunk is part of the game; load the model again to change it")
         self.flush_commit()
+        self._forget_begun()
         text = self._read(self.prompt, config)
         before, stream = self._opened, self._open(config, text)
         if before is not None:
@@ -186,7 +244,12 @@ class SessionBatch:
         self.check_open()
         self.flush_commit()
         decoder = self._decoder.clone(torch.device("cpu") if on_host else None)
-        stream = self._stream.snapshot(on_host=on_host)
+        aside = self._stream.set_aside() if self._begun is not None else None
+        try:
+            stream = self._stream.snapshot(on_host=on_host)
+        finally:
+            if aside is not None:
+                self._stream.take_up(aside)
         return Snapshot(self.index, stream, decoder, self._rows, self.prompt, self.config)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -198,6 +261,7 @@ class SessionBatch:
             self._opened = self.model.open_stream(self.model.first_latent(self.first_frames), snapshot.config)
             self.config = snapshot.config
         self._stream.restore(snapshot.stream)
+        self._begun = None
         self._uncommitted, self._half_decoded, self._decoder = None, False, decoder
         self._rows, self.index = snapshot.rows, snapshot.index
         self.prompt = snapshot.prompt
@@ -205,7 +269,7 @@ class SessionBatch:
     def close(self) -> None:
         """Free the session's memory; afterwards it can only be closed again."""
         self._closed = True
-        self._uncommitted = None
+        self._uncommitted = self._begun = None
         self._close_stream()
         self.__dict__.pop("_decoder", None)
 
@@ -262,10 +326,9 @@ class SessionBatch:
         noise = torch.stack([torch.cat([latent_noise(seed, i, shape) for i in latents], 1) for seed in self.seeds])
         return to_device(noise * self.model.network.config.noise_scale, self.model.device, self.model.dtype)
 
-    def _with_history(self, rows: np.ndarray) -> np.ndarray:
-        """The rows with those before them that windows reach back to. See ActionConfig for those before the first."""
-        history = self._rows
-        if self.index == 0:
+    def _with_history(self, rows: np.ndarray, history: np.ndarray, index: int) -> np.ndarray:
+        """The rows of chunk `index` behind those that windows reach back to; before the first see ActionConfig."""
+        if index == 0:
             action = self.model.network.config.action
             before = np.zeros_like(rows[:, :1]) if action is not None and action.from_rest else rows[:, :1]
             history = np.repeat(before, WINDOW_ROWS, axis=1)

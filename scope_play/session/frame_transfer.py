@@ -13,19 +13,27 @@ from torch import Tensor
 from scope_play.images import to_levels
 
 Decode = Callable[[Tensor], Tensor]
+FIRST = -1
+"""The priority of a CUDA stream that goes before the others, whose is 0."""
 
 
 class FrameTransfer(Protocol):
     """Used in this order for every chunk: `begin`, `decode`, `take`. What lies between the last two may overlap.
 
-    `commit` comes after `decode`, before or after `take`.
+    `commit` comes after `decode`, before or after `take`, and so may the `begin` of the chunk after it.
     """
+
+    overlaps: bool
+    """Whether what is asked for between `decode` and `take` runs beside the decoding."""
 
     def begin(self) -> None:
         """The chunk's clock starts."""
 
     def decode(self, latents: Tensor, decode: Decode) -> None:
         """Start `decode`, which makes a video (B, 3, n, H, W) in [-1, 1] of the latents."""
+
+    def await_denoised(self) -> None:
+        """Wait until the latents given to `decode` are there."""
 
     def take(self) -> tuple[np.ndarray, dict[str, float]]:
         """uint8 frames (B, n, H, W, 3), and the seconds of "denoise" and "decode"."""
@@ -53,6 +61,8 @@ def make_transfer(device: torch.device) -> FrameTransfer:
 class HostTransfer:
     """Everything happens where it stands."""
 
+    overlaps = False
+
     def __init__(self) -> None:
         self.began = 0.0
         self.made: tuple[np.ndarray, dict[str, float]] | None = None
@@ -65,6 +75,9 @@ class HostTransfer:
         frames = to_levels(decode(latents)).numpy()
         timings = {"denoise": denoised - self.began, "decode": time.perf_counter() - denoised}
         self.made = frames, timings
+
+    def await_denoised(self) -> None:
+        pass
 
     def take(self) -> tuple[np.ndarray, dict[str, float]]:
         if self.made is None:
@@ -81,16 +94,27 @@ class HostTransfer:
         pass
 
 
+class _Clock:
+    """Events of one chunk's work."""
+
+    def __init__(self) -> None:
+        self.began, self.denoised, self.decoded = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+
+
 class CudaTransfer:
     """Decodes on a stream of its own and copies into pinned memory; the host waits once, in `take`.
 
-    The commit may run beside it, and the host draws the next noise meanwhile.
+    The commit and the next chunk's denoising may run beside it, and the host draws the next noise meanwhile. The
+    decoding has priority: somebody waits for its frames.
     """
+
+    overlaps = True
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.side = torch.cuda.Stream(device)
-        self.began, self.denoised, self.decoded = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+        self.side = torch.cuda.Stream(device, priority=FIRST)
+        self.next: _Clock | None = None
+        self.decoding: _Clock | None = None
         self.committing, self.committed = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         self.untimed: dict[str, float] | None = None
         """The timings of the last commit, until its seconds are known."""
@@ -98,30 +122,40 @@ class CudaTransfer:
         self.latents: Tensor | None = None
 
     def begin(self) -> None:
-        self.began.record(torch.cuda.current_stream(self.device))
+        self.next = _Clock()
+        self.next.began.record(torch.cuda.current_stream(self.device))
 
     def decode(self, latents: Tensor, decode: Decode) -> None:
+        if self.next is None:
+            raise RuntimeError("decode() without a begin() before it")
+        clock, self.next = self.next, None
         main = torch.cuda.current_stream(self.device)
-        self.denoised.record(main)
+        clock.denoised.record(main)
         self.side.wait_stream(main)
         self.latents = latents  # its memory must not be given to others while the side stream reads it
         with torch.cuda.stream(self.side):
             levels = to_levels(decode(latents))
             if self.pinned is None or self.pinned.shape != levels.shape:
-                self.pinned = torch.empty(levels.shape, dtype=torch.uint8, pin_memory=True)
+                self.pinned = pinned(levels.shape)
             self.pinned.copy_(levels, non_blocking=True)
-            self.decoded.record(self.side)
+            clock.decoded.record(self.side)
+        self.decoding = clock
+
+    def await_denoised(self) -> None:
+        if self.decoding is not None:
+            self.decoding.denoised.synchronize()
 
     def take(self) -> tuple[np.ndarray, dict[str, float]]:
-        if self.pinned is None:
+        if self.pinned is None or self.decoding is None:
             raise RuntimeError("take() without a decode() before it")
-        self.decoded.synchronize()
+        clock, self.decoding = self.decoding, None
+        clock.decoded.synchronize()
         self.latents = None
         if self.committed.query():
             self._time_commit()
         timings = {
-            "denoise": self.began.elapsed_time(self.denoised) / 1000,
-            "decode": self.denoised.elapsed_time(self.decoded) / 1000,
+            "denoise": clock.began.elapsed_time(clock.denoised) / 1000,
+            "decode": clock.denoised.elapsed_time(clock.decoded) / 1000,
         }
         return self.pinned.numpy().copy(), timings
 
@@ -140,3 +174,8 @@ class CudaTransfer:
         if self.untimed is not None:
             self.untimed["commit"] = self.committing.elapsed_time(self.committed) / 1000
             self.untimed = None
+
+
+def pinned(shape: torch.Size) -> Tensor:
+    """Memory of the host that a GPU writes without the host's help."""
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=True)

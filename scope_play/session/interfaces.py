@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -117,6 +117,16 @@ class WorldLike(Protocol):
     def identity(self) -> dict[str, str]: ...
 
     def start(self, image: Image | None = None, prompt: str | None = None, seed: int = 0) -> SessionLike: ...
+
+
+@runtime_checkable
+class Overlapping(Protocol):
+    """A session that can begin a chunk beside the decoding of the one before; see `Session.step_ahead`."""
+
+    @property
+    def overlaps(self) -> bool: ...
+
+    def step_ahead(self, actions: np.ndarray, following: Callable[[], np.ndarray]) -> Chunk: ...
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 import numpy as np
@@ -54,6 +54,21 @@ class Session:
         self._batch.check_open()
         rows = check_rows(actions, (self.spec.frames_per_chunk, ROW_WIDTH))
         chunk = self._batch.step(rows[None], defer_commit=defer_commit)
+        return Chunk(chunk.frames[0], chunk.index, chunk.timings)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether `step_ahead` gains anything: on a GPU."""
+        return self._batch.overlaps
+
+    def step_ahead(self, actions: np.ndarray, following: Callable[[], np.ndarray]) -> Chunk:
+        """As `step`; and the next chunk is begun, with the rows of `following`, beside the decoding of this one.
+
+        `following` is asked once this chunk is denoised; the next step must get the rows that it gave.
+        """
+        self._batch.check_open()
+        rows = check_rows(actions, (self.spec.frames_per_chunk, ROW_WIDTH))
+        chunk = self._batch.step_ahead(rows[None], lambda: np.asarray(following())[None])
         return Chunk(chunk.frames[0], chunk.index, chunk.timings)
 
     def flush_commit(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,8 +15,6 @@ from scope_play.play.engine.local import LocalEngine
 from scope_play.play.engine.protocol import (
     Adopted,
     Begin,
-    Event,
-    Failed,
     GoBack,
     Leave,
     Load,
@@ -33,9 +30,9 @@ from scope_play.runtime.cuda_graph import Replay
 from scope_play.serve.floor import Floor
 from scope_play.session import loaded_model
 from scope_play.world import World
+from tests.helpers.engines import LIMIT, await_one
 
 WINDOW = 3
-LIMIT = 60.0
 
 
 class Counting:
@@ -64,17 +61,6 @@ def engine(record: Counting) -> Iterator[LocalEngine]:
     made = LocalEngine(lambda now, n: np.zeros((n, ROW_WIDTH), np.float32), open_world=open_world)
     yield made
     assert made.close(LIMIT)
-
-
-def await_one(engine: LocalEngine, kind: type[Event]) -> Event:
-    end = time.monotonic() + LIMIT
-    while engine.wait(end - time.monotonic()):
-        event = engine.take()
-        if isinstance(event, Failed):
-            pytest.fail(event.text)
-        if isinstance(event, kind):
-            return event
-    pytest.fail(f"no {kind.__name__}")
 
 
 def play(engine: LocalEngine, chunks: int) -> list[np.ndarray]:

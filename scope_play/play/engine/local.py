@@ -82,6 +82,9 @@ class LocalEngine:
         self._mailbox: deque[Command] = deque()
         self._outbox: deque[Event] = deque()
         self._begin_at: float | None = None
+        self._ahead = False
+        self._sampled: tuple[np.ndarray, float] | None = None
+        """Rows of a chunk that was begun ahead, and when they were sampled."""
         self._closing = False
         self._status = Status(Phase.EMPTY, "No model is loaded.", clock())
         self._world: WorldLike | None = None
@@ -111,10 +114,9 @@ class LocalEngine:
             self._mailbox.append(command)
             self._changed.notify()
 
-    def play(self, begin_at: float) -> None:
-        """Make one chunk, sampling its rows at clock time `begin_at` (in the past: at once). Asked anew for each."""
+    def play(self, begin_at: float, *, ahead: bool = False) -> None:
         with self._changed:
-            self._begin_at = begin_at
+            self._begin_at, self._ahead = begin_at, ahead
             self._changed.notify()
 
     def pause(self) -> None:
@@ -193,7 +195,7 @@ class LocalEngine:
             self._put(Refused(text))
         elif text:
             # Out here the traceback is gone, and with it its hold on tensors.
-            self._running = None
+            self._running = self._sampled = None
             if lost:
                 self._drop_world()
             self._say(Phase.FAILED if lost else Phase.READY, text, self._world.spec if self._world else None)
@@ -284,20 +286,29 @@ class LocalEngine:
             return
         if self._status.phase is not Phase.PLAYING:
             self._say(Phase.PLAYING, "Playing.", world.spec)
-        sampled = self._clock()
-        rows = self._take_rows(sampled, world.spec.frames_per_chunk)
+        rows, sampled = self._sampled or self._sample(world)
+        self._sampled = None
+
+        def following() -> np.ndarray:
+            self._sampled = self._sample(world)
+            return self._sampled[0]
 
         def out(take: Take) -> None:
             chunk = take.chunk
             self._put(Made(take.index, chunk.frames, rows, take.prompt, chunk.timings, sampled, take.ready, take.work))
 
-        running.make(rows, out)
+        running.make(rows, out, following if self._ahead and running.overlaps else None)
+
+    def _sample(self, world: WorldLike) -> tuple[np.ndarray, float]:
+        now = self._clock()
+        return self._take_rows(now, world.spec.frames_per_chunk), now
 
     def _go_back(self, chunk: int) -> None:
         world, running = self._world, self._running
         if world is None or running is None:
             return
         self._say(Phase.REWINDING, "Going back", world.spec)
+        self._sampled = None
 
         def progress(done: int, total: int) -> None:
             self._say(Phase.REWINDING, f"Going back, {done} of {total}", world.spec)
@@ -309,6 +320,7 @@ class LocalEngine:
         self._put(WentBack(len(running.history.steps), frame))
 
     def _leave(self) -> None:
+        self._sampled = None
         if self._running:
             self._running.close()
             self._running = None
@@ -318,7 +330,7 @@ class LocalEngine:
             self._say(Phase.READY, "Ready.", self._world.spec)
 
     def _drop_world(self) -> None:
-        self._running = None
+        self._running = self._sampled = None
         self._world = None
         gc.collect()
         give_back_gpu()

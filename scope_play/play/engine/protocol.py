@@ -228,8 +228,11 @@ class EngineLike(Protocol):
     def post(self, command: Command) -> None:
         """Obeyed after the chunk in the making. All but `SetPrompt` and `SetStream` also stop play."""
 
-    def play(self, begin_at: float) -> None:
-        """Make one chunk, sampling its rows at clock time `begin_at` (in the past: at once). Asked anew for each."""
+    def play(self, begin_at: float, *, ahead: bool = False) -> None:
+        """Make one chunk, sampling its rows at clock time `begin_at` (in the past: at once). Asked anew for each.
+
+        ahead: the rows of the chunk after it may be sampled as soon as they can be of use, before this one is out.
+        """
 
     def pause(self) -> None: ...
 

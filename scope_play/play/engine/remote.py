@@ -119,7 +119,7 @@ class RemoteEngine:
                     self._say(Phase.READY, "Ready.")
                     self._send(messages.Leave())
 
-    def play(self, begin_at: float) -> None:
+    def play(self, begin_at: float, *, ahead: bool = False) -> None:
         with self._changed:
             now = self._clock()
             connection, spec = self._connection, self._spec

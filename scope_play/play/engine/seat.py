@@ -13,6 +13,7 @@ from scope_play.errors import ScopeError
 from scope_play.play.engine.heap import give_back
 from scope_play.play.engine.protocol import Begin, Clock, Step
 from scope_play.play.engine.rewind import BUDGET_BYTES, History
+from scope_play.session.interfaces import Overlapping
 
 if TYPE_CHECKING:
     from scope_play.sampling.stream_config import StreamConfig
@@ -69,11 +70,22 @@ class Seat:
         self.history.begin(self.session)
         self._owed = 0.0
 
-    def make(self, rows: np.ndarray, out: Callable[[Take], None]) -> None:
+    @property
+    def overlaps(self) -> bool:
+        """Whether a chunk can be begun beside the decoding of the one before."""
+        return isinstance(self.session, Overlapping) and self.session.overlaps
+
+    def make(
+        self, rows: np.ndarray, out: Callable[[Take], None], following: Callable[[], np.ndarray] | None = None
+    ) -> None:
         """Make the chunk that `rows`, float32 (frames_per_chunk, 10), lead to. `out` gets it before the housekeeping,
-        which costs no delay, only time for the next chunk."""
+        which costs no delay, only time for the next chunk. `following`: the rows to make the next one with, which is
+        begun beside, where that can be done; see `overlaps`."""
         began = self._clock()
-        chunk = self.session.step(rows, defer_commit=True)
+        if following is not None and isinstance(self.session, Overlapping):
+            chunk = self.session.step_ahead(rows, following)
+        else:
+            chunk = self.session.step(rows, defer_commit=True)
         ready = self._clock()
         out(Take(self.session.index, chunk, self.prompt, ready, ready - began + self._owed))
         self.session.flush_commit()
