@@ -120,7 +120,7 @@ class World:
     @property
     def idle_bytes(self) -> int:
         """What is kept of the device's memory for games to come."""
-        return 0 if self.model.berths is None else self.model.berths.idle_bytes
+        return self.model.idle_bytes
 
     def start_many(
         self, images: Sequence[Image | None], seeds: Sequence[int], prompt: str | None = None

@@ -16,6 +16,7 @@ from scope_play.errors import ScopeError
 from scope_play.images import Image
 from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
+from scope_play.runtime.recorded_decoder import RecordedDecoder
 from scope_play.sampling.stream import Stream, StreamState, latent_noise
 from scope_play.sampling.stream_config import StreamConfig
 from scope_play.session.codec import CodecStream
@@ -96,9 +97,7 @@ class SessionBatch:
         self._transfer = make_transfer(model.device)
         self._closed = False
         self.config = model.stream
-        with torch.inference_mode():
-            self._decoder = model.codec.decoder()
-            self._decoder.push(model.first_latent(self.first_frames))
+        self._decoder = model.open_decoder(model.first_latent(self.first_frames))
         self._text: ReadText | None = self._read(prompt)
         """Until the stream is opened."""
         self._opened: Stream | None = None
@@ -255,12 +254,15 @@ class SessionBatch:
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: the same actions from there give the same frames."""
         self.check_open()
-        decoder = snapshot.decoder.clone(self.model.device)
+        recorded = self._decoder if isinstance(self._decoder, RecordedDecoder) else None
+        decoder = snapshot.decoder.clone(self.model.device) if recorded is None else recorded
         if snapshot.config != self.config:
             self._close_stream()
             self._opened = self.model.open_stream(self.model.first_latent(self.first_frames), snapshot.config)
             self.config = snapshot.config
         self._stream.restore(snapshot.stream)
+        if recorded is not None:
+            recorded.adopt(snapshot.decoder)  # type: ignore[arg-type]  # a session's own codec made it
         self._begun = None
         self._uncommitted, self._half_decoded, self._decoder = None, False, decoder
         self._rows, self.index = snapshot.rows, snapshot.index
@@ -271,7 +273,9 @@ class SessionBatch:
         self._closed = True
         self._uncommitted = self._begun = None
         self._close_stream()
-        self.__dict__.pop("_decoder", None)
+        decoder = self.__dict__.pop("_decoder", None)
+        if decoder is not None:
+            self.model.close_decoder(decoder)
 
     @property
     def _stream(self) -> Stream:

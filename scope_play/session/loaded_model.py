@@ -18,16 +18,18 @@ from scope_play.images import Image, crop_and_resize, read_image
 from scope_play.kernels.text_attention import shorten
 from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.dit import DiT
+from scope_play.model.wan_vae.vae import DecoderStream
 from scope_play.runtime.berths import Berths
 from scope_play.runtime.fused_dit import FusedDiT
 from scope_play.runtime.offload import is_streamed
 from scope_play.runtime.plain_dit import PlainDiT
+from scope_play.runtime.recorded_decoder import Decoders, RecordedDecoder
 from scope_play.runtime.select import network_for_streaming, recorder_for, refuse_kernels
 from scope_play.sampling.cached_stream import CachedStream
 from scope_play.sampling.stream import Progress, Stream
 from scope_play.sampling.stream_config import StreamConfig
 from scope_play.sampling.window_stream import WindowStream
-from scope_play.session.codec import Codec, ProjectingCodec, PromptReader
+from scope_play.session.codec import Codec, CodecStream, ProjectingCodec, PromptReader
 from scope_play.session.interfaces import WorldSpec
 
 FIRST_LATENTS = 8
@@ -134,12 +136,42 @@ class LoadedModel:
         text = self.text_keys(None)
         negative = None if text is None or self.stream.guidance == 1 else self.text_keys(self.negative_prompt)
         streams = [self.open_stream(first) for _ in range(games)]
+        decoders = [self.open_decoder(first) for _ in range(games)]
         try:
             for stream in streams:
                 stream.set_text(text, negative, progress)
         finally:
             for stream in streams:
                 stream.close()
+            for decoder in decoders:
+                self.close_decoder(decoder)
+
+    def open_decoder(self, first: Tensor) -> CodecStream:
+        """A decoding stream behind the latents `first` of start images, (B, C, 1, h, w). See `close_decoder`."""
+        stream = self.codec.decoder()
+        if self.decoders is not None and isinstance(stream, DecoderStream) and len(first) == 1:
+            stream = self.decoders.take(stream, first)
+        with torch.inference_mode():
+            stream.push(first)
+        return stream
+
+    def close_decoder(self, stream: CodecStream) -> None:
+        """It will not be used any more."""
+        if self.decoders is not None and isinstance(stream, RecordedDecoder):
+            self.decoders.give_back(stream)
+
+    @cached_property
+    def decoders(self) -> Decoders | None:
+        """Where decoding streams come from whose work is recorded; None where it is not."""
+        network = self.streaming_network
+        # A pool of memory of its own: it runs beside the network's recordings.
+        record = None if network is None else recorder_for(network)
+        return None if record is None else Decoders(record)
+
+    @property
+    def idle_bytes(self) -> int:
+        """What is kept of the device's memory for games to come."""
+        return sum(pool.idle_bytes for pool in (self.berths, self.decoders) if pool is not None)
 
     def _cached_form(self) -> FusedDiT | PlainDiT:
         if is_streamed(self.network):

@@ -33,6 +33,8 @@ class StreamMemory:
         self.started = False
         self.norm_silu, self.pairs = norm_silu, pairs
         self._slots: dict[nn.Module, Tensor] = {}
+        self._spare: dict[nn.Module, Tensor] = {}
+        """Slots of a video before, for layers that have not looked back yet in this one."""
 
     def __contains__(self, layer: nn.Module) -> bool:
         return layer in self._slots
@@ -41,9 +43,30 @@ class StreamMemory:
         """Remember `frames` for `layer`, replacing what it remembered."""
         slot = self._slots.get(layer)
         if slot is None:
-            self._slots[layer] = frames.clone()
-        else:
-            slot.copy_(frames)
+            slot = self._spare.pop(layer, None)
+            if slot is None or slot.shape != frames.shape:
+                self._slots[layer] = frames.clone()
+                return
+            self._slots[layer] = slot
+        slot.copy_(frames)
+
+    def forget(self) -> None:
+        """Begin another video; what this one kept stays where it is, for that one."""
+        self.started = False
+        self._spare |= self._slots
+        self._slots = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every layer that looked back in a video before has done so in this one."""
+        return self.started and not self._spare
+
+    def adopt(self, other: StreamMemory) -> None:
+        """Remember what `other` remembers, at the addresses there are."""
+        self.forget()
+        for layer, frames in other._slots.items():
+            self.keep(layer, frames)
+        self.started = other.started
 
     def behind(self, layer: nn.Module, x: Tensor, history: int, norm: ChannelNorm | None = None) -> Tensor:
         """`x`, through `norm` and SiLU if that is given, behind `layer`'s last `history` frames, zeros at first.
@@ -75,6 +98,10 @@ class StreamMemory:
     @property
     def nbytes(self) -> int:
         return sum(frames.nbytes for frames in self._slots.values())
+
+    @property
+    def spare_nbytes(self) -> int:
+        return sum(frames.nbytes for frames in self._spare.values())
 
 
 class ChannelNorm(nn.Module):
