@@ -213,7 +213,8 @@ def judge_modes(free: FreeMemory, device: str, weights: dict[str, str], *, has_d
     nano = native_need(native_config(resolve("nano")))
     yield judge("play nano", device, nano, free, "none", window)
     yield judge("play nano --headless", device, nano, free)
-    play = MemoryEstimate(SCOPE_5B, WAN22_VAE, DTYPES[precision], text=prompt_need(precision))
+    on_gpu = device == "cuda"
+    play = MemoryEstimate(SCOPE_5B, WAN22_VAE, DTYPES[precision], text=prompt_need(precision), on_gpu=on_gpu)
     yield judge("play scope", device, play.need(OFFICIAL_STREAM, MemoryOptions()), free, "none", scope, window)
     for words, options, keys in LIGHTER:
         tiny = f"weights {PREVIEW} not there" if options.decoder == "tiny" and weights[PREVIEW] != "ready" else None

@@ -209,21 +209,26 @@ def stream_need(
     coding: int,
     linears: str | None = None,
     offloaded: bool = False,
+    recorded: bool = False,
     text: int = 0,
 ) -> Need:
-    """Of one session of a network with `codec` bytes of autoencoder, whose work takes `coding` bytes a latent."""
+    """Of one session of a network with `codec` bytes of autoencoder, whose work takes `coding` bytes a latent.
+
+    recorded: passes and decoding are CUDA graphs, each with memory of its own; otherwise they share it.
+    """
     counts, weights = dit_counts(config), network_bytes(config, dtype, linears)
     blocks = weights - (counts.total - counts.blocks) * dtype.itemsize
     block = blocks // max(1, config.layers)
     branches = guidance_branches(stream.guidance, stream.action_guidance)
     keys = text_key_bytes(config, TOKENS, dtype)
     held = len(branches) * keys + cache_bytes(config, stream, tokens_per_latent(config, latents), dtype)
+    one_pass = stream_pass_bytes(config, stream, latents, TOKENS, dtype, linears, offloaded=offloaded)
     return Need(
         weights=weights + codec,
         blocks=blocks,
         block=block,
         held=held,
-        working=max(stream_pass_bytes(config, stream, latents, TOKENS, dtype, linears, offloaded=offloaded), coding),
+        working=one_pass + coding if recorded else max(one_pass, coding),
         # What is put into 8 bits is read block by block.
         loading=(counts.largest if linears is None else counts.blocks // max(1, config.layers)) * dtype.itemsize,
         text=text,
@@ -240,6 +245,7 @@ def official_stream_need(
     linears: str | None = None,
     decoder: str = "full",
     offloaded: bool = False,
+    recorded: bool = False,
     text: int = 0,
 ) -> Need:
     """For the released networks at `size` (height, width); with the tiny decoder the full one is not kept."""
@@ -252,5 +258,14 @@ def official_stream_need(
     coding = max(decoding, encode_bytes(vae, *size, dtype))
     latents = latent_size(vae, *size)
     return stream_need(
-        config, stream, latents, dtype, codec=codec, coding=coding, linears=linears, offloaded=offloaded, text=text
+        config,
+        stream,
+        latents,
+        dtype,
+        codec=codec,
+        coding=coding,
+        linears=linears,
+        offloaded=offloaded,
+        recorded=recorded,
+        text=text,
     )

@@ -58,7 +58,7 @@ class MemoryOptions:
 class MemoryEstimate:
     """The memory that streaming two networks of these configs takes, in the type `dtype`.
 
-    text: what reading a prompt takes.
+    text: what reading a prompt takes. on_gpu: passes are recorded there, unless blocks are offloaded.
     """
 
     network: DiTConfig
@@ -66,6 +66,7 @@ class MemoryEstimate:
     dtype: torch.dtype
     size: tuple[int, int] = OFFICIAL_SIZE
     text: int = 0
+    on_gpu: bool = False
 
     def need(self, stream: StreamConfig, options: MemoryOptions, offload: str = "none") -> Need:
         """Of one session, with its caches."""
@@ -78,6 +79,7 @@ class MemoryEstimate:
             linears=options.linears,
             decoder=options.decoder,
             offloaded=offload != "none",
+            recorded=self.on_gpu and offload == "none" and stream.mode == "cached",
             text=self.text,
         )
 
@@ -131,7 +133,12 @@ def plan_official(folder: Path, request: LoadRequest) -> OfficialPlan:
     prompts = ("", *([DEFAULT_NEGATIVE_PROMPT] if stream.guidance != 1 else []))
     preview = find_preview(folder) if decoder == "tiny" else None
     estimate = MemoryEstimate(
-        opened.dit_config, opened.vae_config, dtype, size=OFFICIAL_SIZE, text=library.need(prompts)
+        opened.dit_config,
+        opened.vae_config,
+        dtype,
+        size=OFFICIAL_SIZE,
+        text=library.need(prompts),
+        on_gpu=device.type == "cuda",
     )
     offload = require_place(
         lambda mode: estimate.need(stream, options, mode),

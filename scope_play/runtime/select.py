@@ -40,16 +40,17 @@ def refuse_kernels(mode: str) -> None:
         raise ScopeError(f"{VARIABLE}=triton, but the kernels do not serve streaming mode {mode!r}; unset it")
 
 
-def recorder_for(network: FusedDiT | PlainDiT) -> Recorder | None:
-    """What records the passes of a model's games, all from one pool of memory; None where none are recorded."""
-    on_gpu = isinstance(network, FusedDiT) and network.modulation.device.type == "cuda"
-    return CudaRecorder() if on_gpu else None
+def recorder_on(device: torch.device) -> Recorder | None:
+    """What records work on `device`, all from one pool of memory; None where nothing is recorded."""
+    return CudaRecorder() if device.type == "cuda" else None
 
 
 def network_for_session(network: FusedDiT | PlainDiT) -> FusedDiT | PlainDiT:
     """What one stream calls: on a GPU a fused form's own recordings, since those hold the addresses of its cache."""
-    record = recorder_for(network)
-    return network if record is None or not isinstance(network, FusedDiT) else GraphedDiT(network, record)
+    if not isinstance(network, FusedDiT):
+        return network
+    record = recorder_on(network.modulation.device)
+    return network if record is None else GraphedDiT(network, record)
 
 
 def compiles(network: DiT) -> bool:

@@ -6,7 +6,6 @@ import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -24,7 +23,7 @@ from scope_play.runtime.fused_dit import FusedDiT
 from scope_play.runtime.offload import is_streamed
 from scope_play.runtime.plain_dit import PlainDiT
 from scope_play.runtime.recorded_decoder import Decoders, RecordedDecoder
-from scope_play.runtime.select import network_for_streaming, recorder_for, refuse_kernels
+from scope_play.runtime.select import network_for_streaming, recorder_on, refuse_kernels
 from scope_play.sampling.cached_stream import CachedStream
 from scope_play.sampling.stream import Progress, Stream
 from scope_play.sampling.stream_config import StreamConfig
@@ -77,6 +76,8 @@ class LoadedModel:
         self.identity = self.identity or {"model": self.name, "sha256": ""}
         self.streaming_network: FusedDiT | PlainDiT | None = None
         """The form that serves caches, once there is one; streaming mode 'window' runs the network itself."""
+        self._berths: Berths | None = None
+        self._decoders: Decoders | None = None
         causal = self.network.config.causal
         if self.stream.mode == "cached":
             self.streaming_network = self._cached_form()
@@ -119,12 +120,13 @@ class LoadedModel:
             self.streaming_network = self._cached_form()
         return CachedStream(self.streaming_network, config, first, project=project, berths=self.berths)
 
-    @cached_property
+    @property
     def berths(self) -> Berths | None:
         """Where streams run whose passes are recorded; None where none are."""
-        network = self.streaming_network
-        record = None if network is None else recorder_for(network)
-        return None if record is None or not isinstance(network, FusedDiT) else Berths(network, record)
+        if self._berths is None and isinstance(self.streaming_network, FusedDiT):
+            record = recorder_on(self.device)
+            self._berths = None if record is None else Berths(self.streaming_network, record)
+        return self._berths
 
     def rehearse(self, games: int, progress: Progress | None = None) -> None:
         """Record, where passes are recorded, all that so many games at once can ask for, so that none of them waits."""
@@ -160,13 +162,14 @@ class LoadedModel:
         if self.decoders is not None and isinstance(stream, RecordedDecoder):
             self.decoders.give_back(stream)
 
-    @cached_property
+    @property
     def decoders(self) -> Decoders | None:
-        """Where decoding streams come from whose work is recorded; None where it is not."""
-        network = self.streaming_network
-        # A pool of memory of its own: it runs beside the network's recordings.
-        record = None if network is None else recorder_for(network)
-        return None if record is None else Decoders(record)
+        """Where decoding streams come from whose work is recorded; None where it is not, which is also where blocks are
+        offloaded: a recording keeps the memory that it works in."""
+        if self._decoders is None and isinstance(self.streaming_network, FusedDiT):
+            record = recorder_on(self.device)  # another one: it runs beside the network's recordings
+            self._decoders = None if record is None else Decoders(record)
+        return self._decoders
 
     @property
     def idle_bytes(self) -> int:

@@ -272,13 +272,26 @@ def test_free_memory_is_measured() -> None:
 
 
 def scope_stream(decoder: str = "full") -> Callable[[str], Need]:
-    estimate = MemoryEstimate(SCOPE_5B, WAN22_VAE, torch.bfloat16)
+    estimate = MemoryEstimate(SCOPE_5B, WAN22_VAE, torch.bfloat16, on_gpu=True)
     return lambda mode: estimate.need(OFFICIAL_STREAM, MemoryOptions(decoder=decoder), mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "offload", "apart"), [("cached", "none", True), ("window", "none", False), ("cached", "blocks", False)]
+)
+def test_what_is_recorded_keeps_its_memory(mode: str, offload: str, apart: bool) -> None:
+    """On a GPU a pass and the decoding then do not use the same one in turns."""
+    stream, options = replace(OFFICIAL_STREAM, mode=mode), MemoryOptions()
+    here, there = (
+        MemoryEstimate(MIDDLE, VAE, torch.float32, on_gpu=gpu).need(stream, options, offload) for gpu in (False, True)
+    )
+    assert (there.working > here.working) == apart
+    assert replace(there, working=0) == replace(here, working=0)
 
 
 def test_scope_fits_a_card_of_24_gb() -> None:
     """480x832 with a window of 12 latents, of which such a card leaves about 23 GiB."""
-    estimate = MemoryEstimate(SCOPE_5B, WAN22_VAE, torch.bfloat16)
+    estimate = MemoryEstimate(SCOPE_5B, WAN22_VAE, torch.bfloat16, on_gpu=True)
     lighter = list(estimate.lighter(OFFICIAL_STREAM, MemoryOptions()))
     sizes = {words: need.on_device() for words, need in lighter}
     assert scope_stream()("none").on_device() > 23 * GIB
