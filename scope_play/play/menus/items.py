@@ -103,7 +103,7 @@ SETTING_NOTES: dict[str, str] = {
     "show_stats": "Frames a second, and where the time between hand and eye goes. F1 in the game.",
     "show_pad": "What you hold, as the model is given it. F2 in the game.",
     "exact": "Every frame follows what you did in its own twentieth of a second.",
-    "responsive": "All frames of a chunk follow what you hold when it is begun: coarser, but sooner; of a slow model, more.",
+    "responsive": "All frames of a chunk follow what you hold when it is begun: less delay, coarser.",
     "sdl": "Any controller, plugged in at any time.",
     "inputs": "Xbox pads, read without SDL.",
     "keyboard": "Pads are left alone.",
