@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -56,6 +55,8 @@ def asked_to_stop() -> Iterator[threading.Event]:
 
 def on_signals(stop: Callable[[float], None], drain: float) -> Callable[[], None]:
     """Ctrl-C stops at once, SIGTERM after `drain` seconds. Returns what gives the signals back."""
+    import asyncio  # which `scope-play --help` need not wait for
+
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

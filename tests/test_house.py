@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -167,3 +169,15 @@ def test_every_room_is_installed() -> None:
     """A folder that pyproject.toml does not list is missing from the wheel, and nobody notices in a checkout."""
     listed = set(re.findall(r'"(scope_play[a-z0-9_.]*)"', (ROOT / "pyproject.toml").read_text("utf-8")))
     assert {name for name in modules() if is_face(name)} <= listed
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    heavy = ("asyncio", "numpy", "rich", "torch", "pygame", "starlette")
+    code = (
+        "import sys\nfrom scope_play.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        f"sys.exit(' '.join(name for name in {heavy} if name in sys.modules))"
+    )
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert asked.stderr == ""
+    assert "usage: scope-play" in asked.stdout
