@@ -12,6 +12,7 @@ first chunk; a causal one commits it alone.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scope_play.actions import AXES, BUTTONS, WINDOW_ROWS
 from scope_play.errors import ScopeError
 from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
@@ -38,6 +40,9 @@ from scope_play.sampling.stream import (
     commits_jointly,
 )
 from scope_play.sampling.stream_config import StreamConfig
+
+UNLIKE_STEPS = 2
+"""The first step of a chunk may differ from all others, which are alike."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,26 @@ class CachedStream:
         if self._berth is None or prompt in self._berth.rehearsed:
             return
         position = self.cache.position
+        config, causal = self.config, self.network.config.causal
+        noise = self.cache.layers[0].frames.keys.new_zeros(
+            self.guided.batch, self.network.config.in_channels, config.chunk, *self.grid
+        )
+        rows = (len(noise), config.chunk, WINDOW_ROWS)
+        windows = ActionWindows(noise.new_zeros(*rows, len(AXES)), noise.new_zeros(*rows, len(BUTTONS)))
+        actor = copy.copy(self)
+        actor.project, actor.times = None, {}
+        actor.sigmas = make_sigmas(UNLIKE_STEPS, config.shift)
+        actor.timesteps = make_timesteps(actor.sigmas[:-1], noise.dtype)
+        actor.opening, actor.in_flight, actor.waiting, actor.kept = noise[:, :, :1], None, None, ()
+        self.cache.clear()
+
+        def full() -> bool:
+            return self.cache.filled == config.window
+
         try:
-            rehearse(self, progress)
+            rehearse(
+                actor, noise, windows, window=config.window, full=full, latent_by_latent=not causal, progress=progress
+            )
         finally:
             self.cache.clear(position)
         self._berth.rehearsed.add(prompt)

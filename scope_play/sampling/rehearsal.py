@@ -9,39 +9,43 @@ that is new.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
-import torch
+from torch import Tensor
 
-from scope_play.actions import AXES, BUTTONS, WINDOW_ROWS
 from scope_play.model.dit.action import ActionWindows
-from scope_play.sampling.schedule import make_sigmas, make_timesteps
 from scope_play.sampling.stream import CleanChunk, Past, Progress
 
-if TYPE_CHECKING:
-    from scope_play.sampling.cached_stream import CachedStream
 
-STEPS = 2
-"""The first step may differ from all others, which are alike."""
+class Understudy(Protocol):
+    """A stream that stands at its beginning."""
+
+    def denoise(self, noise: Tensor, windows: ActionWindows) -> Tensor: ...
+
+    def commit(self) -> None: ...
+
+    def settle(self) -> None: ...
+
+    @property
+    def past(self) -> Past: ...
+
+    def recall(self, past: Past) -> None: ...
 
 
-@torch.inference_mode()
-def rehearse(stream: CachedStream, progress: Progress | None = None) -> None:
-    """Leaves nothing behind in `stream` but an empty cache, which the caller fills again."""
-    actor = copy.copy(stream)
-    keys = stream.cache.layers[0].frames.keys
-    batch, channels, chunk = stream.guided.batch, stream.network.config.in_channels, stream.config.chunk
-    noise = keys.new_zeros(batch, channels, chunk, *stream.grid)
-    rows = (batch, chunk, WINDOW_ROWS)
-    windows = ActionWindows(keys.new_zeros(*rows, len(AXES)), keys.new_zeros(*rows, len(BUTTONS)))
-    actor.project, actor.times = None, {}
-    actor.sigmas = make_sigmas(STEPS, stream.config.shift)
-    actor.timesteps = make_timesteps(actor.sigmas[:-1], keys.dtype)
-    actor.opening, actor.in_flight, actor.waiting, actor.kept = noise[:, :, :1], None, None, ()
-    stream.cache.clear()
-    till_full = -(-stream.config.window // chunk) + 2
+def rehearse(
+    actor: Understudy,
+    noise: Tensor,
+    windows: ActionWindows,
+    *,
+    window: int,
+    full: Callable[[], bool],
+    latent_by_latent: bool,
+    progress: Progress | None = None,
+) -> None:
+    """Leaves `actor` anywhere. `noise` and `windows` are of a chunk, `window` latents are remembered, and `full` says
+    whether so many are. latent_by_latent: it may have to recall what another mode remembered."""
+    till_full = -(-window // noise.shape[2]) + 2
     done = 0
 
     def play() -> None:
@@ -51,9 +55,6 @@ def rehearse(stream: CachedStream, progress: Progress | None = None) -> None:
         done += 1
         if progress is not None:
             progress(min(done, 2 * till_full), 2 * till_full)
-
-    def full() -> bool:
-        return stream.cache.filled == stream.config.window
 
     play()
     opening = actor.past.chunks[0].latents
@@ -72,9 +73,8 @@ def rehearse(stream: CachedStream, progress: Progress | None = None) -> None:
     play()
     actor.settle()
     actor.recall(late)
-    if not stream.network.config.causal:
+    if latent_by_latent:
         actor.recall(Past(tuple(_latents(late.chunks)), late.position))
-    stream.cache.clear()
 
 
 def _latents(chunks: Sequence[CleanChunk]) -> Iterator[CleanChunk]:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,8 +84,7 @@ class LocalEngine:
         self._outbox: deque[Event] = deque()
         self._begin_at: float | None = None
         self._ahead = False
-        self._sampled: tuple[np.ndarray, float] | None = None
-        """Rows of a chunk that was begun ahead, and when they were sampled."""
+        self._sampled: tuple[np.ndarray, float] | None = None  # rows of a chunk that was begun ahead, and when
         self._closing = False
         self._status = Status(Phase.EMPTY, "No model is loaded.", clock())
         self._world: WorldLike | None = None
@@ -226,11 +226,8 @@ class LocalEngine:
         spec = world.spec
         self._say(Phase.WARMING, f"Warming up {name}", spec)
         if isinstance(world, Rehearsing):
-
-            def progress(done: int, total: int) -> None:
-                self._say(Phase.WARMING, f"Warming up {name}, {done} of {total}", spec)
-
-            world.rehearse(progress=progress)
+            warming = partial(self._say_how_far, Phase.WARMING, f"Warming up {name}", spec)
+            world.rehearse(progress=warming)
         with world.start(None if spec.has_scene else np.full((spec.height, spec.width, 3), 127, np.uint8)) as session:
             rows = np.zeros((spec.frames_per_chunk, ROW_WIDTH), np.float32)
             session.step(rows)
@@ -309,21 +306,16 @@ class LocalEngine:
             return
         self._say(Phase.REWINDING, "Going back", world.spec)
         self._sampled = None
-
-        def progress(done: int, total: int) -> None:
-            self._say(Phase.REWINDING, f"Going back, {done} of {total}", world.spec)
-
-        frame = running.go_back(chunk, progress)
+        frame = running.go_back(chunk, partial(self._say_how_far, Phase.REWINDING, "Going back", world.spec))
         with self._changed:
             self._outbox = deque(event for event in self._outbox if not isinstance(event, Made))
         self._say(Phase.PAUSED, "Ready to play.", world.spec)
         self._put(WentBack(len(running.history.steps), frame))
 
     def _leave(self) -> None:
-        self._sampled = None
         if self._running:
             self._running.close()
-            self._running = None
+            self._running = self._sampled = None
             with self._changed:
                 self._outbox = deque(event for event in self._outbox if not isinstance(event, Made))
         if self._world:
@@ -340,6 +332,9 @@ class LocalEngine:
         with self._changed:
             self._status = Status(phase, text, since, spec)
             self._changed.notify_all()
+
+    def _say_how_far(self, phase: Phase, text: str, spec: WorldSpec, done: int, total: int) -> None:
+        self._say(phase, f"{text}, {done} of {total}", spec)
 
     def _put(self, event: Event) -> None:
         with self._changed:
