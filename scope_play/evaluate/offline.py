@@ -17,10 +17,10 @@ from scope_play.images import Image, to_levels
 from scope_play.sampling.clip import Conditions, GuidedVelocity, Sampling, denoise
 from scope_play.sampling.schedule import make_sigmas
 from scope_play.sampling.stream import latent_noise
-from scope_play.session.batch import check_rows
 from scope_play.session.codec import ProjectingCodec
 from scope_play.session.interfaces import Chunk
 from scope_play.session.loaded_model import LoadedModel
+from scope_play.session.rows import rows_of_step
 
 CLIP_LATENTS = 21
 """Of the clips that SCOPE was trained on: 81 frames."""
@@ -61,7 +61,7 @@ class OfflineGame:
         model, stream, codec = self._world.model, self._world.spec.stream, self._world.model.codec
         if self._made:
             raise ScopeError("a clip that is made offline has no more frames; ask for a shorter trial")
-        rows = torch.from_numpy(check_rows(actions, (len(self._seeds), self._world.spec.frames_per_chunk, 10)))
+        rows = torch.from_numpy(rows_of_step(actions, (len(self._seeds), self._world.spec.frames_per_chunk, 10)))
         rows = rows.to(model.device, model.dtype)
         first = model.first_latent(self._images)
         shape = (codec.config.latent_channels, 1, *first.shape[-2:])

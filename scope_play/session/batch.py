@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scope_play.actions import AXES, BUTTONS, FRAMES_PER_LATENT, ROW_WIDTH, WINDOW_ROWS
+from scope_play.actions import ROW_WIDTH, WINDOW_ROWS
 from scope_play.errors import ScopeError
 from scope_play.images import Image
-from scope_play.model.dit.action import ActionWindows
 from scope_play.model.dit.block import TextKV
 from scope_play.runtime.recorded_decoder import RecordedDecoder
 from scope_play.sampling.stream import Stream, StreamState, latent_noise
@@ -23,6 +22,7 @@ from scope_play.session.codec import CodecStream
 from scope_play.session.frame_transfer import make_transfer, to_device
 from scope_play.session.interfaces import Chunk
 from scope_play.session.loaded_model import LoadedModel
+from scope_play.session.rows import behind_history, rows_of_step, windows_of
 
 
 @dataclass(frozen=True)
@@ -56,22 +56,6 @@ class _Begun(NamedTuple):
     rows: np.ndarray
     joined: np.ndarray
     latents: Tensor
-
-
-def check_rows(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The rows as float32, or a ScopeError that says which shape or range was expected."""
-    rows = np.asarray(actions)
-    if rows.shape != shape:
-        raise ScopeError(f"actions have shape {rows.shape}, but this world takes {shape} a step")
-    if rows.dtype.kind not in "fiub":
-        raise ScopeError(f"actions are {rows.dtype}, but must be numbers")
-    rows = rows.astype(np.float32)
-    buttons, sticks = rows[..., : len(BUTTONS)], rows[..., len(BUTTONS) :]
-    if not np.isin(buttons, (0, 1)).all():
-        raise ScopeError("button values must be 0 or 1; columns are " + ", ".join(BUTTONS))
-    if not (np.abs(sticks) <= 1).all():
-        raise ScopeError("stick values must lie in [-1, 1] and not be NaN; columns are " + ", ".join(AXES))
-    return rows
 
 
 class SessionBatch:
@@ -149,7 +133,7 @@ class SessionBatch:
         return Chunk(frames, self.index - 1, timings)
 
     def _check(self, actions: np.ndarray) -> np.ndarray:
-        return check_rows(actions, (len(self.seeds), self.model.spec.frames_per_chunk, ROW_WIDTH))
+        return rows_of_step(actions, (len(self.seeds), self.model.spec.frames_per_chunk, ROW_WIDTH))
 
     def _launch(self, actions: np.ndarray) -> np.ndarray:
         """Denoise a chunk, unless it was begun with these very rows, and begin to decode it. Its rows, with history."""
@@ -173,8 +157,8 @@ class SessionBatch:
         self._transfer.begin()
         drawn = self._drawn
         noise = drawn[1] if drawn is not None and drawn[0] == index else self._draw(index)
-        joined = self._with_history(rows, history, index)
-        return joined, self._stream.denoise(noise, self._windows(joined))
+        joined = behind_history(rows, history, index, self.model.network.config.action)
+        return joined, self._stream.denoise(noise, windows_of(joined, self.model))
 
     def _forget_begun(self) -> None:
         if self._begun is not None:
@@ -329,24 +313,6 @@ class SessionBatch:
         latents = range(first, first + spec.stream.chunk)
         noise = torch.stack([torch.cat([latent_noise(seed, i, shape) for i in latents], 1) for seed in self.seeds])
         return to_device(noise * self.model.network.config.noise_scale, self.model.device, self.model.dtype)
-
-    def _with_history(self, rows: np.ndarray, history: np.ndarray, index: int) -> np.ndarray:
-        """The rows of chunk `index` behind those that windows reach back to; before the first see ActionConfig."""
-        if index == 0:
-            action = self.model.network.config.action
-            before = np.zeros_like(rows[:, :1]) if action is not None and action.from_rest else rows[:, :1]
-            history = np.repeat(before, WINDOW_ROWS, axis=1)
-        return np.concatenate([history, rows], axis=1)
-
-    def _windows(self, joined: np.ndarray) -> ActionWindows:
-        """Windows of the chunk's latents."""
-        ends = FRAMES_PER_LATENT * (1 + np.arange(self.model.spec.stream.chunk))
-        cut = joined[:, ends[:, None] + np.arange(WINDOW_ROWS)]
-        rows = torch.from_numpy(cut)
-        if self.model.row_dtype is not None:
-            rows = rows.to(self.model.row_dtype)
-        values = to_device(rows, self.model.device, self.model.dtype)
-        return ActionWindows(sticks=values[..., len(BUTTONS) :], buttons=values[..., : len(BUTTONS)])
 
     def check_open(self) -> None:
         if self._closed:

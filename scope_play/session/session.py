@@ -10,9 +10,10 @@ import numpy as np
 from scope_play.actions import ROW_WIDTH
 from scope_play.images import Image
 from scope_play.sampling.stream_config import StreamConfig
-from scope_play.session.batch import SessionBatch, Snapshot, check_rows
+from scope_play.session.batch import SessionBatch, Snapshot
 from scope_play.session.interfaces import Chunk
 from scope_play.session.loaded_model import LoadedModel
+from scope_play.session.rows import rows_of_step
 
 
 class Session:
@@ -52,7 +53,7 @@ class Session:
         Raises ScopeError on a wrong shape, a value out of range, or a closed session; nothing has then changed.
         """
         self._batch.check_open()
-        rows = check_rows(actions, (self.spec.frames_per_chunk, ROW_WIDTH))
+        rows = rows_of_step(actions, (self.spec.frames_per_chunk, ROW_WIDTH))
         chunk = self._batch.step(rows[None], defer_commit=defer_commit)
         return Chunk(chunk.frames[0], chunk.index, chunk.timings)
 
@@ -67,7 +68,7 @@ class Session:
         `following` is asked once this chunk is denoised; the next step must get the rows that it gave.
         """
         self._batch.check_open()
-        rows = check_rows(actions, (self.spec.frames_per_chunk, ROW_WIDTH))
+        rows = rows_of_step(actions, (self.spec.frames_per_chunk, ROW_WIDTH))
         chunk = self._batch.step_ahead(rows[None], lambda: np.asarray(following())[None])
         return Chunk(chunk.frames[0], chunk.index, chunk.timings)
 
