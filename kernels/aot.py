@@ -28,7 +28,7 @@ from scope_play.kernels.shapes import ChunkShape
 SHARED_LIMIT = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
 """Compute capability -> bytes of shared memory one block may use. Triton targets 90, 100 and 120 as 90a, 100a, 120a."""
 
-COUNTS = {"valid", "pixels", "tokens", "rows", "frames", "tiles_down", "tiles", "units", "share"}
+COUNTS = {"valid", "pixels", "tokens", "rows"}
 """Integer arguments that need not be multiples of 16; the others are strides, and are."""
 
 POINTERS = {
@@ -127,15 +127,14 @@ def cases() -> list[Case]:
 
 
 def product_cases(scope: ChunkShape) -> list[Case]:
-    """Every tile that a table may name, cut both ways, with the epilogues that need most."""
+    """Every tile that a table may name. How many programs share a tile is no constant."""
     from scope_play.kernels import product
-    from scope_play.kernels.product_table import HOPPERS_TILES, SPLIT_K, STREAM_K, TILES, ProductCut, tiles_for
+    from scope_play.kernels.product_table import EPILOGUES, HOPPERS_TILES, SPLIT_K, TILES, ProductCut, tiles_for
 
-    epilogues = {"gate_add": {"residual": True, "gate": True}, "gelu": {"gelu": True}}
     found = []
-    for tile, way, name in itertools.product((*TILES, *HOPPERS_TILES), (SPLIT_K, STREAM_K), epilogues):
-        launch = product.plan(scope.tokens, 14336, scope.width, ProductCut(way, *tile), **epilogues[name])
-        title = f"product {tile[0]}x{tile[1]}/{tile[4]} {way} {name}"
+    for tile, then in itertools.product((*TILES, *HOPPERS_TILES), EPILOGUES):
+        launch = product.plan(scope.tokens, 14336, scope.width, ProductCut(SPLIT_K, *tile), then)
+        title = f"product {tile[0]}x{tile[1]} {then}, scope"
         only = tuple(sm for sm, shared in SHARED_LIMIT.items() if tile in tiles_for(sm, shared))
         found.append(Case(title, product.product_kernel, launch, "bf16", only))
     return found
@@ -158,7 +157,7 @@ def source(case: Case) -> Any:
             attributes[(position,)] = [["tt.divisibility", 16]]
         else:
             signature[name] = "i64" if name.startswith("cache_") else "i32"
-            if name not in COUNTS:
+            if name not in COUNTS and name not in case.kernel.do_not_specialize:
                 attributes[(position,)] = [["tt.divisibility", 16]]
     constants = {(names.index(name),): value for name, value in case.launch.constants.items()}
     return ASTSource(case.kernel, signature, constants, attributes)

@@ -25,15 +25,17 @@ import triton.language as tl
 from torch import Tensor
 
 from scope_play.kernels.launch import Launch, refuse_grad
-from scope_play.kernels.product_table import SPLIT_K, ProductCut
+from scope_play.kernels.product_table import SPLIT_K, ProductCut, epilogue
 from scope_play.kernels.shapes import frame_rows
 from scope_play.kernels.triton_primitives import INTERPRET, round_to
 
 COUNTERS = 1 << 14
 """Tiles that one product may have."""
+COUNTS = ["rows", "tokens", "frames", "tiles_down", "tiles", "units", "share", "slots"]
+"""Arguments that never make Triton compile anew."""
 
 
-@triton.jit(do_not_specialize=["rows", "tokens", "frames", "tiles_down", "tiles", "units", "share"])
+@triton.jit(do_not_specialize=COUNTS)
 def product_kernel(
     x_ptr,
     weight_ptr,
@@ -57,15 +59,15 @@ def product_kernel(
     tiles,
     units,
     share,
+    slots,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
-    SLOTS: tl.constexpr,
     WHOLE_STEPS: tl.constexpr,
     WITH_BIAS: tl.constexpr,
     GELU: tl.constexpr,
-    RESIDUAL: tl.constexpr,
+    ADD: tl.constexpr,
     GATE: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
@@ -101,7 +103,7 @@ def product_kernel(
         if stop - begin < units:
             # Of a program's two pieces at most one begins a tile and at most one does not. It is written with `unit`,
             # so that the compiler keeps no addresses of it in registers through the product.
-            slot = unit // share * SLOTS + tl.where(begin == 0, SLOTS - 1, 0)
+            slot = unit // share * slots + tl.where(begin == 0, slots - 1, 0)
             tl.store(partial_ptr + slot * BLOCK_M * BLOCK_N + in_tile, total)
             tl.debug_barrier()
             arrived = tl.atomic_add(arrived_ptr + tile, stop - begin, sem="acq_rel", scope="gpu")
@@ -109,7 +111,7 @@ def product_kernel(
             if complete:
                 total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
                 for other in tl.range(start // share, (start + units - 1) // share + 1, num_stages=1):
-                    slot = other * SLOTS + tl.where(other * share <= start, SLOTS - 1, 0)
+                    slot = other * slots + tl.where(other * share <= start, slots - 1, 0)
                     piece = partial_ptr + slot * BLOCK_M * BLOCK_N + in_tile
                     total += tl.load(piece, cache_modifier=".cg")
                 tl.store(arrived_ptr + tile, 0)
@@ -125,26 +127,25 @@ def product_kernel(
                 # As in action_fuse: no tanh, and right at both ends.
                 u = 0.7978845608028654 * (y + 0.044715 * y * y * y)
                 y = round_to(y / (1.0 + tl.exp(-2.0 * u)), DTYPE, INTERPRET)
-            if RESIDUAL:
+            if GATE:
+                frame = row // tokens
+                at = gate_ptr + (frame // frames) * gate_batch + (frame % frames) * gate_frame
+                y *= tl.load(at[:, None] + column[None, :], mask=inside, other=0.0).to(tl.float32)
+            if ADD:
                 at = residual_ptr + row[:, None] * residual_row + column[None, :]
-                residual = tl.load(at, mask=inside, other=0.0).to(tl.float32)
-                if GATE:
-                    frame = row // tokens
-                    at = gate_ptr + (frame // frames) * gate_batch + (frame % frames) * gate_frame
-                    gate = tl.load(at[:, None] + column[None, :], mask=inside, other=0.0).to(tl.float32)
-                    y = gate * y
-                y = round_to(residual + y, DTYPE, INTERPRET)
+                y = round_to(tl.load(at, mask=inside, other=0.0).to(tl.float32) + y, DTYPE, INTERPRET)
             tl.store(out_ptr + row[:, None] * columns + column[None, :], y.to(DTYPE), mask=inside)
         unit = start + stop
 
 
 class Division(NamedTuple):
-    """How the steps of all tiles are dealt out; see the head of this file."""
+    """How the steps of all tiles are dealt out; see the head of this file. slots: pieces a program may have."""
 
     tiles_down: int
     tiles: int
     units: int
     share: int
+    slots: int
     programs: int
 
 
@@ -155,33 +156,23 @@ def divide(rows: int, inner: int, columns: int, cut: ProductCut) -> Division:
     if cut.way == SPLIT_K:
         share = triton.cdiv(steps, cut.parts)
         splits = triton.cdiv(steps, share)
-        return Division(tiles_down, tiles, splits * share, share, tiles * splits)
+        return Division(tiles_down, tiles, splits * share, share, 1, tiles * splits)
     share = triton.cdiv(tiles * steps, cut.parts)
-    return Division(tiles_down, tiles, steps, share, triton.cdiv(tiles * steps, share))
+    return Division(tiles_down, tiles, steps, share, 2, triton.cdiv(tiles * steps, share))
 
 
-def plan(
-    rows: int,
-    inner: int,
-    columns: int,
-    cut: ProductCut,
-    *,
-    with_bias: bool = True,
-    gelu: bool = False,
-    residual: bool = False,
-    gate: bool = False,
-) -> Launch:
+def plan(rows: int, inner: int, columns: int, cut: ProductCut, then: str = "none", with_bias: bool = True) -> Launch:
+    """`then` is the table's word for what follows the product."""
     constants = {
         "BLOCK_M": cut.rows,
         "BLOCK_N": cut.columns,
         "BLOCK_K": cut.inner,
         "STAGES": cut.stages,
-        "SLOTS": 1 if cut.way == SPLIT_K else 2,
         "WHOLE_STEPS": inner % cut.inner == 0,
         "WITH_BIAS": with_bias,
-        "GELU": gelu,
-        "RESIDUAL": residual,
-        "GATE": gate,
+        "GELU": then == "gelu",
+        "ADD": then in ("add", "gate_add"),
+        "GATE": then == "gate_add",
         "INTERPRET": INTERPRET,
     }
     return Launch((divide(rows, inner, columns, cut).programs,), constants, cut.warps)
@@ -218,17 +209,12 @@ def product(
     gates = out if gate is None else frame_rows(gate, out)
     if gates.stride(3) != 1:
         gates = gates.contiguous()
-    launch = plan(
-        *(rows, inner, columns, cut),
-        with_bias=bias is not None,
-        gelu=gelu,
-        residual=residual is not None,
-        gate=gate is not None,
-    )
+    then = epilogue(gelu, residual is not None, gate is not None)
+    launch = plan(rows, inner, columns, cut, then, bias is not None)
     work = divide(rows, inner, columns, cut)
     if work.tiles > len(counters):
         raise ValueError(f"a product of {work.tiles} tiles, but there are {len(counters)} counters; use larger tiles")
-    pieces = 0 if work.share % work.units == 0 else work.programs * launch.constants["SLOTS"]
+    pieces = 0 if work.share % work.units == 0 else work.programs * work.slots
     partial = torch.empty(max(1, pieces * cut.rows * cut.columns), dtype=torch.float32, device=x.device)
     product_kernel[launch.grid](
         flat,
@@ -249,7 +235,7 @@ def product(
         gates.stride(1),
         tokens,
         frames,
-        *work[:4],
+        *work[:5],
         **launch.constants,
         num_warps=launch.num_warps,
     )

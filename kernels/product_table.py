@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CUBLAS, SPLIT_K, STREAM_K = "cublas", "split-k", "stream-k"
 WAYS = (CUBLAS, SPLIT_K, STREAM_K)
 SHIPPED = Path(__file__).with_name("products.json")
-TILES = ((128, 128, 64, 3, 8), (64, 128, 64, 4, 4), (64, 128, 64, 4, 8), (64, 256, 64, 3, 8))
+TILES = ((128, 128, 64, 3, 8), (64, 128, 64, 4, 8), (64, 256, 64, 3, 8))
 """What candidates are made of: rows, columns and inner size of a tile, stages, warps."""
 HOPPERS_TILES = ((128, 256, 64, 3, 8),)
 """Other architectures have not the registers for them."""
@@ -53,7 +53,7 @@ class ProductCut:
     def __str__(self) -> str:
         if self.way == CUBLAS:
             return self.way
-        return f"{self.way} {self.parts}, {self.rows}x{self.columns}x{self.inner}"
+        return f"{self.way} {self.parts}, {self.rows}x{self.columns}"
 
 
 TORCHS_OWN = ProductCut(CUBLAS)
@@ -76,6 +76,9 @@ def candidates(
         found += [ProductCut(SPLIT_K, *tile, parts=parts) for parts in range(1, most + 1)]
         found += [ProductCut(STREAM_K, *tile, parts=programs) for programs in (processors, 2 * processors)]
     return found
+
+
+EPILOGUES = ("none", "gelu", "add", "gate_add")
 
 
 def epilogue(gelu: bool, residual: bool, gate: bool) -> str:

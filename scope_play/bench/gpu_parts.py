@@ -1,8 +1,9 @@
 """What `scope-play bench gpu` runs: parts in the order of their worth, each with the time that it may take.
 
 First whether the kernels are right, since the figures of wrong ones say nothing. Then what a player feels: a chunk with
-the full decoder, the decoder by itself, the tiny one; where a chunk's time goes; the ways to make it shorter, which are
-eight bits and longer chunks. Then the kernels one by one, whole clips, and what only confirms.
+the full decoder, the decoder by itself; the linears by every way, of which all parts behind them use the fastest; the
+tiny decoder; where a chunk's time goes; the ways to make it shorter, which are eight bits and longer chunks. Then the
+kernels one by one, whole clips, and what only confirms.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def parts(folder: Path, checkout: Path | None, *, dry: bool) -> list[Part]:
         on,
         *small,
     )
+    shapes = ("--latents", "1", "--repeats", "1") if dry else ("--tune",)
+    bench("products", "a block's linears by every way, the fastest kept", 60, "products", "--device", on, *shapes)
     bench("stream tiny decoder", "the denoiser's own rate", 60, *stream, "--decoder", "tiny", *short)
     bench("profile", "where the time of a chunk goes", 60, "profile", "--device", on, "--chunks", "1" if dry else "3")
     for precision in ("int8",) if dry else ("fp8", "int8"):

@@ -15,26 +15,28 @@ from scope_play.model.dit.config import DiTConfig
 
 
 class LinearShape(NamedTuple):
-    """A linear's inner size and columns, and the table's word for what follows it."""
+    """A linear's inner size and columns, the table's word for what follows it, and how many a block has."""
 
     name: str
     inner: int
     columns: int
     epilogue: str
+    in_block: int = 1
 
 
 def block_linears(config: DiTConfig) -> list[LinearShape]:
-    """The different ones of a fused block that tokens go through."""
+    """Those of a fused block that tokens go through, each shape once."""
     dim, ffn = config.dim, config.ffn_dim
+    text, action = int(config.text_dim is not None), int(config.action is not None)
     found = [
-        LinearShape("queries, keys, values", dim, 3 * dim, "none"),
-        LinearShape("output", dim, dim, "gate_add"),
+        LinearShape("queries, keys, values", dim, 3 * dim, "none", 1 + action),
+        LinearShape("output of frames", dim, dim, "gate_add"),
         LinearShape("feed-forward, first", dim, ffn, "gelu"),
         LinearShape("feed-forward, second", ffn, dim, "gate_add"),
     ]
-    if config.text_dim is not None or config.action is not None:
-        found.append(LinearShape("queries of text and buttons", dim, dim, "none"))
-        found.append(LinearShape("output of text and actions", dim, dim, "add"))
+    if text or action:
+        found.append(LinearShape("text, sticks, buttons", dim, dim, "none", text + 3 * action))
+        found.append(LinearShape("output of those", dim, dim, "add", text + 2 * action))
     return found
 
 

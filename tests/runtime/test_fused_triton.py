@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scope_play.kernels import product_table, select
-from scope_play.kernels.dispatch import VARIABLE
+from scope_play.kernels.dispatch import VARIABLE, torch_kernels
 from scope_play.kernels.product_table import SPLIT_K, STREAM_K, ProductCut, Products, entry, save_table
 from scope_play.model.dit.dit import DiT
 from scope_play.runtime.fused_dit import FusedDiT
@@ -38,8 +38,7 @@ def test_equals_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not INTERPRETING, reason="needs TRITON_INTERPRET=1; tests/kernels/test_interpreter.py sets it")
-@pytest.mark.parametrize("way", [SPLIT_K, STREAM_K])
-@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(("way", "kept"), [(SPLIT_K, True), (STREAM_K, False)])
 def test_products_of_a_table_equal_those_of_torch(
     way: str, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +47,7 @@ def test_products_of_a_table_equal_those_of_torch(
     monkeypatch.setattr(product_table, "table_path", lambda: tmp_path / "products.json")
     config = tiny_config(dim=32, layers=1, text_dim=6, prediction="clean", from_previous=True)
     cut = ProductCut(way, rows=16, columns=32, inner=16, stages=2, warps=4, parts=3)
-    named = {entry("cpu", "float32", rows, *shape[1:]): cut for rows in (6, 12) for shape in block_linears(config)}
+    named = {entry("cpu", "float32", rows, *shape[1:4]): cut for rows in (6, 12) for shape in block_linears(config)}
     save_table(tmp_path / "products.json", named)
     kernels = select("cpu", torch.float32, heads=config.heads, head_dim=config.head_dim, latents=2)
     assert kernels.products.table == named
@@ -59,12 +58,12 @@ def test_products_of_a_table_equal_those_of_torch(
         calls.append(then)
         return call(*args, **then)
 
-    network, clip, cache = lively(DiT(config)), Clip(1, 3), CacheConfig(2, 2)
+    network, clip, cache, twins = lively(DiT(config)), Clip(1, 3), CacheConfig(2, 2), torch_kernels("all others")
     keep = torch.ones(1) if kept else None
     with torch.no_grad():
         text = network.text_keys(torch.randn(1, 3, 6))
         made = [
-            stream(FusedDiT(network, replace(kernels, products=products)), clip, cache, text=text, keep=keep)
+            stream(FusedDiT(network, replace(twins, products=products)), clip, cache, text=text, keep=keep)
             for products in (Products(), replace(kernels.products, product=counted))
         ]
     assert len(calls) == 2 * 2 * 12  # two passes over each of two chunks, through twelve linears
