@@ -6,7 +6,8 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 OWN = "torch"
 """Torch's own linear, which is cuBLAS on a GPU, and the separate operations."""
 EIGHT_BITS = ("fp8", "int8")
+AGREES = 0.02
+"""Of the largest number, what a way with weights in full may differ from torch's own by."""
 
 
 @dataclass(frozen=True)
@@ -75,31 +78,49 @@ class Inputs:
             return project_add(kernels, layer, self.x, self.residual, self.gate)
         return project(kernels, layer, self.x)
 
+    def rounded_apart(self, kernels: Kernels, precision: str) -> Tensor:
+        return self.apart(kernels, self.rounded[precision])
+
     def together(self, product: Callable[..., Tensor], **cut: object) -> Tensor:
+        """Both in one call of `product`."""
         then = {"gelu": self.gelu, "residual": self.residual, "gate": self.gate}
         return product(self.x, self.layer.weight, self.layer.bias, **then, **cut)
 
 
-def ways(inputs: list[Inputs], kernels: Kernels, cuts: list[ProductCut]) -> dict[str, Callable[[], object]]:
-    """Each way's call, which takes the sets of inputs in turns."""
+Way: TypeAlias = "Callable[[Inputs], Tensor]"
+
+
+def ways(i: Inputs, kernels: Kernels, cuts: list[ProductCut]) -> dict[str, Way]:
+    """Every way to compute inputs like `i`, by name."""
     from scope_play.kernels import product_torch
 
-    def in_turns(call: Callable[[Inputs], object]) -> Callable[[], object]:
-        turn = itertools.cycle(inputs)
-        return lambda: call(next(turn))
-
-    found = {OWN: in_turns(lambda i: i.apart(kernels, i.layer))}
+    found: dict[str, Way] = {OWN: lambda i: i.apart(kernels, i.layer)}
     if cuts:
         from scope_play.kernels.product import make_counters, product
 
-        counters = make_counters(inputs[0].x.device)
+        counters = make_counters(i.x.device)
         for cut in cuts:
-            found[str(cut)] = in_turns(lambda i, cut=cut: i.together(product, cut=cut, counters=counters))  # type: ignore[misc]
+            found[str(cut)] = partial(Inputs.together, product=product, cut=cut, counters=counters)
     else:
-        found["twin"] = in_turns(lambda i: i.together(product_torch.product))
-    for name in inputs[0].rounded:
-        found[name] = in_turns(lambda i, name=name: i.apart(kernels, i.rounded[name]))  # type: ignore[misc]
+        found["twin"] = partial(Inputs.together, product=product_torch.product)
+    for name in i.rounded:
+        found[name] = partial(Inputs.rounded_apart, kernels=kernels, precision=name)
     return found
+
+
+def fault(way: Way, i: Inputs, want: Tensor) -> str | None:
+    """Why a way with weights in full cannot be used here; None when it makes of `i` what is wanted."""
+    try:
+        made = way(i)
+    except Exception as error:  # noqa: BLE001 - compilers and launches raise anything, and the other ways count
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    off = float((made - want).abs().max() / want.abs().max())
+    return None if off < AGREES else f"differs from torch's own by {off:.1e} of the largest number"
+
+
+def in_turns(way: Way, inputs: list[Inputs]) -> Callable[[], object]:
+    turn = itertools.cycle(inputs)
+    return lambda: way(next(turn))
 
 
 def floor_seconds(shape: LinearShape, rows: int, way: str, element: int, gpu: Gpu) -> float:
@@ -122,7 +143,8 @@ def measure(
     kernels: Kernels,
     cuts: list[ProductCut],
     repeats: int,
-) -> list[Line]:
+) -> tuple[list[Line], dict[str, str]]:
+    """A line for each way; and those left out, with the reason."""
     from scope_play.bench.kernels import CACHE_ESCAPE, known_gpu
     from scope_play.bench.timing import median_and_p95, time_calls
     from scope_play.runtime.quantize import fp8_obstacle
@@ -131,11 +153,16 @@ def measure(
     sets = math.ceil(CACHE_ESCAPE / (weights * dtype.itemsize)) if device.type == "cuda" else 2
     eight = [name for name in EIGHT_BITS if name == "int8" or fp8_obstacle(device) is None]
     inputs = [Inputs(shape, latents, tokens, device, dtype, eight) for _ in range(sets)]
-    times = time_calls(ways(inputs, kernels, cuts), device, repeats, calls=sets)
+    calls = ways(inputs[0], kernels, cuts)
+    want = calls[OWN](inputs[0])
+    faults = {name: fault(way, inputs[0], want) for name, way in calls.items() if name not in EIGHT_BITS}
+    left_out = {name: why for name, why in faults.items() if why is not None}
+    sound = {name: in_turns(way, inputs) for name, way in calls.items() if name not in left_out}
+    times = time_calls(sound, device, repeats, calls=sets)
     seconds = {way: median_and_p95(each)[0] for way, each in times.items()}
     best = min((way for way in seconds if way not in EIGHT_BITS), key=lambda way: seconds[way])
     gpu = known_gpu(device)
-    return [
+    lines = [
         Line(
             *(shape.name, shape.epilogue, latents, rows, shape.inner, shape.columns, shape.in_block, way),
             taken * 1e6,
@@ -145,6 +172,7 @@ def measure(
         )
         for way, taken in seconds.items()
     ]
+    return lines, left_out
 
 
 def cuts_for(shape: LinearShape, rows: int, device: torch.device, dtype: torch.dtype) -> list[ProductCut]:

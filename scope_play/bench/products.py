@@ -87,8 +87,10 @@ def run(args: argparse.Namespace) -> int:
         rows = count * tokens
         cuts = {str(cut): cut for cut in cuts_for(shape, rows, device, dtype)} if fused else {}
         with torch.inference_mode():
-            made = measure(shape, count, tokens, device, dtype, kernels, list(cuts.values()), args.repeats)
+            made, left_out = measure(shape, count, tokens, device, dtype, kernels, list(cuts.values()), args.repeats)
         results += made
+        for way, why in left_out.items():
+            console.print(f"left out, {shape.name}, chunk of {count}: {way}, {why}")
         best = next(line for line in made if line.fastest)
         if fused:
             word = str(dtype).removeprefix("torch.")

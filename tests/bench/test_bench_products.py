@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scope_play.bench.costs import Gpu
-from scope_play.bench.product_ways import Inputs, Line, cuts_for, floor_seconds, ways
+from scope_play.bench.product_ways import Inputs, Line, cuts_for, fault, floor_seconds, in_turns, measure, ways
 from scope_play.bench.products import best_of_each_way, block_times, table
 from scope_play.cli import main
 from scope_play.kernels import dispatch
@@ -25,18 +25,17 @@ def test_every_way_computes_the_same(shape: LinearShape) -> None:
     small = shape._replace(inner=32, columns=48)
     i = Inputs(small, 2, 3, CPU, torch.float32, ["fp8", "int8"])
     with torch.inference_mode():
-        found = ways([i], torch_kernels(""), [])
-        made = {way: call() for way, call in found.items()}
+        made = {name: way(i) for name, way in ways(i, torch_kernels(""), []).items()}
     assert list(made) == ["torch", "twin", "fp8", "int8"]
     torch.testing.assert_close(made["twin"], made["torch"], atol=1e-5, rtol=1e-5)
     for way, error in (("fp8", 0.1), ("int8", 0.03)):
         torch.testing.assert_close(made[way], made["torch"], atol=error, rtol=error)
-        assert (made[way] - made["torch"]).abs().max() > 1e-4  # type: ignore[operator]
+        assert (made[way] - made["torch"]).abs().max() > 1e-4
 
 
 def test_sets_of_inputs_take_turns() -> None:
     made = [Inputs(block_linears(NANO)[0], 1, 1, CPU, torch.float32, []) for _ in range(2)]
-    call = ways(made, torch_kernels(""), [])["torch"]
+    call = in_turns(ways(made[0], torch_kernels(""), [])["torch"], made)
     first, second, third = call(), call(), call()
     assert torch.equal(first, third)  # type: ignore[arg-type]
     assert not torch.equal(first, second)  # type: ignore[arg-type]
@@ -101,7 +100,26 @@ def test_the_command_on_a_cpu_times_torch_and_says_so(tmp_path: Path, capsys: py
     assert result["table"] == {}
 
 
-def test_tuning_keeps_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_way_that_fails_or_is_wrong_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(i: Inputs) -> torch.Tensor:
+        raise RuntimeError("no room\nat all")
+
+    i = Inputs(block_linears(NANO)[0], 1, 2, CPU, torch.float32, [])
+    want = ways(i, torch_kernels(""), [])["torch"](i)
+    assert fault(broken, i, want) == "RuntimeError: no room"
+    assert "differs from torch's own by 1.0e+00" in str(fault(lambda i: 0 * want, i, want))
+    assert "by nan" in str(fault(lambda i: want + torch.nan, i, want))
+    assert fault(lambda i: want, i, want) is None
+    monkeypatch.setattr("scope_play.bench.product_ways.ways", lambda *given: ways(*given) | {"broken": broken})
+    shape = LinearShape("", 32, 32, "none")
+    lines, left_out = measure(shape, 1, 2, CPU, torch.float32, torch_kernels(""), [], 1)
+    assert [each.way for each in lines] == ["torch", "twin", "fp8", "int8"]
+    assert left_out == {"broken": "RuntimeError: no room"}
+
+
+def test_tuning_keeps_the_fastest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As on a GPU, with times made up: every second linear is faster by a kernel."""
     from scope_play.bench import products
     from scope_play.kernels import product_table
@@ -121,7 +139,7 @@ def test_tuning_keeps_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         faster = str(cuts[1]) if shape.epilogue == "gate_add" else "torch"
         found = {"torch": 10.0, str(cuts[1]): 9.0 if faster != "torch" else 11.0, "fp8": 1.0}
         rows = latents * tokens
-        return [
+        lines = [
             Line(
                 shape.name,
                 shape.epilogue,
@@ -138,6 +156,7 @@ def test_tuning_keeps_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             )
             for way, us in found.items()
         ]
+        return lines, {"split-k 9": "it is not there"}
 
     monkeypatch.setattr(products, "measure", made_up)
     assert main(["bench", "products", "--tune", "--latents", "3", "--json", str(tmp_path)]) == 0
@@ -147,6 +166,7 @@ def test_tuning_keeps_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "NVIDIA H200 | bfloat16 | 1170 x 3072 -> 3072 | gate_add",
         "NVIDIA H200 | bfloat16 | 1170 x 14336 -> 3072 | gate_add",
     }
+    assert capsys.readouterr().out.count("split-k 9, it is not there") == 6
     written = json.loads((tmp_path / "products.json").read_text())["table"]
     assert written == json.loads((tmp_path / "mine.json").read_text())
 
