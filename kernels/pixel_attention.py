@@ -51,6 +51,8 @@ from scope_play.kernels.triton_primitives import (
 from scope_play.kernels.tuning import Cut
 
 DEFAULT_CUT = Cut()
+SIDE_BY_SIDE = {1: 1, 2: 2, 3: 2, 4: 4}
+"""Latents of a chunk -> queries in one tensor; a third is by itself, since a fourth beside it would be computed too."""
 
 
 @triton.jit(do_not_specialize=["valid"])
@@ -110,6 +112,9 @@ def pixel_attention_kernel(
     total = tl.zeros((NP, HB), tl.float32)
     mixed = tl.zeros((NP, HB, DP), tl.float32)
     q = tl.zeros((NP, HB, DP), tl.float32)
+    if N > NP:
+        last_top, last_total = tl.full((1, HB), float("-inf"), tl.float32), tl.zeros((1, HB), tl.float32)
+        last_q, last_mixed = tl.zeros((1, HB, DP), tl.float32), tl.zeros((1, HB, DP), tl.float32)
     for own in tl.range(0, N, num_stages=1):
         row = (batch * N + own) * pixels + pixel + tl.arange(0, 1)
         q_rstd = rows_rstd(q_ptr + row * q_row, row >= 0, C, BLOCK_C, eps)
@@ -124,6 +129,8 @@ def pixel_attention_kernel(
         new_q = scale_by_weight(new_q, q_rstd[:, None, None], q_weight[None, :, :], DTYPE, INTERPRET)
         new_q = round_to(rotate_pairs(new_q, cos, sin, 1, HB, DP), DTYPE, INTERPRET)
         q = tl.where((latent == own)[:, None, None], new_q * scale, q)
+        if N > NP:
+            last_q = new_q * scale
         new_v = tl.load(v_ptr + at * v_row + column[None, :, :], mask=mask, other=0.0).to(tl.float32)
         new_k = tl.load(k_ptr + at * k_row + column[None, :, :], mask=mask, other=0.0).to(tl.float32)
         tl.store(v_cache_ptr + context + own * cache_slot, new_v.to(DTYPE), mask=mask)
@@ -142,6 +149,8 @@ def pixel_attention_kernel(
                 own_k = tl.load(k_cache_ptr + at, mask=mask, other=0.0).to(tl.float32)
                 own_v = tl.load(v_cache_ptr + at, mask=mask, other=0.0).to(tl.float32)
                 top, total, mixed = attend(q, own_k, own_v, top, total, mixed)
+                if N > NP:
+                    last_top, last_total, last_mixed = attend(last_q, own_k, own_v, last_top, last_total, last_mixed)
         past = batch * cache_past_batch + pixel * C
         heads = (head < HEADS)[None, :]
         for slot in tl.range(0, valid - N, num_stages=STAGES):
@@ -153,24 +162,32 @@ def pixel_attention_kernel(
             k_scale = tl.load(past_k_scale_ptr + scale_at, mask=heads, other=0.0) * E4M3_TO_HALF
             v_scale = tl.load(past_v_scale_ptr + scale_at, mask=heads, other=0.0) * E4M3_TO_HALF
             top, total, mixed = attend_rounded(q, old_k, old_v, k_scale, v_scale, top, total, mixed)
+            if N > NP:
+                last_top, last_total, last_mixed = attend_rounded(
+                    last_q, old_k, old_v, k_scale, v_scale, last_top, last_total, last_mixed
+                )
     else:
         for slot in tl.range(N if N == 1 else 0, valid, num_stages=STAGES):
             at = context + slot * cache_slot
             old_k = tl.load(k_cache_ptr + at, mask=mask, other=0.0).to(tl.float32)
             old_v = tl.load(v_cache_ptr + at, mask=mask, other=0.0).to(tl.float32)
             top, total, mixed = attend(q, old_k, old_v, top, total, mixed)
+            if N > NP:
+                last_top, last_total, last_mixed = attend(last_q, old_k, old_v, last_top, last_total, last_mixed)
 
-    mixed = round_to(mixed / total[:, :, None], DTYPE, INTERPRET)
-    rows = (batch * N + latent) * pixels + pixel
-    at = out_ptr + rows[:, None, None] * C + column[None, :, :]
-    tl.store(at, mixed.to(DTYPE), mask=(latent < N)[:, None, None] & in_row[None, :, :])
+    out = out_ptr + (batch * N * pixels + pixel) * C + column[None, :, :]
+    at = out + latent[:, None, None] * pixels * C
+    tl.store(at, round_to(mixed / total[:, :, None], DTYPE, INTERPRET).to(DTYPE), mask=mask)
+    if N > NP:
+        last = round_to(last_mixed / last_total[:, :, None], DTYPE, INTERPRET)
+        tl.store(out + NP * pixels * C, last.to(DTYPE), mask=mask)
 
 
 def plan(shape: ChunkShape, *, rounded: bool = False, cut: Cut = DEFAULT_CUT) -> Launch:
     heads, padded, warps = head_tile(shape, cut.tile)
     constants = {
         "N": shape.latents,
-        "NP": ceil_power_of_2(shape.latents),
+        "NP": SIDE_BY_SIDE[shape.latents],
         "HEADS": shape.heads,
         "D": shape.head_dim,
         "HB": heads,
