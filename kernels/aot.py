@@ -8,6 +8,7 @@ cuobjdump. Compiled kernels stay in Triton's cache, so a second run is a matter 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
@@ -34,6 +35,8 @@ POINTERS = {
     "cos_ptr": "*fp32",
     "sin_ptr": "*fp32",
     "data_ptr": "*i8",
+    "partial_ptr": "*fp32",
+    "arrived_ptr": "*i32",
     "weight_scale_ptr": "*fp32",
     "past_k_ptr": "*u8",
     "past_v_ptr": "*u8",
@@ -49,12 +52,13 @@ WIDE_LOADS = (".v4.b32", ".v2.b64", ".v8.b32", ".v4.b64")
 
 @dataclass(frozen=True)
 class Case:
-    """One kernel as one model launches it."""
+    """One kernel as one model launches it, on the architectures of `only`."""
 
     name: str
     kernel: Any
     launch: Launch
     dtype: str
+    only: tuple[int, ...] = tuple(SHARED_LIMIT)
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,20 @@ def cases() -> list[Case]:
     for width in (256, 512, 1024):  # of the decoder's stages
         frames = norm_silu.plan(1, 4 * 240 * 416, width)
         found.append(Case(f"norm_silu {width}, scope", norm_silu.norm_silu_kernel, frames, "bf16"))
+    return found + product_cases(scope)
+
+
+def product_cases(scope: ChunkShape) -> list[Case]:
+    """Every tile that a table may name. How many programs share a tile is no constant."""
+    from scope_play.kernels import product
+    from scope_play.kernels.product_table import EPILOGUES, HOPPERS_TILES, SPLIT_K, TILES, ProductCut, tiles_for
+
+    found = []
+    for tile, then in itertools.product((*TILES, *HOPPERS_TILES), EPILOGUES):
+        launch = product.plan(scope.tokens, 14336, scope.width, ProductCut(SPLIT_K, *tile), then)
+        title = f"product {tile[0]}x{tile[1]} {then}, scope"
+        only = tuple(sm for sm, shared in SHARED_LIMIT.items() if tile in tiles_for(sm, shared))
+        found.append(Case(title, product.product_kernel, launch, "bf16", only))
     return found
 
 
@@ -139,7 +157,7 @@ def source(case: Case) -> Any:
             attributes[(position,)] = [["tt.divisibility", 16]]
         else:
             signature[name] = "i64" if name.startswith("cache_") else "i32"
-            if name not in COUNTS:
+            if name not in COUNTS and name not in case.kernel.do_not_specialize:
                 attributes[(position,)] = [["tt.divisibility", 16]]
     constants = {(names.index(name),): value for name, value in case.launch.constants.items()}
     return ASTSource(case.kernel, signature, constants, attributes)
@@ -175,9 +193,10 @@ def compile_case(name: str, capability: int) -> Resources:
 
 
 def compile_all(names: Sequence[str], capabilities: Sequence[int], workers: int) -> list[Resources]:
-    jobs = [(name, capability) for name in names for capability in capabilities]
+    launched = {case.name: case.only for case in cases()}
+    jobs = [(name, sm) for name in names for sm in capabilities if sm in launched[name]]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(compile_case, *zip(*jobs, strict=True)))
+        return list(pool.map(compile_case, [name for name, _ in jobs], [sm for _, sm in jobs]))
 
 
 def table(results: Sequence[Resources]) -> str:
@@ -188,7 +207,8 @@ def table(results: Sequence[Resources]) -> str:
         by_case.setdefault(result.case, {})[result.capability] = result
     lines = ["registers / KiB shared / 16-byte loads".ljust(40) + "".join(f"{f'sm_{c}':>17}" for c in capabilities)]
     for name, row in by_case.items():
-        cells = (f"{r.registers}/{r.shared / 1024:.1f}/{r.wide}of{r.loads}" for r in (row[c] for c in capabilities))
+        found = (row.get(c) for c in capabilities)
+        cells = ("" if r is None else f"{r.registers}/{r.shared / 1024:.1f}/{r.wide}of{r.loads}" for r in found)
         lines.append(name.ljust(40) + "".join(f"{cell:>17}" for cell in cells))
     return "\n".join(lines)
 

@@ -10,11 +10,12 @@ import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from scope_play.errors import ScopeError
+from scope_play.kernels.product_table import Products
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,8 @@ class Kernels:
     modulate: Callable[..., Tensor]
     gate_add: Callable[..., Tensor]
     action_fuse: Callable[..., Tensor]
+    products: Products = field(default_factory=Products)
+    """Linears that are faster by a kernel here; none unless a table says so."""
 
 
 def select(device: torch.device | str, dtype: torch.dtype, *, heads: int, head_dim: int, latents: int = 1) -> Kernels:
@@ -58,6 +61,7 @@ def select(device: torch.device | str, dtype: torch.dtype, *, heads: int, head_d
     if _backend(obstacle) == "triton":
         reason = "Triton's interpreter" if _interpreting() else f"{VARIABLE}={_setting()}"
         kernels = triton_kernels(reason, *tuned_cuts(device, dtype, heads, head_dim, latents))
+        kernels = replace(kernels, products=select_products(device, dtype))
         if long is None:
             return kernels
         twin = torch_kernels("").pixel_attention
@@ -77,6 +81,22 @@ def select_int8_linear(device: torch.device | str, dtype: torch.dtype) -> Callab
     from scope_play.kernels import int8_linear_torch
 
     return int8_linear_torch.int8_linear
+
+
+def select_products(device: torch.device | str, dtype: torch.dtype) -> Products:
+    """The linears that a table, the user's before the shipped one, gives to a kernel here; none where none can run."""
+    if _backend(machine_obstacle(device, dtype)) != "triton":
+        return Products()
+    from scope_play.kernels import product_table
+
+    card = card_name(device)
+    tables = product_table.load_tables(product_table.SHIPPED, product_table.table_path())
+    mine = {key: cut for key, cut in tables.items() if key.startswith(f"{card} | ")}
+    if not mine:
+        return Products()
+    from scope_play.kernels.product import make_counters, product
+
+    return Products(card, mine, partial(product, counters=make_counters(device)))
 
 
 def select_norm_silu(device: torch.device | str, dtype: torch.dtype) -> Callable[..., None]:
@@ -205,10 +225,14 @@ def tuned_cuts(
 def tuning_entry(
     kernel: str, device: torch.device | str, dtype: torch.dtype, heads: int, head_dim: int, latents: int
 ) -> str:
-    import torch
-
     from scope_play.kernels.tuning import entry
 
+    return entry(kernel, card_name(device), str(dtype).removeprefix("torch."), heads, head_dim, latents)
+
+
+def card_name(device: torch.device | str) -> str:
+    """What the tables call it."""
+    import torch
+
     device = torch.device(device)
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    return entry(kernel, gpu, str(dtype).removeprefix("torch."), heads, head_dim, latents)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,8 +1,9 @@
 """What `scope-play bench gpu` runs: parts in the order of their worth, each with the time that it may take.
 
 First whether the kernels are right, since the figures of wrong ones say nothing. Then what a player feels: a chunk with
-the full decoder, the decoder by itself, the tiny one; where a chunk's time goes; the ways to make it shorter, which are
-eight bits and longer chunks. Then the kernels one by one, whole clips, and what only confirms.
+the full decoder, the decoder by itself; the linears by every way, of which all parts behind them use the fastest; the
+tiny decoder; where a chunk's time goes; the ways to make it shorter, which are eight bits and longer chunks. Then the
+kernels one by one, whole clips, and what only confirms.
 """
 
 from __future__ import annotations
@@ -60,8 +61,10 @@ def parts(folder: Path, checkout: Path | None, *, dry: bool) -> list[Part]:
     tune = ("--repeats", "1", "--window", "2") if dry else ("--tune",)
     verify("bf16", "the reference's vectors, as it is played", 40)
     if checkout is not None:
-        tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", str(checkout / "tests" / "kernels"))
-        add("kernel tests", "the kernels against their twins", 90, *tests)
+        room = checkout / "tests" / "kernels"
+        # What the interpreter proves, it proves without a card.
+        tests = ("-q", "-p", "no:cacheprovider", str(room), "--ignore", str(room / "test_interpreter.py"))
+        add("kernel tests", "the kernels against their twins", 90, "-m", "pytest", *tests)
     bench("stream chunk 1", "what a player waits for: 4 steps, commit, full decoder", 90, *stream, *short)
     bench(
         "decode",
@@ -72,6 +75,8 @@ def parts(folder: Path, checkout: Path | None, *, dry: bool) -> list[Part]:
         on,
         *small,
     )
+    shapes = ("--latents", "1", "--repeats", "1") if dry else ("--tune",)
+    bench("products", "a block's linears by every way, the fastest kept", 60, "products", "--device", on, *shapes)
     bench("stream tiny decoder", "the denoiser's own rate", 60, *stream, "--decoder", "tiny", *short)
     bench("profile", "where the time of a chunk goes", 60, "profile", "--device", on, "--chunks", "1" if dry else "3")
     for precision in ("int8",) if dry else ("fp8", "int8"):

@@ -14,6 +14,7 @@ BENCHES: dict[str, str] = {
     "film": "a player's pictures: bandwidth, and what of a core encoding takes",
     "soak": "hours of the demo: memory, delay and chunk time by the minute, the recording checked",
     "kernels": "fused kernels against their PyTorch twins",
+    "products": "a block's linears by every way that can compute them",
     "decode": "the latent decoders",
     "offline": "the 81-frame mode: one solver step",
     "clip": "the 81-frame mode: a whole clip, and its memory",

@@ -22,6 +22,7 @@ from scope_play.kernels.pixel_attention_torch import pixel_attention
 from scope_play.model.dit.action import ActionModule, PixelAttention
 from scope_play.model.dit.block import Block, TextAttention, TextKV, VideoAttention
 from scope_play.model.dit.layers import Rotation, split_heads
+from scope_play.runtime.fused_linear import project, project_add, project_gelu
 from scope_play.runtime.joint_commit import JointCommit
 from scope_play.runtime.kv_cache import KVMemory, LayerMemory
 from scope_play.runtime.quantize import QuantLinear
@@ -112,16 +113,16 @@ class FusedVideoAttention(nn.Module):
         self.qkv = join_linears((source.q, source.k, source.v))
         self.o, self.norm_q, self.norm_k = source.o, source.norm_q, source.norm_k
 
-    def forward(self, x: Tensor, plan: StepPlan, memory: KVMemory) -> Tensor:
-        """(B, n, S, C) -> (B, n, S, C)."""
-        q, k, v = self.qkv(x).chunk(3, -1)
+    def forward(self, x: Tensor, plan: StepPlan, memory: KVMemory, residual: Tensor, gate: Tensor) -> Tensor:
+        """All (B, n, S, C) but `gate` (B, n, 1, C): the gated result is added to `residual`."""
+        q, k, v = project(self.kernels, self.qkv, x).chunk(3, -1)
         tail = Slots.of(memory, x.shape[1])
         weights = self.norm_q.weight, self.norm_k.weight
         queries = self.kernels.norm_rope(q, k, v, *weights, plan.video, tail.keys, tail.values, eps=self.norm_q.eps)
         attend = self.attention.call if plan.joint is None else partial(sdpa, bias=plan.joint.video)
         keys, values = memory.visible(x.shape[1])
         out = attend(queries.flatten(1, 2), keys.flatten(1, 2), values.flatten(1, 2))
-        return self.o(out.flatten(2).view(x.shape))
+        return project_add(self.kernels, self.o, out.flatten(2).view(x.shape), residual, gate)
 
 
 class FusedPixelAttention(nn.Module):
@@ -133,28 +134,32 @@ class FusedPixelAttention(nn.Module):
         self.qkv = join_linears((source.q, source.k, source.v))
         self.o, self.norm_q, self.norm_k = source.o, source.norm_q, source.norm_k
 
-    def forward(self, x: Tensor, plan: StepPlan, memory: KVMemory) -> Tensor:
-        """(B, n, S, C) -> (B, n, S, C)."""
-        q, k, v = self.qkv(x).chunk(3, -1)
+    def forward(self, x: Tensor, plan: StepPlan, memory: KVMemory, residual: Tensor) -> Tensor:
+        """All (B, n, S, C): the result is added to `residual`, where the plan keeps actions."""
+        q, k, v = project(self.kernels, self.qkv, x).chunk(3, -1)
         weights = self.norm_q.weight, self.norm_k.weight
         slots = Slots.of(memory, x.shape[1])
         attend = partial(self.kernels.pixel_attention, remembered=memory.remembered)
         if plan.joint is not None:  # the kernels know no mask
             attend = partial(pixel_attention, bias=plan.joint.pixels)
-        return self.o(attend(q, k, v, *weights, plan.pixels, *slots, eps=self.norm_q.eps))
+        moved = attend(q, k, v, *weights, plan.pixels, *slots, eps=self.norm_q.eps)
+        return project_add(self.kernels, self.o, moved, residual, plan.keep)
 
 
 class FusedText(nn.Module):
     """Cross-attention to the prompt."""
 
-    def __init__(self, source: TextAttention) -> None:
+    def __init__(self, source: TextAttention, kernels: Kernels) -> None:
         super().__init__()
+        self.kernels = kernels
         self.heads, self.q, self.o, self.norm_q = source.heads, source.q, source.o, source.norm_q
 
-    def forward(self, x: Tensor, text: TextKV) -> Tensor:
-        q = split_heads(self.norm_q(self.q(x)), self.heads).flatten(1, 2).transpose(1, 2)
+    def forward(self, x: Tensor, text: TextKV, residual: Tensor) -> Tensor:
+        """x and `residual`, to which the result is added, (B, n, S, C)."""
+        q = project(self.kernels, self.q, x)
+        q = split_heads(self.norm_q(q), self.heads).flatten(1, 2).transpose(1, 2)
         out = F.scaled_dot_product_attention(q, text.keys, text.values, attn_mask=text.bias)
-        return self.o(out.transpose(1, 2).flatten(2).view(x.shape))
+        return project_add(self.kernels, self.o, out.transpose(1, 2).flatten(2).view(x.shape), residual)
 
 
 class FusedAction(nn.Module):
@@ -175,20 +180,19 @@ class FusedAction(nn.Module):
         source, kernels = self.source, self.kernels
         if sticks is not None and memory.pixels is not None:
             first, second, norm = cast(nn.Linear, source.mouse_mlp[0]), source.mouse_mlp[2], source.mouse_mlp[3]
-            hidden = kernels.action_fuse(F.linear(x, first.weight[:, : x.shape[-1]]), sticks)
-            x = self._add(x, self.mouse_attn(norm(second(hidden)), plan, memory.pixels), plan.keep)
+            half = first.weight[:, : x.shape[-1]]
+            hidden = kernels.products.fused(x, half, None)
+            hidden = kernels.action_fuse(F.linear(x, half) if hidden is None else hidden, sticks)
+            x = self.mouse_attn(norm(project(kernels, second, hidden)), plan, memory.pixels, x)
         if plan.buttons and memory.buttons is not None:
             slots, norm = Slots.of(memory.buttons, x.shape[1]), source.key_attn_q_norm
-            q = source.keyboard_q_proj(x)
+            q = project(kernels, source.keyboard_q_proj, x)
             attend: Callable[..., Tensor] = kernels.button_attention
             if plan.joint is not None:
                 attend = partial(button_attention, bias=plan.joint.buttons)
             pressed = attend(q, norm.weight, plan.pixels, *slots, eps=norm.eps)
-            x = self._add(x, source.keyboard_o_proj(pressed), plan.keep)
+            x = project_add(kernels, source.keyboard_o_proj, pressed, x, plan.keep)
         return x
-
-    def _add(self, x: Tensor, y: Tensor, keep: Tensor | None) -> Tensor:
-        return x + y if keep is None else self.kernels.gate_add(x, y, keep)
 
 
 class FusedBlock(nn.Module):
@@ -196,7 +200,7 @@ class FusedBlock(nn.Module):
         super().__init__()
         self.kernels, self.eps = kernels, source.eps
         self.self_attn = FusedVideoAttention(source.self_attn, kernels, attention)
-        self.cross_attn = None if source.cross_attn is None else FusedText(source.cross_attn)
+        self.cross_attn = None if source.cross_attn is None else FusedText(source.cross_attn, kernels)
         self.norm3 = source.norm3
         self.action_attn = None if source.action_attn is None else FusedAction(source.action_attn, kernels)
         self.ffn = source.ffn
@@ -213,10 +217,10 @@ class FusedBlock(nn.Module):
         """x (B, n, S, C); modulation (6, B, n or 1, 1, C), the block's own part included."""
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind()
         kernels, eps = self.kernels, self.eps
-        attended = self.self_attn(kernels.modulate(x, shift1, scale1, eps=eps), plan, memory.frames)
-        x = kernels.gate_add(x, attended, gate1)
+        x = self.self_attn(kernels.modulate(x, shift1, scale1, eps=eps), plan, memory.frames, x, gate1)
         if self.cross_attn is not None and self.norm3 is not None and text is not None:
-            x = x + self.cross_attn(self.norm3(x), text)
+            x = self.cross_attn(self.norm3(x), text, x)
         if self.action_attn is not None:
             x = self.action_attn(x, plan, sticks, memory)
-        return kernels.gate_add(x, self.ffn(kernels.modulate(x, shift2, scale2, eps=eps)), gate2)
+        hidden = project_gelu(kernels, self.ffn[0], kernels.modulate(x, shift2, scale2, eps=eps))
+        return project_add(kernels, self.ffn[2], hidden, x, gate2)

@@ -29,6 +29,7 @@ def test_every_part_is_a_command_that_exists(dry: bool, tmp_path: Path) -> None:
         "kernel tests",
         "stream chunk 1",
         "decode",
+        "products",
         "profile",
         "kernels",
         "clip none",

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from scope_play.kernels.aot import SHARED_LIMIT, Resources, table
+from scope_play.kernels.aot import SHARED_LIMIT, Resources, cases, compile_all, table
 
 FINE = Resources("k, scope", 90, 4, 48, 0, 8192, 19, 20)
 
@@ -26,6 +26,17 @@ def test_table_has_a_column_for_each_architecture() -> None:
     assert len(lines) == 2
     assert all(f"sm_{c}" in lines[0] for c in SHARED_LIMIT)
     assert lines[1].count("48/8.0/19of20") == len(SHARED_LIMIT)
+
+
+def test_a_kernel_is_compiled_where_it_is_launched() -> None:
+    pytest.importorskip("triton")
+    only = {case.name: case.only for case in cases()}
+    assert only["product 128x128 gelu, scope"] == tuple(SHARED_LIMIT)
+    assert only["product 64x256 gelu, scope"] == (80, 90, 100)
+    assert only["product 128x256 gelu, scope"] == (90,)
+    assert compile_all(["product 128x256 gelu, scope"], [80, 120], 1) == []
+    results = [dataclasses.replace(FINE, case="everywhere", capability=80), FINE]
+    assert [line.count("48/8.0") for line in table(results).splitlines()] == [0, 1, 1]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
