@@ -71,18 +71,20 @@ def run_again(function: Replay) -> Replay:
 class CudaRecorder:
     """Captures functions as CUDA graphs that share one pool of memory; their results hold until the next replay."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device, priority: int = 0) -> None:
+        """`priority` as of a CUDA stream: a graph's kernels have that of the stream they were captured on, whichever
+        they are replayed on."""
         self.pool = torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream(device, priority=priority)
 
     def __call__(self, function: Replay) -> Replay:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # kernels are compiled and libraries set up outside the capture
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):  # kernels are compiled and libraries set up outside the capture
             function()
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(self.stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads may go on using CUDA, to show frames for one.
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             output = function()
 
         def replay() -> Tensor:

@@ -40,9 +40,9 @@ def refuse_kernels(mode: str) -> None:
         raise ScopeError(f"{VARIABLE}=triton, but the kernels do not serve streaming mode {mode!r}; unset it")
 
 
-def recorder_on(device: torch.device) -> Recorder | None:
+def recorder_on(device: torch.device, priority: int = 0) -> Recorder | None:
     """What records work on `device`, all from one pool of memory; None where nothing is recorded."""
-    return CudaRecorder() if device.type == "cuda" else None
+    return CudaRecorder(device, priority) if device.type == "cuda" else None
 
 
 def network_for_session(network: FusedDiT | PlainDiT) -> FusedDiT | PlainDiT:

@@ -29,6 +29,7 @@ from scope_play.sampling.stream import Progress, Stream
 from scope_play.sampling.stream_config import StreamConfig
 from scope_play.sampling.window_stream import WindowStream
 from scope_play.session.codec import Codec, CodecStream, ProjectingCodec, PromptReader
+from scope_play.session.frame_transfer import FIRST
 from scope_play.session.interfaces import WorldSpec
 
 FIRST_LATENTS = 8
@@ -167,7 +168,7 @@ class LoadedModel:
         """Where decoding streams come from whose work is recorded; None where it is not, which is also where blocks are
         offloaded: a recording keeps the memory that it works in."""
         if self._decoders is None and isinstance(self.streaming_network, FusedDiT):
-            record = recorder_on(self.device)  # another one: it runs beside the network's recordings
+            record = recorder_on(self.device, FIRST)  # of its own: it runs beside the network's recordings
             self._decoders = None if record is None else Decoders(record)
         return self._decoders
 

@@ -48,7 +48,7 @@ class Counting:
 def record(monkeypatch: pytest.MonkeyPatch) -> Counting:
     """Every model records its passes, as on a GPU."""
     made = Counting()
-    monkeypatch.setattr(loaded_model, "recorder_on", lambda device: made)
+    monkeypatch.setattr(loaded_model, "recorder_on", lambda device, priority=0: made)
     return made
 
 
