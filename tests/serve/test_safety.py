@@ -358,6 +358,17 @@ def test_the_default_listens_on_this_machine_alone() -> None:
     assert found == ["127.0.0.1"]
 
 
+def test_small_pictures_do_not_wait_for_acknowledgements() -> None:
+    """Nagle's algorithm is off for every player's socket, and asyncio knows each as TCP's."""
+    from scope_play.serve.run import listen
+
+    with listen(ServeConfig(port=0)) as made, socket.create_connection(made.getsockname()):
+        accepted, _ = made.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert accepted.proto == socket.IPPROTO_TCP
+
+
 @pytest.mark.parametrize("token", ["short", "with spaces in it, but long", "\u00e9" * 40, ""])
 def test_a_token_of_one_s_own_must_be_one(tmp_path: Path, token: str) -> None:
     (tmp_path / "token").write_text(token, "utf-8")
