@@ -25,8 +25,6 @@ class Understudy(Protocol):
 
     def commit(self) -> None: ...
 
-    def settle(self) -> None: ...
-
     @property
     def past(self) -> Past: ...
 
@@ -71,7 +69,6 @@ def rehearse(
     while not full():
         play()
     play()
-    actor.settle()
     actor.recall(late)
     if latent_by_latent:
         actor.recall(Past(tuple(_latents(late.chunks)), late.position))

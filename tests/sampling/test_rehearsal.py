@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from scope_play.model.dit.dit import DiT
 from scope_play.runtime.berths import Berths
 from scope_play.runtime.cuda_graph import GraphedDiT, Replay
 from scope_play.runtime.fused_dit import FusedDiT
-from scope_play.sampling.cached_stream import CachedStream
+from scope_play.sampling.cached_stream import CachedState, CachedStream
 from scope_play.sampling.stream_config import StreamConfig
 from tests.helpers.stream_cases import Clip, lively, tiny_config
 
@@ -70,6 +71,7 @@ class Game:
     text=st.booleans(),
     chunk=st.integers(1, 4),
     window=st.integers(1, 9),
+    other_window=st.integers(1, 9),
     steps=st.integers(1, 3),
     joint=st.booleans(),
     eighths=st.booleans(),
@@ -81,6 +83,7 @@ def test_nothing_is_left_to_record(
     text: bool,
     chunk: int,
     window: int,
+    other_window: int,
     steps: int,
     joint: bool,
     eighths: bool,
@@ -89,42 +92,51 @@ def test_nothing_is_left_to_record(
 ) -> None:
     network, record, chance = form(causal=causal, text=text), Counting(), random.Random(seed)
     config = StreamConfig(steps=steps, chunk=chunk, window=window, guidance=guidance[0], action_guidance=guidance[1])
-    joint = joint and config.room(causal) <= window
-    config = StreamConfig(**{**vars(config), "cache": "fp8" if eighths and not joint else "full"})
+    config = replace(config, cache="fp8" if eighths and not joint else "full")
     berths, clip = Berths(network, record), Clip(1, 12)
     with torch.inference_mode():
         negative = prompt(network, 9)
 
+        recorded, configs = 0, [config, replace(config, window=other_window)]
+
         def opened(seed: int) -> CachedStream:
-            stream = CachedStream(network, config, clip.latents[:, :, :1], joint=joint, berths=berths)
+            nonlocal recorded
+            assert record.count == recorded, "in the game before"
+            now = configs[0]
+            together = joint and now.room(causal) <= now.window
+            stream = CachedStream(network, now, clip.latents[:, :, :1], joint=together, berths=berths)
             stream.set_text(prompt(network, seed), negative)
             assert isinstance(stream.network, GraphedDiT)
+            recorded = record.count
             return stream
 
-        both = [opened(0), opened(1)]  # another one goes on from what a stream remembers while that one is there
-        recorded = record.count
-        for stream in both:
-            stream.close()
-        moments = []
+        moments: list[tuple[StreamConfig, CachedState]] = []
         for game in range(2):
             stream = opened(game)
             player = Game(stream, clip)
             for _ in range(14):
                 player.chunk()
-                match chance.randrange(6):
+                match chance.randrange(8):
                     case 0:
                         stream.set_text(prompt(network, chance.randrange(9)), negative)
                     case 1:
-                        moments.append(stream.snapshot())
-                    case 2 if moments:
-                        stream.restore(chance.choice(moments))
-                    case 3:
+                        moments.append((configs[0], stream.snapshot()))
+                    case 2:
+                        fitting = [state for of, state in moments if of == configs[0]]
+                        if fitting:
+                            stream.restore(chance.choice(fitting))
+                    case 3 | 4 as deed:
+                        if deed == 4:  # more is remembered from now on, or less
+                            configs.reverse()
                         player.stream = opened(0)
                         player.stream.recall(stream.past)
                         stream.close()
                         stream = player.stream
             stream.close()
-    assert record.count == recorded > 0
+        assert record.count == recorded > 0
+        again = opened(0)
+        assert record.count == recorded, "of a shape that was there before"
+        again.close()
 
 
 @pytest.mark.parametrize("causal", [True, False])
