@@ -3,8 +3,8 @@
 What a pass looks like depends on how many latents it takes and on how many are remembered. Those numbers grow with the
 first chunks, in steps that differ with and without the start image among what is remembered; and when a prompt changes
 all that is remembered is written again, from nothing: chunk by chunk, or latent by latent what mode `window`
-remembered. A game that comes from there in its first seconds, with chunks of several latents, may still find a pass
-that is new.
+remembered. A game that comes from there with chunks of several latents may still find a pass that is new: while the
+window fills, and where its prompt changes before all that came from there is forgotten.
 """
 
 from __future__ import annotations
