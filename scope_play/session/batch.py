@@ -158,7 +158,9 @@ class SessionBatch:
         drawn = self._drawn
         noise = drawn[1] if drawn is not None and drawn[0] == index else self._draw(index)
         joined = behind_history(rows, history, index, self.model.network.config.action)
-        return joined, self._stream.denoise(noise, windows_of(joined, self.model))
+        latents = self._stream.denoise(noise, windows_of(joined, self.model))
+        self._transfer.denoised()
+        return joined, latents
 
     def _forget_begun(self) -> None:
         if self._begun is not None:

@@ -18,9 +18,10 @@ FIRST = -1
 
 
 class FrameTransfer(Protocol):
-    """Used in this order for every chunk: `begin`, `decode`, `take`. What lies between the last two may overlap.
+    """Used in this order for every chunk: `begin`, `denoised`, `decode`, `take`. What lies between the last two may
+    overlap.
 
-    `commit` comes after `decode`, before or after `take`, and so may the `begin` of the chunk after it.
+    `commit` comes after `decode`, before or after `take`, and so may `begin` and `denoised` of the chunk after it.
     """
 
     overlaps: bool
@@ -28,6 +29,9 @@ class FrameTransfer(Protocol):
 
     def begin(self) -> None:
         """The chunk's clock starts."""
+
+    def denoised(self) -> None:
+        """All work on the chunk's latents has been asked for."""
 
     def decode(self, latents: Tensor, decode: Decode) -> None:
         """Start `decode`, which makes a video (B, 3, n, H, W) in [-1, 1] of the latents."""
@@ -64,16 +68,19 @@ class HostTransfer:
     overlaps = False
 
     def __init__(self) -> None:
-        self.began = 0.0
+        self.began = self.latents_at = 0.0
         self.made: tuple[np.ndarray, dict[str, float]] | None = None
 
     def begin(self) -> None:
         self.began = time.perf_counter()
 
+    def denoised(self) -> None:
+        self.latents_at = time.perf_counter()
+
     def decode(self, latents: Tensor, decode: Decode) -> None:
-        denoised = time.perf_counter()
+        began = time.perf_counter()
         frames = to_levels(decode(latents)).numpy()
-        timings = {"denoise": denoised - self.began, "decode": time.perf_counter() - denoised}
+        timings = {"denoise": self.latents_at - self.began, "decode": time.perf_counter() - began}
         self.made = frames, timings
 
     def await_denoised(self) -> None:
@@ -95,10 +102,11 @@ class HostTransfer:
 
 
 class _Clock:
-    """Events of one chunk's work."""
+    """Events of one chunk's work; `decoding` is its first on the side stream."""
 
     def __init__(self) -> None:
-        self.began, self.denoised, self.decoded = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+        events = (torch.cuda.Event(enable_timing=True) for _ in range(4))
+        self.began, self.denoised, self.decoding, self.decoded = events
 
 
 class CudaTransfer:
@@ -125,15 +133,18 @@ class CudaTransfer:
         self.next = _Clock()
         self.next.began.record(torch.cuda.current_stream(self.device))
 
+    def denoised(self) -> None:
+        if self.next is not None:
+            self.next.denoised.record(torch.cuda.current_stream(self.device))
+
     def decode(self, latents: Tensor, decode: Decode) -> None:
         if self.next is None:
             raise RuntimeError("decode() without a begin() before it")
         clock, self.next = self.next, None
-        main = torch.cuda.current_stream(self.device)
-        clock.denoised.record(main)
-        self.side.wait_stream(main)
+        self.side.wait_stream(torch.cuda.current_stream(self.device))
         self.latents = latents  # its memory must not be given to others while the side stream reads it
         with torch.cuda.stream(self.side):
+            clock.decoding.record(self.side)
             levels = to_levels(decode(latents))
             if self.pinned is None or self.pinned.shape != levels.shape:
                 self.pinned = pinned(levels.shape)
@@ -155,7 +166,7 @@ class CudaTransfer:
             self._time_commit()
         timings = {
             "denoise": clock.began.elapsed_time(clock.denoised) / 1000,
-            "decode": clock.denoised.elapsed_time(clock.decoded) / 1000,
+            "decode": clock.decoding.elapsed_time(clock.decoded) / 1000,
         }
         return self.pinned.numpy().copy(), timings
 

@@ -17,22 +17,12 @@ from scope_play.model.dit.block import TextKV
 from scope_play.model.dit.config import ActionConfig
 from scope_play.model.dit.dit import DiT
 from scope_play.runtime.berths import Berths
-from scope_play.runtime.cuda_graph import GraphedDiT, Replay
+from scope_play.runtime.cuda_graph import GraphedDiT
 from scope_play.runtime.fused_dit import FusedDiT
 from scope_play.sampling.cached_stream import CachedState, CachedStream
 from scope_play.sampling.stream_config import StreamConfig
+from tests.helpers.recorders import Counting
 from tests.helpers.stream_cases import Clip, lively, tiny_config
-
-
-class Counting:
-    """Records nothing, and counts what it was asked to record."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, function: Replay) -> Replay:
-        self.count += 1
-        return function
 
 
 def form(*, causal: bool, text: bool) -> FusedDiT:

@@ -13,6 +13,7 @@ def transferred(transfer: FrameTransfer, device: str) -> None:
     done: list[bool] = []
     for scale in (1.0, 0.5):
         transfer.begin()
+        transfer.denoised()
         transfer.decode(latents, lambda x: x * scale)  # noqa: B023, called at once
         frames, timings = transfer.take()
         assert frames.shape == (2, 4, 5, 6, 3)

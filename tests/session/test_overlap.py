@@ -99,6 +99,19 @@ def test_the_next_chunk_is_under_way_when_the_host_waits_for_frames(cuda: FakeCu
             assert cuda.log == [*begun, "wait", "rows", "commit", "denoise", "wait"]
 
 
+def test_a_chunk_begun_ahead_is_denoised_before_it_is_asked_for(cuda: FakeCuda) -> None:
+    """Its clock does not run on while nobody wants it."""
+    rows = rows_of(2)
+    with small_world(**ALONE).start(seed=7) as session:
+        session.step_ahead(rows[0], lambda: rows[1])
+        clock = session._batch._transfer.next
+        assert clock is not None
+        assert clock.denoised.recorded
+        assert not clock.decoding.recorded
+        session.step(rows[1])
+        assert clock.decoded.recorded
+
+
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     deeds=st.lists(

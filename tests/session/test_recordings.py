@@ -26,22 +26,13 @@ from scope_play.play.engine.protocol import (
     SetStream,
     WentBack,
 )
-from scope_play.runtime.cuda_graph import Replay
 from scope_play.serve.floor import Floor
 from scope_play.session import loaded_model
 from scope_play.world import World
 from tests.helpers.engines import LIMIT, await_one
+from tests.helpers.recorders import Counting
 
 WINDOW = 3
-
-
-class Counting:
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, function: Replay) -> Replay:
-        self.count += 1
-        return function
 
 
 @pytest.fixture
